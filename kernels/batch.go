@@ -100,3 +100,13 @@ type Metrics struct {
 	// EntropySum sums the entropies; 0 when Entropy is absent.
 	EntropySum float64 `json:"entropy_sum"`
 }
+
+// Add accumulates another batch's sums.
+func (m *Metrics) Add(other Metrics) {
+	m.Tokens += other.Tokens
+	m.Clipped += other.Clipped
+	m.RatioSum += other.RatioSum
+	m.BehaviorK3Sum += other.BehaviorK3Sum
+	m.ReferenceKLSum += other.ReferenceKLSum
+	m.EntropySum += other.EntropySum
+}
