@@ -1,0 +1,80 @@
+package render
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// Encode writes the tokenizer as a Hugging Face tokenizer.json. Equal tokenizers give equal bytes:
+// the vocabulary stands in the order of ids.
+func (t *Tokenizer) Encode() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteString("{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [")
+	separator := "\n"
+	for id, name := range t.spellings {
+		if !t.special[id] {
+			continue
+		}
+		quoted, err := quote(name)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, `%s    {"id": %d, "content": %s, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}`, separator, id, quoted)
+		separator = ",\n"
+	}
+	pattern, err := quote(splitPattern)
+	if err != nil {
+		return nil, err
+	}
+	b.WriteString("\n  ],\n  \"normalizer\": null,\n")
+	fmt.Fprintf(&b, `  "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+    {"type": "Split", "pattern": {"Regex": %s}, "behavior": "Isolated", "invert": false},
+    {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}
+  ]},
+  "post_processor": null,
+  "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+  "model": {
+    "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+    "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": %t,
+    "vocab": {`, pattern, t.ignoreMerges)
+	separator = "\n"
+	for id, spelling := range t.spellings {
+		if t.special[id] {
+			continue
+		}
+		quoted, err := quote(spell(spelling))
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, "%s      %s: %d", separator, quoted, id)
+		separator = ",\n"
+	}
+	b.WriteString("\n    },\n    \"merges\": [")
+	separator = "\n"
+	for _, m := range t.merges {
+		left, err := quote(spell(t.spellings[m.left]))
+		if err != nil {
+			return nil, err
+		}
+		right, err := quote(spell(t.spellings[m.right]))
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, "%s      [%s, %s]", separator, left, right)
+		separator = ",\n"
+	}
+	b.WriteString("\n    ]\n  }\n}\n")
+	return b.Bytes(), nil
+}
+
+// quote writes a JSON string without escaping <, > and &, as other tools write it.
+func quote(s string) (string, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(s); err != nil {
+		return "", fmt.Errorf("tokenizer.json: %w", err)
+	}
+	return string(bytes.TrimRight(b.Bytes(), "\n")), nil
+}
