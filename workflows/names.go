@@ -1,0 +1,50 @@
+// Package workflows holds the Temporal workflows: thin shells that turn futures, signals and updates
+// into events of the pure machine in runstate, and its commands into activities.
+//
+// History carries references and decisions, never tokens or tensors. The activities are called by
+// name; package workflows/activity implements them.
+package workflows
+
+// Task queues. A worker process serves those of its roles.
+const (
+	ControlQueue = "turnwise/control" // workflows
+	RolloutQueue = "turnwise/rollout" // rollout loops and evaluations
+	LearnerQueue = "turnwise/learner" // preparation and training steps
+)
+
+// Workflow types.
+const (
+	TrainingRunType = "TrainingRun"
+	RolloutPoolType = "RolloutPool"
+)
+
+// Activity types.
+const (
+	PrepareActivity        = "Prepare"
+	PublishControlActivity = "PublishControl"
+	RecordEventActivity    = "RecordEvent"
+	TrainStepActivity      = "TrainStep"
+	EvaluateActivity       = "Evaluate"
+	RolloutLoopActivity    = "RolloutLoop"
+)
+
+// Names of the run's signals, query and updates.
+const (
+	GroupSignal      = "group"
+	PoolFailedSignal = "pool-failed"
+	StatusQuery      = "status"
+	PauseUpdate      = "pause"
+	ResumeUpdate     = "resume"
+	CancelUpdate     = "cancel"
+)
+
+// Search attributes that a namespace must know.
+const (
+	RunAttribute    = "TurnwiseRun"
+	MethodAttribute = "TurnwiseMethod"
+	StatusAttribute = "TurnwiseStatus"
+)
+
+// NonRetryable is the type of an activity error that retrying cannot cure: data that break a
+// contract, or a digest that does not match.
+const NonRetryable = "turnwise.NonRetryable"
