@@ -1,0 +1,103 @@
+package cpu
+
+import "fmt"
+
+// Packed is a matrix op(B) in the order in which the kernels read it. It is worth its memory where the
+// same matrix is multiplied often, as the weights of a decoder are.
+type Packed struct {
+	n, k int
+	data []float32 // panels of 32 columns, each k rows of 32 values; absent columns are zero
+}
+
+// PackB copies op(B), a k×n matrix stored as in Gemm, into the order of GemmPacked. Later changes of b
+// do not reach the copy.
+func PackB(transB bool, n, k int, b []float32, ldb int) *Packed {
+	checkB(transB, n, k, b, ldb)
+	p := &Packed{n: n, k: k}
+	p.data = make([]float32, p.size())
+	if p.size() > 0 {
+		p.fill(transB, b, ldb)
+	}
+	return p
+}
+
+// GemmPacked computes C = A·B, or C += A·B when accumulate is true, for a row-major m×k matrix A and a
+// packed B. Every bit of the result is that of Gemm.
+func GemmPacked(m int, a []float32, lda int, b *Packed, c []float32, ldc int, accumulate bool) {
+	checkMatrix("A", a, m, b.k, lda)
+	checkMatrix("C", c, m, b.n, ldc)
+	if m == 0 || b.n == 0 {
+		return
+	}
+	p := product{m: m, n: b.n, k: b.k, a: a, rowStride: lda, stepStride: 1, c: c, ldc: ldc, accumulate: accumulate}
+	p.usePacked(b)
+	p.run()
+}
+
+// Columns is the number of columns of op(B), which is that of the products.
+func (p *Packed) Columns() int { return p.n }
+
+// Rows is the number of rows of op(B), the length of the sums.
+func (p *Packed) Rows() int { return p.k }
+
+// String describes the shape.
+func (p *Packed) String() string { return fmt.Sprintf("packed %d×%d", p.k, p.n) }
+
+func (p *Packed) panels() int { return (p.n + panelColumns - 1) / panelColumns }
+
+func (p *Packed) size() int { return p.panels() * panelColumns * p.k }
+
+// packPart is the number of elements that are worth another goroutine when packing.
+const packPart = 64 << 10
+
+// fill copies op(B) into the panels.
+func (p *Packed) fill(transB bool, b []float32, ldb int) {
+	perPanel := panelColumns * p.k
+	Parallel(p.panels(), (packPart+perPanel-1)/perPanel, func(lo, hi int) {
+		for panel := lo; panel < hi; panel++ {
+			j := panel * panelColumns
+			columns := min(panelColumns, p.n-j)
+			dst := p.data[panel*perPanel : (panel+1)*perPanel]
+			if transB {
+				packTransposed(dst, b[j*ldb:], ldb, p.k, columns)
+			} else {
+				packRows(dst, b[j:], ldb, columns)
+			}
+		}
+	})
+}
+
+// packRows copies the first columns of each row of src into rows of 32 values.
+func packRows(dst, src []float32, ld, columns int) {
+	for at := 0; len(dst) > 0; at += ld {
+		row := dst[:panelColumns]
+		if columns == panelColumns {
+			*(*[panelColumns]float32)(row) = *(*[panelColumns]float32)(src[at:])
+		} else {
+			copy(row, src[at:at+columns])
+			clear(row[columns:])
+		}
+		dst = dst[panelColumns:]
+	}
+}
+
+// packTransposed turns rows of src, each k values and one per column of the panel, into k rows of 32.
+func packTransposed(dst, src []float32, ld, k, columns int) {
+	if columns < panelColumns {
+		clear(dst)
+	}
+	for j := 0; j < columns; {
+		done, steps := 1, 0
+		if columns-j >= 16 {
+			if steps = transposeBlocks(dst[j:], src[j*ld:], ld, k); steps > 0 {
+				done = 16
+			}
+		}
+		for i := j; i < j+done; i++ {
+			for p := steps; p < k; p++ {
+				dst[p*panelColumns+i] = src[i*ld+p]
+			}
+		}
+		j += done
+	}
+}

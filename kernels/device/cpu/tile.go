@@ -1,0 +1,138 @@
+package cpu
+
+// Work is divided so that one part is worth about half a million multiply-adds, a few times what it
+// costs to hand it over, and so that every goroutine can claim several.
+const (
+	partOperations = 1 << 18
+	partsPerThread = 4
+)
+
+// run computes the product. C is cut into strips of rows and groups of columns; a kernel computes one
+// strip of one group. Which strips and groups there are changes no bit of the result.
+func (p *product) run() {
+	i := running()
+	maxRows := i.tileRows()
+	strips := (p.m + maxRows - 1) / maxRows
+	width := i.groupColumns((p.m + strips - 1) / strips)
+	groups := (p.n + width - 1) / width
+
+	parts := 1
+	if t := Threads(); t > 1 {
+		operations := float64(p.m) * float64(p.n) * float64(p.k)
+		parts = int(min(operations/partOperations, float64(t*partsPerThread)))
+	}
+	if parts < 2 {
+		p.block(i, strips, width, 0, strips, 0, groups)
+		return
+	}
+	rowParts := min(strips, parts)
+	columnParts := min((parts+rowParts-1)/rowParts, groups)
+	q := *p // escapes to the closure, where p need not
+	runParts(rowParts*columnParts, func(part int) {
+		r, c := part/columnParts, part%columnParts
+		q.block(i, strips, width, r*strips/rowParts, (r+1)*strips/rowParts, c*groups/columnParts, (c+1)*groups/columnParts)
+	})
+}
+
+// rowBlockElements bounds the part of A that is walked again for every group of columns, so that it
+// stays in the second-level cache.
+const rowBlockElements = 64 << 10
+
+// block computes some strips of some groups.
+func (p *product) block(i isa, strips, width, stripLo, stripHi, groupLo, groupHi int) {
+	first := 0
+	for {
+		steps := min(p.stepBlock, p.k-first)
+		accumulate := p.accumulate || first > 0
+		perBlock := max(rowBlockElements/max(steps, 1)/i.tileRows(), 1)
+		for s0 := stripLo; s0 < stripHi; s0 += perBlock {
+			s1 := min(s0+perBlock, stripHi)
+			for g := groupLo; g < groupHi; g++ {
+				j := g * width
+				columns := min(width, p.n-j)
+				for s := s0; s < s1; s++ {
+					lo := s * p.m / strips
+					i.tile(p, lo, (s+1)*p.m/strips-lo, j, columns, first, steps, accumulate)
+				}
+			}
+		}
+		if first += steps; first >= p.k {
+			return
+		}
+	}
+}
+
+// tileRows is the number of rows of the largest kernel.
+func (i isa) tileRows() int {
+	switch i {
+	case isaAVX512:
+		return 14
+	case isaAVX2:
+		return 6
+	default:
+		return 4
+	}
+}
+
+// groupColumns is the number of columns that a kernel of so many rows computes.
+func (i isa) groupColumns(rows int) int {
+	switch {
+	case i == isaAVX512 && rows <= 2:
+		return 128
+	case i == isaAVX512 && rows <= 4:
+		return 64
+	case i == isaAVX2 && rows <= 1:
+		return 64
+	case i == isaAVX2 && rows > 2:
+		return 16
+	default:
+		return 32
+	}
+}
+
+// tileGo computes one tile: the portable kernel. Products and sums are rounded one after the other on
+// every architecture, which the conversion to float32 makes sure of.
+func (p *product) tileGo(row, rows, column, columns, first, steps int, accumulate bool) {
+	for i := row; i < row+rows; i++ {
+		j := column
+		for ; j+4 <= column+columns; j += 4 {
+			c := p.c[i*p.ldc+j : i*p.ldc+j+4 : i*p.ldc+j+4]
+			var s0, s1, s2, s3 float32
+			if accumulate {
+				s0, s1, s2, s3 = c[0], c[1], c[2], c[3]
+			}
+			at, bt := p.at(i, first), p.bt(first, j)
+			for range steps {
+				x, b := p.a[at], p.b[bt:bt+4:bt+4]
+				s0 += float32(x * b[0])
+				s1 += float32(x * b[1])
+				s2 += float32(x * b[2])
+				s3 += float32(x * b[3])
+				at += p.stepStride
+				bt += p.bStep
+			}
+			c[0], c[1], c[2], c[3] = s0, s1, s2, s3
+		}
+		for ; j < column+columns; j++ {
+			var s float32
+			if accumulate {
+				s = p.c[i*p.ldc+j]
+			}
+			at, bt := p.at(i, first), p.bt(first, j)
+			for range steps {
+				s += float32(p.a[at] * p.b[bt])
+				at += p.stepStride
+				bt += p.bStep
+			}
+			p.c[i*p.ldc+j] = s
+		}
+	}
+}
+
+// at is the place of element (i, step) of A.
+func (p *product) at(i, step int) int { return i*p.rowStride + step*p.stepStride }
+
+// bt is the place of element (step, j) of B.
+func (p *product) bt(step, j int) int {
+	return step*p.bStep + j/panelColumns*p.panelStride + j%panelColumns
+}

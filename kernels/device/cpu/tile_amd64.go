@@ -1,0 +1,105 @@
+package cpu
+
+// kernel computes one tile; strides are in bytes. See internal/asm.
+type kernel func(k int, a *float32, rowStride, stepStride int, b *float32, bStep, panelStride int,
+	c *float32, ldc int, mask uint64, accumulate int)
+
+// Kernels by number of rows.
+var (
+	avx512Wide = [...]kernel{nil, gemmAVX512_1x8, gemmAVX512_2x8}
+	avx512Half = [...]kernel{nil, gemmAVX512_1x4, gemmAVX512_2x4, gemmAVX512_3x4, gemmAVX512_4x4}
+	avx512Tile = [...]kernel{nil, gemmAVX512_1x2, gemmAVX512_2x2, gemmAVX512_3x2, gemmAVX512_4x2, gemmAVX512_5x2,
+		gemmAVX512_6x2, gemmAVX512_7x2, gemmAVX512_8x2, gemmAVX512_9x2, gemmAVX512_10x2, gemmAVX512_11x2,
+		gemmAVX512_12x2, gemmAVX512_13x2, gemmAVX512_14x2}
+	avx2Wide = [...]kernel{nil, gemmAVX2_1x8}
+	avx2Half = [...]kernel{nil, gemmAVX2_1x4, gemmAVX2_2x4}
+	avx2Tile = [...]kernel{nil, gemmAVX2_1x2, gemmAVX2_2x2, gemmAVX2_3x2, gemmAVX2_4x2, gemmAVX2_5x2, gemmAVX2_6x2}
+)
+
+// tile computes rows×columns elements of C over some steps of k.
+func (i isa) tile(p *product, row, rows, column, columns, first, steps int, accumulate bool) {
+	if i == isaGo || steps == 0 {
+		p.tileGo(row, rows, column, columns, first, steps, accumulate)
+		return
+	}
+	for columns > 0 {
+		var f kernel
+		var done int
+		if i == isaAVX512 {
+			f, done = pickAVX512(rows, columns)
+		} else {
+			f, done = pickAVX2(rows, columns)
+		}
+		if f == nil {
+			p.edge(row, rows, column, columns, first, steps, accumulate)
+			return
+		}
+		from := 0
+		if accumulate {
+			from = 1
+		}
+		f(steps, &p.a[p.at(row, first)], 4*p.rowStride, 4*p.stepStride,
+			&p.b[p.bt(first, column)], 4*p.bStep, 4*p.panelStride,
+			&p.c[row*p.ldc+column], 4*p.ldc, ^uint64(0)>>(64-min(done, 64)), from)
+		columns -= done
+		column += done
+	}
+}
+
+// pickAVX512 gives the kernel for the next columns and how many it computes.
+func pickAVX512(rows, columns int) (kernel, int) {
+	switch {
+	case rows <= 2 && columns >= 128:
+		return avx512Wide[rows], 128
+	case rows <= 4 && columns > panelColumns:
+		return avx512Half[rows], min(columns, 64)
+	default:
+		return avx512Tile[rows], min(columns, panelColumns)
+	}
+}
+
+// pickAVX2 gives the kernel for the next columns and how many it computes; nil where fewer than 16 are
+// left.
+func pickAVX2(rows, columns int) (kernel, int) {
+	switch {
+	case rows <= 1 && columns >= 64:
+		return avx2Wide[rows], 64
+	case rows <= 2 && columns >= 32:
+		return avx2Half[rows], 32
+	case columns >= 16:
+		return avx2Tile[rows], 16
+	default:
+		return nil, 0
+	}
+}
+
+// edge computes a tile of fewer than 16 columns with AVX2, by way of a full tile beside C. B must be
+// packed, so that its absent columns can be read.
+func (p *product) edge(row, rows, column, columns, first, steps int, accumulate bool) {
+	var whole [6 * 16]float32
+	from := 0
+	if accumulate {
+		from = 1
+		for r := range rows {
+			copy(whole[r*16:r*16+columns], p.c[(row+r)*p.ldc+column:])
+		}
+	}
+	avx2Tile[rows](steps, &p.a[p.at(row, first)], 4*p.rowStride, 4*p.stepStride,
+		&p.b[p.bt(first, column)], 4*p.bStep, 4*p.panelStride, &whole[0], 4*16, 0, from)
+	for r := range rows {
+		copy(p.c[(row+r)*p.ldc+column:(row+r)*p.ldc+column+columns], whole[r*16:])
+	}
+}
+
+// readsUnpacked says whether kernels can read a B of n columns where it lies.
+func readsUnpacked(n int) bool { return active != isaAVX2 || n%16 == 0 }
+
+// transposeBlocks writes the first 16 rows of src, as far as whole blocks of 16 values go, as columns
+// of a panel. It returns the number of values per row done.
+func transposeBlocks(dst, src []float32, ld, k int) int {
+	if active != isaAVX512 || k < 16 {
+		return 0
+	}
+	transposeAVX512(&dst[0], 4*panelColumns, &src[0], 4*ld, k/16)
+	return k / 16 * 16
+}
