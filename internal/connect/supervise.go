@@ -46,8 +46,8 @@ type Event struct {
 
 // Supervise keeps the server alive until ctx ends or Stop is called, and then returns nil without stopping it. When the server
 // dies it is started again on the same ports, so that clients reconnect and runs go on from the history on disk. A server that
-// another process started is watched through its lock, and taken over when that process ends. After eight failed attempts in a
-// row it returns the last failure.
+// another process started is watched through its lock, and taken over when that process ends. After eight restarts, failed or
+// not, without a healthy minute between them it returns the last failure.
 func (c *Child) Supervise(ctx context.Context) error {
 	attempt := 0
 	for {
@@ -60,7 +60,7 @@ func (c *Child) Supervise(ctx context.Context) error {
 			attempt = 0
 		}
 		c.report(Event{Kind: ServerDied, Endpoint: c.Endpoint(), Err: cause})
-		if err := c.restart(ctx, &attempt); err != nil {
+		if err := c.restart(ctx, &attempt, cause); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -99,8 +99,7 @@ func (c *Child) awaitDeath(ctx context.Context) (cause error, gone bool) {
 	}
 }
 
-func (c *Child) restart(ctx context.Context, attempt *int) error {
-	var last error
+func (c *Child) restart(ctx context.Context, attempt *int, last error) error {
 	for *attempt < restartAttempts {
 		*attempt++
 		select {
