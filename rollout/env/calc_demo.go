@@ -12,7 +12,7 @@ import (
 // Demonstrate implements [Demonstrator] with the flaws of the configuration. The answer is what the
 // interpreter really gives for the expression of the script.
 func (c *Calc) Demonstrate(task rollout.Task, seed uint64) ([]string, error) {
-	o, err := originOf(calcName, task)
+	o, err := demonstrable(calcName, task)
 	if err != nil {
 		return nil, err
 	}

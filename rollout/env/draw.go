@@ -126,3 +126,13 @@ func originOf(env string, task rollout.Task) (origin, error) {
 func inSplit(split rollout.Split, h uint64) bool {
 	return (h%5 == 0) == (split == rollout.HeldOut)
 }
+
+// demonstrable reads the World of a training task; demonstrations of held-out tasks would teach what
+// evaluation asks.
+func demonstrable(env string, task rollout.Task) (origin, error) {
+	o, err := originOf(env, task)
+	if err == nil && o.Split != rollout.Train {
+		err = fmt.Errorf("task %s: only training tasks are demonstrated, not those of split %q", task.ID, o.Split)
+	}
+	return o, err
+}

@@ -269,6 +269,9 @@ func TestOpenRefusesForeignTasks(t *testing.T) {
 				t.Errorf("%s: Demonstrate accepts a task of %s", e.Name(), name)
 			}
 		}
+		if _, err := e.(Demonstrator).Demonstrate(e.Task(rollout.HeldOut, 1, 1), 1); err == nil {
+			t.Errorf("%s: Demonstrate accepts a held-out task", e.Name())
+		}
 	}
 }
 

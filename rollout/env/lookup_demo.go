@@ -11,7 +11,7 @@ import (
 // Demonstrate implements [Demonstrator] with the flaws of the configuration. The script knows the
 // world, so each turn follows from what the tools will really answer.
 func (l *Lookup) Demonstrate(task rollout.Task, seed uint64) ([]string, error) {
-	o, err := originOf(lookupName, task)
+	o, err := demonstrable(lookupName, task)
 	if err != nil {
 		return nil, err
 	}
