@@ -152,5 +152,135 @@ func gemmAVX2_6x2(k int, a *float32, rowStride int, stepStride int, b *float32, 
 //go:noescape
 func transposeAVX512(dst *float32, dstStride int, src *float32, srcStride int, blocks int)
 
+// sumAVX512 adds the values of x.
+//
+//go:noescape
+func sumAVX512(x *float32, n int) (total float32)
+
+// dotAVX512 adds the products of x and y.
+//
+//go:noescape
+func dotAVX512(x *float32, y *float32, n int) (total float32)
+
+// dot3AVX512 adds the products of x, y and z.
+//
+//go:noescape
+func dot3AVX512(x *float32, y *float32, z *float32, n int) (total float32)
+
+// largestAVX512 is the maximum of x, or NaN where x has one.
+//
+//go:noescape
+func largestAVX512(x *float32, n int) (value float32)
+
+// scaleAVX512 computes x = alpha·x.
+//
+//go:noescape
+func scaleAVX512(x *float32, n int, alpha float32)
+
+// axpyAVX512 computes y = y + alpha·x.
+//
+//go:noescape
+func axpyAVX512(y *float32, x *float32, n int, alpha float32)
+
+// scaleByAVX512 computes dst = (alpha·x)·weight.
+//
+//go:noescape
+func scaleByAVX512(dst *float32, x *float32, weight *float32, n int, alpha float32)
+
+// rmsNormBackwardAVX512 computes dx += inv·(dy·weight) - slope·x and dWeight += dy·(inv·x).
+//
+//go:noescape
+func rmsNormBackwardAVX512(dx *float32, dWeight *float32, dy *float32, x *float32, weight *float32, n int, inv float32, slope float32)
+
+// adamWAVX512 computes m = beta1·m + rest1·grad, v = beta2·v + rest2·grad², param = keep·param - step·m/(root·√v + eps).
+//
+//go:noescape
+func adamWAVX512(param *float32, grad *float32, m *float32, v *float32, n int, beta1 float32, rest1 float32, beta2 float32, rest2 float32, keep float32, step float32, root float32, eps float32)
+
+// expRowAVX512 computes dst = exp(scale·src - shift) and adds it up.
+//
+//go:noescape
+func expRowAVX512(dst *float32, src *float32, n int, scale float32, shift float32) (total float32)
+
+// expStatsAVX512 adds exp(t) and t·exp(t) for t = scale·src - shift.
+//
+//go:noescape
+func expStatsAVX512(src *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+
+// siluMulAVX512 computes dst = gate·sigmoid(gate)·up.
+//
+//go:noescape
+func siluMulAVX512(dst *float32, gate *float32, up *float32, n int)
+
+// siluMulBackwardAVX512 computes dUp = dOut·gate·s and dGate = dOut·up·(s + gate·s·(1-s)) for s = sigmoid(gate).
+//
+//go:noescape
+func siluMulBackwardAVX512(dGate *float32, dUp *float32, dOut *float32, gate *float32, up *float32, n int)
+
+// sumAVX2 adds the values of x.
+//
+//go:noescape
+func sumAVX2(x *float32, n int) (total float32)
+
+// dotAVX2 adds the products of x and y.
+//
+//go:noescape
+func dotAVX2(x *float32, y *float32, n int) (total float32)
+
+// dot3AVX2 adds the products of x, y and z.
+//
+//go:noescape
+func dot3AVX2(x *float32, y *float32, z *float32, n int) (total float32)
+
+// largestAVX2 is the maximum of x, or NaN where x has one.
+//
+//go:noescape
+func largestAVX2(x *float32, n int) (value float32)
+
+// scaleAVX2 computes x = alpha·x.
+//
+//go:noescape
+func scaleAVX2(x *float32, n int, alpha float32)
+
+// axpyAVX2 computes y = y + alpha·x.
+//
+//go:noescape
+func axpyAVX2(y *float32, x *float32, n int, alpha float32)
+
+// scaleByAVX2 computes dst = (alpha·x)·weight.
+//
+//go:noescape
+func scaleByAVX2(dst *float32, x *float32, weight *float32, n int, alpha float32)
+
+// rmsNormBackwardAVX2 computes dx += inv·(dy·weight) - slope·x and dWeight += dy·(inv·x).
+//
+//go:noescape
+func rmsNormBackwardAVX2(dx *float32, dWeight *float32, dy *float32, x *float32, weight *float32, n int, inv float32, slope float32)
+
+// adamWAVX2 computes m = beta1·m + rest1·grad, v = beta2·v + rest2·grad², param = keep·param - step·m/(root·√v + eps).
+//
+//go:noescape
+func adamWAVX2(param *float32, grad *float32, m *float32, v *float32, n int, beta1 float32, rest1 float32, beta2 float32, rest2 float32, keep float32, step float32, root float32, eps float32)
+
+// expRowAVX2 computes dst = exp(scale·src - shift) and adds it up.
+//
+//go:noescape
+func expRowAVX2(dst *float32, src *float32, n int, scale float32, shift float32) (total float32)
+
+// expStatsAVX2 adds exp(t) and t·exp(t) for t = scale·src - shift.
+//
+//go:noescape
+func expStatsAVX2(src *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+
+// siluMulAVX2 computes dst = gate·sigmoid(gate)·up.
+//
+//go:noescape
+func siluMulAVX2(dst *float32, gate *float32, up *float32, n int)
+
+// siluMulBackwardAVX2 computes dUp = dOut·gate·s and dGate = dOut·up·(s + gate·s·(1-s)) for s = sigmoid(gate).
+//
+//go:noescape
+func siluMulBackwardAVX2(dGate *float32, dUp *float32, dOut *float32, gate *float32, up *float32, n int)
+
 // pause waits a moment, some hundred cycles, without giving up the processor.
 func pause()

@@ -2981,6 +2981,2229 @@ block:
 	VZEROUPPER
 	RET
 
+DATA tailMasks<>+0(SB)/4, $0xffffffff
+DATA tailMasks<>+4(SB)/4, $0xffffffff
+DATA tailMasks<>+8(SB)/4, $0xffffffff
+DATA tailMasks<>+12(SB)/4, $0xffffffff
+DATA tailMasks<>+16(SB)/4, $0xffffffff
+DATA tailMasks<>+20(SB)/4, $0xffffffff
+DATA tailMasks<>+24(SB)/4, $0xffffffff
+DATA tailMasks<>+28(SB)/4, $0xffffffff
+DATA tailMasks<>+32(SB)/4, $0x00000000
+DATA tailMasks<>+36(SB)/4, $0x00000000
+DATA tailMasks<>+40(SB)/4, $0x00000000
+DATA tailMasks<>+44(SB)/4, $0x00000000
+DATA tailMasks<>+48(SB)/4, $0x00000000
+DATA tailMasks<>+52(SB)/4, $0x00000000
+DATA tailMasks<>+56(SB)/4, $0x00000000
+DATA tailMasks<>+60(SB)/4, $0x00000000
+GLOBL tailMasks<>(SB), RODATA|NOPTR, $64
+
+DATA constant39506967<>+0(SB)/4, $0x39506967
+DATA constant39506967<>+4(SB)/4, $0x39506967
+DATA constant39506967<>+8(SB)/4, $0x39506967
+DATA constant39506967<>+12(SB)/4, $0x39506967
+DATA constant39506967<>+16(SB)/4, $0x39506967
+DATA constant39506967<>+20(SB)/4, $0x39506967
+DATA constant39506967<>+24(SB)/4, $0x39506967
+DATA constant39506967<>+28(SB)/4, $0x39506967
+DATA constant39506967<>+32(SB)/4, $0x39506967
+DATA constant39506967<>+36(SB)/4, $0x39506967
+DATA constant39506967<>+40(SB)/4, $0x39506967
+DATA constant39506967<>+44(SB)/4, $0x39506967
+DATA constant39506967<>+48(SB)/4, $0x39506967
+DATA constant39506967<>+52(SB)/4, $0x39506967
+DATA constant39506967<>+56(SB)/4, $0x39506967
+DATA constant39506967<>+60(SB)/4, $0x39506967
+GLOBL constant39506967<>(SB), RODATA|NOPTR, $64
+
+DATA constant3ab743ce<>+0(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+4(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+8(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+12(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+16(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+20(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+24(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+28(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+32(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+36(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+40(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+44(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+48(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+52(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+56(SB)/4, $0x3ab743ce
+DATA constant3ab743ce<>+60(SB)/4, $0x3ab743ce
+GLOBL constant3ab743ce<>(SB), RODATA|NOPTR, $64
+
+DATA constant3c088908<>+0(SB)/4, $0x3c088908
+DATA constant3c088908<>+4(SB)/4, $0x3c088908
+DATA constant3c088908<>+8(SB)/4, $0x3c088908
+DATA constant3c088908<>+12(SB)/4, $0x3c088908
+DATA constant3c088908<>+16(SB)/4, $0x3c088908
+DATA constant3c088908<>+20(SB)/4, $0x3c088908
+DATA constant3c088908<>+24(SB)/4, $0x3c088908
+DATA constant3c088908<>+28(SB)/4, $0x3c088908
+DATA constant3c088908<>+32(SB)/4, $0x3c088908
+DATA constant3c088908<>+36(SB)/4, $0x3c088908
+DATA constant3c088908<>+40(SB)/4, $0x3c088908
+DATA constant3c088908<>+44(SB)/4, $0x3c088908
+DATA constant3c088908<>+48(SB)/4, $0x3c088908
+DATA constant3c088908<>+52(SB)/4, $0x3c088908
+DATA constant3c088908<>+56(SB)/4, $0x3c088908
+DATA constant3c088908<>+60(SB)/4, $0x3c088908
+GLOBL constant3c088908<>(SB), RODATA|NOPTR, $64
+
+DATA constant3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+32(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+36(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+40(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+44(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+48(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+52(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+56(SB)/4, $0x3d2aa9c1
+DATA constant3d2aa9c1<>+60(SB)/4, $0x3d2aa9c1
+GLOBL constant3d2aa9c1<>(SB), RODATA|NOPTR, $64
+
+DATA constant3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+32(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+36(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+40(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+44(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+48(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+52(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+56(SB)/4, $0x3e2aaaaa
+DATA constant3e2aaaaa<>+60(SB)/4, $0x3e2aaaaa
+GLOBL constant3e2aaaaa<>(SB), RODATA|NOPTR, $64
+
+DATA constant3f000000<>+0(SB)/4, $0x3f000000
+DATA constant3f000000<>+4(SB)/4, $0x3f000000
+DATA constant3f000000<>+8(SB)/4, $0x3f000000
+DATA constant3f000000<>+12(SB)/4, $0x3f000000
+DATA constant3f000000<>+16(SB)/4, $0x3f000000
+DATA constant3f000000<>+20(SB)/4, $0x3f000000
+DATA constant3f000000<>+24(SB)/4, $0x3f000000
+DATA constant3f000000<>+28(SB)/4, $0x3f000000
+DATA constant3f000000<>+32(SB)/4, $0x3f000000
+DATA constant3f000000<>+36(SB)/4, $0x3f000000
+DATA constant3f000000<>+40(SB)/4, $0x3f000000
+DATA constant3f000000<>+44(SB)/4, $0x3f000000
+DATA constant3f000000<>+48(SB)/4, $0x3f000000
+DATA constant3f000000<>+52(SB)/4, $0x3f000000
+DATA constant3f000000<>+56(SB)/4, $0x3f000000
+DATA constant3f000000<>+60(SB)/4, $0x3f000000
+GLOBL constant3f000000<>(SB), RODATA|NOPTR, $64
+
+DATA constantc2d00000<>+0(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+4(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+8(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+12(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+16(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+20(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+24(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+28(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+32(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+36(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+40(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+44(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+48(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+52(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+56(SB)/4, $0xc2d00000
+DATA constantc2d00000<>+60(SB)/4, $0xc2d00000
+GLOBL constantc2d00000<>(SB), RODATA|NOPTR, $64
+
+DATA constant42b20000<>+0(SB)/4, $0x42b20000
+DATA constant42b20000<>+4(SB)/4, $0x42b20000
+DATA constant42b20000<>+8(SB)/4, $0x42b20000
+DATA constant42b20000<>+12(SB)/4, $0x42b20000
+DATA constant42b20000<>+16(SB)/4, $0x42b20000
+DATA constant42b20000<>+20(SB)/4, $0x42b20000
+DATA constant42b20000<>+24(SB)/4, $0x42b20000
+DATA constant42b20000<>+28(SB)/4, $0x42b20000
+DATA constant42b20000<>+32(SB)/4, $0x42b20000
+DATA constant42b20000<>+36(SB)/4, $0x42b20000
+DATA constant42b20000<>+40(SB)/4, $0x42b20000
+DATA constant42b20000<>+44(SB)/4, $0x42b20000
+DATA constant42b20000<>+48(SB)/4, $0x42b20000
+DATA constant42b20000<>+52(SB)/4, $0x42b20000
+DATA constant42b20000<>+56(SB)/4, $0x42b20000
+DATA constant42b20000<>+60(SB)/4, $0x42b20000
+GLOBL constant42b20000<>(SB), RODATA|NOPTR, $64
+
+DATA constant3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+32(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+36(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+40(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+44(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+48(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+52(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+56(SB)/4, $0x3fb8aa3b
+DATA constant3fb8aa3b<>+60(SB)/4, $0x3fb8aa3b
+GLOBL constant3fb8aa3b<>(SB), RODATA|NOPTR, $64
+
+DATA constant3f317218<>+0(SB)/4, $0x3f317218
+DATA constant3f317218<>+4(SB)/4, $0x3f317218
+DATA constant3f317218<>+8(SB)/4, $0x3f317218
+DATA constant3f317218<>+12(SB)/4, $0x3f317218
+DATA constant3f317218<>+16(SB)/4, $0x3f317218
+DATA constant3f317218<>+20(SB)/4, $0x3f317218
+DATA constant3f317218<>+24(SB)/4, $0x3f317218
+DATA constant3f317218<>+28(SB)/4, $0x3f317218
+DATA constant3f317218<>+32(SB)/4, $0x3f317218
+DATA constant3f317218<>+36(SB)/4, $0x3f317218
+DATA constant3f317218<>+40(SB)/4, $0x3f317218
+DATA constant3f317218<>+44(SB)/4, $0x3f317218
+DATA constant3f317218<>+48(SB)/4, $0x3f317218
+DATA constant3f317218<>+52(SB)/4, $0x3f317218
+DATA constant3f317218<>+56(SB)/4, $0x3f317218
+DATA constant3f317218<>+60(SB)/4, $0x3f317218
+GLOBL constant3f317218<>(SB), RODATA|NOPTR, $64
+
+DATA constantb102e308<>+0(SB)/4, $0xb102e308
+DATA constantb102e308<>+4(SB)/4, $0xb102e308
+DATA constantb102e308<>+8(SB)/4, $0xb102e308
+DATA constantb102e308<>+12(SB)/4, $0xb102e308
+DATA constantb102e308<>+16(SB)/4, $0xb102e308
+DATA constantb102e308<>+20(SB)/4, $0xb102e308
+DATA constantb102e308<>+24(SB)/4, $0xb102e308
+DATA constantb102e308<>+28(SB)/4, $0xb102e308
+DATA constantb102e308<>+32(SB)/4, $0xb102e308
+DATA constantb102e308<>+36(SB)/4, $0xb102e308
+DATA constantb102e308<>+40(SB)/4, $0xb102e308
+DATA constantb102e308<>+44(SB)/4, $0xb102e308
+DATA constantb102e308<>+48(SB)/4, $0xb102e308
+DATA constantb102e308<>+52(SB)/4, $0xb102e308
+DATA constantb102e308<>+56(SB)/4, $0xb102e308
+DATA constantb102e308<>+60(SB)/4, $0xb102e308
+GLOBL constantb102e308<>(SB), RODATA|NOPTR, $64
+
+DATA constant3f800000<>+0(SB)/4, $0x3f800000
+DATA constant3f800000<>+4(SB)/4, $0x3f800000
+DATA constant3f800000<>+8(SB)/4, $0x3f800000
+DATA constant3f800000<>+12(SB)/4, $0x3f800000
+DATA constant3f800000<>+16(SB)/4, $0x3f800000
+DATA constant3f800000<>+20(SB)/4, $0x3f800000
+DATA constant3f800000<>+24(SB)/4, $0x3f800000
+DATA constant3f800000<>+28(SB)/4, $0x3f800000
+DATA constant3f800000<>+32(SB)/4, $0x3f800000
+DATA constant3f800000<>+36(SB)/4, $0x3f800000
+DATA constant3f800000<>+40(SB)/4, $0x3f800000
+DATA constant3f800000<>+44(SB)/4, $0x3f800000
+DATA constant3f800000<>+48(SB)/4, $0x3f800000
+DATA constant3f800000<>+52(SB)/4, $0x3f800000
+DATA constant3f800000<>+56(SB)/4, $0x3f800000
+DATA constant3f800000<>+60(SB)/4, $0x3f800000
+GLOBL constant3f800000<>(SB), RODATA|NOPTR, $64
+
+DATA constantff800000<>+0(SB)/4, $0xff800000
+DATA constantff800000<>+4(SB)/4, $0xff800000
+DATA constantff800000<>+8(SB)/4, $0xff800000
+DATA constantff800000<>+12(SB)/4, $0xff800000
+DATA constantff800000<>+16(SB)/4, $0xff800000
+DATA constantff800000<>+20(SB)/4, $0xff800000
+DATA constantff800000<>+24(SB)/4, $0xff800000
+DATA constantff800000<>+28(SB)/4, $0xff800000
+DATA constantff800000<>+32(SB)/4, $0xff800000
+DATA constantff800000<>+36(SB)/4, $0xff800000
+DATA constantff800000<>+40(SB)/4, $0xff800000
+DATA constantff800000<>+44(SB)/4, $0xff800000
+DATA constantff800000<>+48(SB)/4, $0xff800000
+DATA constantff800000<>+52(SB)/4, $0xff800000
+DATA constantff800000<>+56(SB)/4, $0xff800000
+DATA constantff800000<>+60(SB)/4, $0xff800000
+GLOBL constantff800000<>(SB), RODATA|NOPTR, $64
+
+// func sumAVX512(x *float32, n int) (total float32)
+// Requires: AVX, AVX512DQ, AVX512F, SSE
+TEXT ·sumAVX512(SB), NOSPLIT, $0-20
+	MOVQ   x+0(FP), AX
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	MOVQ   n+8(FP), CX
+	XORQ   DX, DX
+
+several:
+	CMPQ    CX, $0x40
+	JLT     severalEnd
+	VMOVUPS (AX)(DX*4), Z4
+	VADDPS  Z4, Z0, Z0
+	VMOVUPS 64(AX)(DX*4), Z4
+	VADDPS  Z4, Z1, Z1
+	VMOVUPS 128(AX)(DX*4), Z4
+	VADDPS  Z4, Z2, Z2
+	VMOVUPS 192(AX)(DX*4), Z4
+	VADDPS  Z4, Z3, Z3
+	ADDQ    $0x40, DX
+	SUBQ    $0x40, CX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    CX, $0x10
+	JLT     singleEnd
+	VMOVUPS (AX)(DX*4), Z4
+	VADDPS  Z4, Z0, Z0
+	ADDQ    $0x10, DX
+	SUBQ    $0x10, CX
+	JMP     single
+
+singleEnd:
+	TESTQ     CX, CX
+	JZ        walked
+	XORL      BX, BX
+	BTSL      CX, BX
+	DECL      BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (AX)(DX*4), K1, Z4
+	VADDPS    Z4, Z0, Z0
+
+walked:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPD     $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	VPSHUFD       $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	MOVSS         X0, total+16(FP)
+	VZEROUPPER
+	RET
+
+// func dotAVX512(x *float32, y *float32, n int) (total float32)
+// Requires: AVX, AVX512DQ, AVX512F, SSE
+TEXT ·dotAVX512(SB), NOSPLIT, $0-28
+	MOVQ   x+0(FP), AX
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	MOVQ   y+8(FP), CX
+	MOVQ   n+16(FP), DX
+	XORQ   BX, BX
+
+several:
+	CMPQ        DX, $0x40
+	JLT         severalEnd
+	VMOVUPS     (AX)(BX*4), Z4
+	VMOVUPS     (CX)(BX*4), Z5
+	VFMADD231PS Z4, Z5, Z0
+	VMOVUPS     64(AX)(BX*4), Z4
+	VMOVUPS     64(CX)(BX*4), Z5
+	VFMADD231PS Z4, Z5, Z1
+	VMOVUPS     128(AX)(BX*4), Z4
+	VMOVUPS     128(CX)(BX*4), Z5
+	VFMADD231PS Z4, Z5, Z2
+	VMOVUPS     192(AX)(BX*4), Z4
+	VMOVUPS     192(CX)(BX*4), Z5
+	VFMADD231PS Z4, Z5, Z3
+	ADDQ        $0x40, BX
+	SUBQ        $0x40, DX
+	JMP         several
+
+severalEnd:
+single:
+	CMPQ        DX, $0x10
+	JLT         singleEnd
+	VMOVUPS     (AX)(BX*4), Z4
+	VMOVUPS     (CX)(BX*4), Z5
+	VFMADD231PS Z4, Z5, Z0
+	ADDQ        $0x10, BX
+	SUBQ        $0x10, DX
+	JMP         single
+
+singleEnd:
+	TESTQ       DX, DX
+	JZ          walked
+	XORL        SI, SI
+	BTSL        DX, SI
+	DECL        SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (AX)(BX*4), K1, Z4
+	VMOVUPS.Z   (CX)(BX*4), K1, Z5
+	VFMADD231PS Z4, Z5, Z0
+
+walked:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPD     $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	VPSHUFD       $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	MOVSS         X0, total+24(FP)
+	VZEROUPPER
+	RET
+
+// func dot3AVX512(x *float32, y *float32, z *float32, n int) (total float32)
+// Requires: AVX, AVX512DQ, AVX512F, SSE
+TEXT ·dot3AVX512(SB), NOSPLIT, $0-36
+	MOVQ   x+0(FP), AX
+	MOVQ   y+8(FP), CX
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	MOVQ   z+16(FP), DX
+	MOVQ   n+24(FP), BX
+	XORQ   SI, SI
+
+several:
+	CMPQ        BX, $0x40
+	JLT         severalEnd
+	VMOVUPS     (AX)(SI*4), Z4
+	VMOVUPS     (CX)(SI*4), Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS     (DX)(SI*4), Z5
+	VFMADD231PS Z5, Z4, Z0
+	VMOVUPS     64(AX)(SI*4), Z4
+	VMOVUPS     64(CX)(SI*4), Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS     64(DX)(SI*4), Z5
+	VFMADD231PS Z5, Z4, Z1
+	VMOVUPS     128(AX)(SI*4), Z4
+	VMOVUPS     128(CX)(SI*4), Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS     128(DX)(SI*4), Z5
+	VFMADD231PS Z5, Z4, Z2
+	VMOVUPS     192(AX)(SI*4), Z4
+	VMOVUPS     192(CX)(SI*4), Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS     192(DX)(SI*4), Z5
+	VFMADD231PS Z5, Z4, Z3
+	ADDQ        $0x40, SI
+	SUBQ        $0x40, BX
+	JMP         several
+
+severalEnd:
+single:
+	CMPQ        BX, $0x10
+	JLT         singleEnd
+	VMOVUPS     (AX)(SI*4), Z4
+	VMOVUPS     (CX)(SI*4), Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS     (DX)(SI*4), Z5
+	VFMADD231PS Z5, Z4, Z0
+	ADDQ        $0x10, SI
+	SUBQ        $0x10, BX
+	JMP         single
+
+singleEnd:
+	TESTQ       BX, BX
+	JZ          walked
+	XORL        DI, DI
+	BTSL        BX, DI
+	DECL        DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   (AX)(SI*4), K1, Z4
+	VMOVUPS.Z   (CX)(SI*4), K1, Z5
+	VMULPS      Z5, Z4, Z4
+	VMOVUPS.Z   (DX)(SI*4), K1, Z5
+	VFMADD231PS Z5, Z4, Z0
+
+walked:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPD     $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	VPSHUFD       $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	MOVSS         X0, total+32(FP)
+	VZEROUPPER
+	RET
+
+// func largestAVX512(x *float32, n int) (value float32)
+// Requires: AVX, AVX512DQ, AVX512F, SSE
+TEXT ·largestAVX512(SB), NOSPLIT, $0-20
+	MOVQ    x+0(FP), AX
+	VXORPS  Z0, Z0, Z0
+	VXORPS  Z1, Z1, Z1
+	VXORPS  Z2, Z2, Z2
+	VXORPS  Z3, Z3, Z3
+	VMOVUPS constantff800000<>+0(SB), Z4
+	VMOVAPS Z4, Z5
+	VMOVAPS Z4, Z6
+	VMOVAPS Z4, Z7
+	VMOVAPS Z4, Z8
+	MOVQ    n+8(FP), CX
+	XORQ    DX, DX
+
+several:
+	CMPQ    CX, $0x40
+	JLT     severalEnd
+	VMOVUPS (AX)(DX*4), Z9
+	VCMPPS  $0x03, Z9, Z9, K1
+	VMOVAPS Z9, K1, Z0
+	VMAXPS  Z5, Z9, Z5
+	VMOVUPS 64(AX)(DX*4), Z9
+	VCMPPS  $0x03, Z9, Z9, K1
+	VMOVAPS Z9, K1, Z1
+	VMAXPS  Z6, Z9, Z6
+	VMOVUPS 128(AX)(DX*4), Z9
+	VCMPPS  $0x03, Z9, Z9, K1
+	VMOVAPS Z9, K1, Z2
+	VMAXPS  Z7, Z9, Z7
+	VMOVUPS 192(AX)(DX*4), Z9
+	VCMPPS  $0x03, Z9, Z9, K1
+	VMOVAPS Z9, K1, Z3
+	VMAXPS  Z8, Z9, Z8
+	ADDQ    $0x40, DX
+	SUBQ    $0x40, CX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    CX, $0x10
+	JLT     singleEnd
+	VMOVUPS (AX)(DX*4), Z9
+	VCMPPS  $0x03, Z9, Z9, K1
+	VMOVAPS Z9, K1, Z0
+	VMAXPS  Z5, Z9, Z5
+	ADDQ    $0x10, DX
+	SUBQ    $0x10, CX
+	JMP     single
+
+singleEnd:
+	TESTQ     CX, CX
+	JZ        walked
+	XORL      BX, BX
+	BTSL      CX, BX
+	DECL      BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (AX)(DX*4), K1, Z9
+	VMOVAPS   Z4, Z4
+	VMOVAPS   Z9, K1, Z4
+	VMOVAPS   Z4, Z9
+	VCMPPS    $0x03, Z9, Z9, K1
+	VMOVAPS   Z9, K1, Z0
+	VMAXPS    Z5, Z9, Z5
+
+walked:
+	VMAXPS        Z7, Z5, Z5
+	VMAXPS        Z8, Z6, Z6
+	VMAXPS        Z6, Z5, Z5
+	VEXTRACTF64X4 $0x01, Z5, Y4
+	VMAXPS        Y4, Y5, Y5
+	VEXTRACTF128  $0x01, Y5, X4
+	VMAXPS        X4, X5, X5
+	VPERMILPD     $0x01, X5, X4
+	VMAXPS        X4, X5, X5
+	VPSHUFD       $0x01, X5, X4
+	VMAXPS        X4, X5, X5
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPD     $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	VPSHUFD       $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	VADDSS        X0, X5, X5
+	MOVSS         X5, value+16(FP)
+	VZEROUPPER
+	RET
+
+// func scaleAVX512(x *float32, n int, alpha float32)
+// Requires: AVX, AVX512F
+TEXT ·scaleAVX512(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	VBROADCASTSS alpha+16(FP), Z0
+	MOVQ         n+8(FP), CX
+	XORQ         DX, DX
+
+several:
+	CMPQ    CX, $0x20
+	JLT     severalEnd
+	VMOVUPS (AX)(DX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(DX*4)
+	VMOVUPS 64(AX)(DX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, 64(AX)(DX*4)
+	ADDQ    $0x20, DX
+	SUBQ    $0x20, CX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    CX, $0x10
+	JLT     singleEnd
+	VMOVUPS (AX)(DX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(DX*4)
+	ADDQ    $0x10, DX
+	SUBQ    $0x10, CX
+	JMP     single
+
+singleEnd:
+	TESTQ     CX, CX
+	JZ        walked
+	XORL      BX, BX
+	BTSL      CX, BX
+	DECL      BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (AX)(DX*4), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (AX)(DX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func axpyAVX512(y *float32, x *float32, n int, alpha float32)
+// Requires: AVX, AVX512F
+TEXT ·axpyAVX512(SB), NOSPLIT, $0-28
+	MOVQ         x+8(FP), AX
+	VBROADCASTSS alpha+24(FP), Z0
+	MOVQ         y+0(FP), CX
+	MOVQ         n+16(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ        DX, $0x20
+	JLT         severalEnd
+	VMOVUPS     (CX)(BX*4), Z1
+	VMOVUPS     (AX)(BX*4), Z2
+	VFMADD231PS Z2, Z0, Z1
+	VMOVUPS     Z1, (CX)(BX*4)
+	VMOVUPS     64(CX)(BX*4), Z1
+	VMOVUPS     64(AX)(BX*4), Z2
+	VFMADD231PS Z2, Z0, Z1
+	VMOVUPS     Z1, 64(CX)(BX*4)
+	ADDQ        $0x20, BX
+	SUBQ        $0x20, DX
+	JMP         several
+
+severalEnd:
+single:
+	CMPQ        DX, $0x10
+	JLT         singleEnd
+	VMOVUPS     (CX)(BX*4), Z1
+	VMOVUPS     (AX)(BX*4), Z2
+	VFMADD231PS Z2, Z0, Z1
+	VMOVUPS     Z1, (CX)(BX*4)
+	ADDQ        $0x10, BX
+	SUBQ        $0x10, DX
+	JMP         single
+
+singleEnd:
+	TESTQ       DX, DX
+	JZ          walked
+	XORL        SI, SI
+	BTSL        DX, SI
+	DECL        SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (CX)(BX*4), K1, Z1
+	VMOVUPS.Z   (AX)(BX*4), K1, Z2
+	VFMADD231PS Z2, Z0, Z1
+	VMOVUPS     Z1, K1, (CX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func scaleByAVX512(dst *float32, x *float32, weight *float32, n int, alpha float32)
+// Requires: AVX, AVX512F
+TEXT ·scaleByAVX512(SB), NOSPLIT, $0-36
+	MOVQ         x+8(FP), AX
+	VBROADCASTSS alpha+32(FP), Z0
+	MOVQ         dst+0(FP), CX
+	MOVQ         weight+16(FP), DX
+	MOVQ         n+24(FP), BX
+	XORQ         SI, SI
+
+several:
+	CMPQ    BX, $0x20
+	JLT     severalEnd
+	VMOVUPS (AX)(SI*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS (DX)(SI*4), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, (CX)(SI*4)
+	VMOVUPS 64(AX)(SI*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS 64(DX)(SI*4), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 64(CX)(SI*4)
+	ADDQ    $0x20, SI
+	SUBQ    $0x20, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x10
+	JLT     singleEnd
+	VMOVUPS (AX)(SI*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS (DX)(SI*4), Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, (CX)(SI*4)
+	ADDQ    $0x10, SI
+	SUBQ    $0x10, BX
+	JMP     single
+
+singleEnd:
+	TESTQ     BX, BX
+	JZ        walked
+	XORL      DI, DI
+	BTSL      BX, DI
+	DECL      DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (AX)(SI*4), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS.Z (DX)(SI*4), K1, Z0
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (CX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func rmsNormBackwardAVX512(dx *float32, dWeight *float32, dy *float32, x *float32, weight *float32, n int, inv float32, slope float32)
+// Requires: AVX, AVX512F
+TEXT ·rmsNormBackwardAVX512(SB), NOSPLIT, $0-56
+	MOVQ         dx+0(FP), AX
+	MOVQ         dWeight+8(FP), CX
+	MOVQ         dy+16(FP), DX
+	MOVQ         x+24(FP), BX
+	MOVQ         weight+32(FP), SI
+	VBROADCASTSS inv+48(FP), Z0
+	VBROADCASTSS slope+52(FP), Z1
+	MOVQ         n+40(FP), DI
+	XORQ         R8, R8
+
+single:
+	CMPQ         DI, $0x10
+	JLT          singleEnd
+	VMOVUPS      (BX)(R8*4), Z2
+	VMOVUPS      (DX)(R8*4), Z3
+	VMOVUPS      (CX)(R8*4), Z4
+	VMOVUPS      (AX)(R8*4), Z5
+	VMULPS       Z2, Z0, Z6
+	VFMADD231PS  Z6, Z3, Z4
+	VMOVUPS      Z4, (CX)(R8*4)
+	VMOVUPS      (SI)(R8*4), Z4
+	VMULPS       Z4, Z3, Z3
+	VFMADD231PS  Z3, Z0, Z5
+	VFNMADD231PS Z2, Z1, Z5
+	VMOVUPS      Z5, (AX)(R8*4)
+	ADDQ         $0x10, R8
+	SUBQ         $0x10, DI
+	JMP          single
+
+singleEnd:
+	TESTQ        DI, DI
+	JZ           walked
+	XORL         R9, R9
+	BTSL         DI, R9
+	DECL         R9
+	KMOVW        R9, K1
+	VMOVUPS.Z    (BX)(R8*4), K1, Z2
+	VMOVUPS.Z    (DX)(R8*4), K1, Z3
+	VMOVUPS.Z    (CX)(R8*4), K1, Z4
+	VMOVUPS.Z    (AX)(R8*4), K1, Z5
+	VMULPS       Z2, Z0, Z6
+	VFMADD231PS  Z6, Z3, Z4
+	VMOVUPS      Z4, K1, (CX)(R8*4)
+	VMOVUPS.Z    (SI)(R8*4), K1, Z4
+	VMULPS       Z4, Z3, Z3
+	VFMADD231PS  Z3, Z0, Z5
+	VFNMADD231PS Z2, Z1, Z5
+	VMOVUPS      Z5, K1, (AX)(R8*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func adamWAVX512(param *float32, grad *float32, m *float32, v *float32, n int, beta1 float32, rest1 float32, beta2 float32, rest2 float32, keep float32, step float32, root float32, eps float32)
+// Requires: AVX, AVX512F
+TEXT ·adamWAVX512(SB), NOSPLIT, $0-72
+	MOVQ         param+0(FP), AX
+	MOVQ         grad+8(FP), CX
+	MOVQ         m+16(FP), DX
+	MOVQ         v+24(FP), BX
+	VBROADCASTSS beta1+40(FP), Z0
+	VBROADCASTSS rest1+44(FP), Z1
+	VBROADCASTSS beta2+48(FP), Z2
+	VBROADCASTSS rest2+52(FP), Z3
+	VBROADCASTSS keep+56(FP), Z4
+	VBROADCASTSS step+60(FP), Z5
+	VBROADCASTSS root+64(FP), Z6
+	VBROADCASTSS eps+68(FP), Z7
+	MOVQ         n+32(FP), SI
+	XORQ         DI, DI
+
+single:
+	CMPQ        SI, $0x10
+	JLT         singleEnd
+	VMOVUPS     (CX)(DI*4), Z8
+	VMOVUPS     (DX)(DI*4), Z9
+	VMOVUPS     (BX)(DI*4), Z10
+	VMULPS      Z8, Z1, Z11
+	VFMADD213PS Z11, Z0, Z9
+	VMOVUPS     Z9, (DX)(DI*4)
+	VMULPS      Z8, Z8, Z11
+	VMULPS      Z11, Z3, Z11
+	VFMADD213PS Z11, Z2, Z10
+	VMOVUPS     Z10, (BX)(DI*4)
+	VSQRTPS     Z10, Z11
+	VFMADD213PS Z7, Z6, Z11
+	VMULPS      Z9, Z5, Z9
+	VDIVPS      Z11, Z9, Z9
+	VMOVUPS     (AX)(DI*4), Z8
+	VFMSUB213PS Z9, Z4, Z8
+	VMOVUPS     Z8, (AX)(DI*4)
+	ADDQ        $0x10, DI
+	SUBQ        $0x10, SI
+	JMP         single
+
+singleEnd:
+	TESTQ       SI, SI
+	JZ          walked
+	XORL        R8, R8
+	BTSL        SI, R8
+	DECL        R8
+	KMOVW       R8, K1
+	VMOVUPS.Z   (CX)(DI*4), K1, Z8
+	VMOVUPS.Z   (DX)(DI*4), K1, Z9
+	VMOVUPS.Z   (BX)(DI*4), K1, Z10
+	VMULPS      Z8, Z1, Z1
+	VFMADD213PS Z1, Z0, Z9
+	VMOVUPS     Z9, K1, (DX)(DI*4)
+	VMULPS      Z8, Z8, Z1
+	VMULPS      Z1, Z3, Z1
+	VFMADD213PS Z1, Z2, Z10
+	VMOVUPS     Z10, K1, (BX)(DI*4)
+	VSQRTPS     Z10, Z1
+	VFMADD213PS Z7, Z6, Z1
+	VMULPS      Z9, Z5, Z9
+	VDIVPS      Z1, Z9, Z9
+	VMOVUPS.Z   (AX)(DI*4), K1, Z0
+	VFMSUB213PS Z9, Z4, Z0
+	VMOVUPS     Z0, K1, (AX)(DI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func expRowAVX512(dst *float32, src *float32, n int, scale float32, shift float32) (total float32)
+// Requires: AVX, AVX512DQ, AVX512F, SSE
+TEXT ·expRowAVX512(SB), NOSPLIT, $0-36
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	VBROADCASTSS scale+24(FP), Z0
+	VBROADCASTSS shift+28(FP), Z1
+	VXORPS       Z2, Z2, Z2
+	VMOVUPS      constantc2d00000<>+0(SB), Z3
+	VMOVUPS      constant42b20000<>+0(SB), Z4
+	VMOVUPS      constant3fb8aa3b<>+0(SB), Z5
+	VMOVUPS      constant3f317218<>+0(SB), Z6
+	VMOVUPS      constantb102e308<>+0(SB), Z7
+	VMOVUPS      constant3f800000<>+0(SB), Z8
+	VMOVUPS      constant39506967<>+0(SB), Z9
+	VMOVUPS      constant3ab743ce<>+0(SB), Z10
+	VMOVUPS      constant3c088908<>+0(SB), Z11
+	VMOVUPS      constant3d2aa9c1<>+0(SB), Z12
+	VMOVUPS      constant3e2aaaaa<>+0(SB), Z13
+	VMOVUPS      constant3f000000<>+0(SB), Z14
+	MOVQ         n+16(FP), DX
+	XORQ         BX, BX
+
+single:
+	CMPQ         DX, $0x10
+	JLT          singleEnd
+	VMOVUPS      (CX)(BX*4), Z15
+	VFMSUB213PS  Z1, Z0, Z15
+	VMAXPS       Z15, Z3, Z15
+	VMINPS       Z15, Z4, Z15
+	VMULPS       Z5, Z15, Z16
+	VRNDSCALEPS  $0x08, Z16, Z16
+	VMOVAPS      Z15, Z15
+	VFNMADD231PS Z6, Z16, Z15
+	VFNMADD231PS Z7, Z16, Z15
+	VMULPS       Z15, Z15, Z18
+	VMOVAPS      Z9, Z17
+	VFMADD213PS  Z10, Z15, Z17
+	VFMADD213PS  Z11, Z15, Z17
+	VFMADD213PS  Z12, Z15, Z17
+	VFMADD213PS  Z13, Z15, Z17
+	VFMADD213PS  Z14, Z15, Z17
+	VFMADD213PS  Z15, Z18, Z17
+	VADDPS       Z8, Z17, Z17
+	VSCALEFPS    Z16, Z17, Z17
+	VMOVUPS      Z17, (AX)(BX*4)
+	VADDPS       Z17, Z2, Z2
+	ADDQ         $0x10, BX
+	SUBQ         $0x10, DX
+	JMP          single
+
+singleEnd:
+	TESTQ        DX, DX
+	JZ           walked
+	XORL         SI, SI
+	BTSL         DX, SI
+	DECL         SI
+	KMOVW        SI, K1
+	VMOVUPS.Z    (CX)(BX*4), K1, Z15
+	VFMSUB213PS  Z1, Z0, Z15
+	VMAXPS       Z15, Z3, Z15
+	VMINPS       Z15, Z4, Z15
+	VMULPS       Z5, Z15, Z0
+	VRNDSCALEPS  $0x08, Z0, Z0
+	VMOVAPS      Z15, Z1
+	VFNMADD231PS Z6, Z0, Z1
+	VFNMADD231PS Z7, Z0, Z1
+	VMULPS       Z1, Z1, Z3
+	VMOVAPS      Z9, Z4
+	VFMADD213PS  Z10, Z1, Z4
+	VFMADD213PS  Z11, Z1, Z4
+	VFMADD213PS  Z12, Z1, Z4
+	VFMADD213PS  Z13, Z1, Z4
+	VFMADD213PS  Z14, Z1, Z4
+	VFMADD213PS  Z1, Z3, Z4
+	VADDPS       Z8, Z4, Z4
+	VSCALEFPS    Z0, Z4, Z4
+	VMOVUPS      Z4, K1, (AX)(BX*4)
+	VMOVAPS.Z    Z4, K1, Z4
+	VADDPS       Z4, Z2, Z2
+
+walked:
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X0
+	VADDPS        X0, X2, X2
+	VPERMILPD     $0x01, X2, X0
+	VADDPS        X0, X2, X2
+	VPSHUFD       $0x01, X2, X0
+	VADDPS        X0, X2, X2
+	MOVSS         X2, total+32(FP)
+	VZEROUPPER
+	RET
+
+// func expStatsAVX512(src *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+// Requires: AVX, AVX512DQ, AVX512F, SSE
+TEXT ·expStatsAVX512(SB), NOSPLIT, $0-32
+	MOVQ         src+0(FP), AX
+	VBROADCASTSS scale+16(FP), Z0
+	VBROADCASTSS shift+20(FP), Z1
+	VXORPS       Z2, Z2, Z2
+	VXORPS       Z3, Z3, Z3
+	VMOVUPS      constantc2d00000<>+0(SB), Z4
+	VMOVUPS      constant42b20000<>+0(SB), Z5
+	VMOVUPS      constant3fb8aa3b<>+0(SB), Z6
+	VMOVUPS      constant3f317218<>+0(SB), Z7
+	VMOVUPS      constantb102e308<>+0(SB), Z8
+	VMOVUPS      constant3f800000<>+0(SB), Z9
+	VMOVUPS      constant39506967<>+0(SB), Z10
+	VMOVUPS      constant3ab743ce<>+0(SB), Z11
+	VMOVUPS      constant3c088908<>+0(SB), Z12
+	VMOVUPS      constant3d2aa9c1<>+0(SB), Z13
+	VMOVUPS      constant3e2aaaaa<>+0(SB), Z14
+	VMOVUPS      constant3f000000<>+0(SB), Z15
+	MOVQ         n+8(FP), CX
+	XORQ         DX, DX
+
+single:
+	CMPQ         CX, $0x10
+	JLT          singleEnd
+	VMOVUPS      (AX)(DX*4), Z16
+	VFMSUB213PS  Z1, Z0, Z16
+	VMAXPS       Z16, Z4, Z16
+	VMINPS       Z16, Z5, Z16
+	VMULPS       Z6, Z16, Z17
+	VRNDSCALEPS  $0x08, Z17, Z17
+	VMOVAPS      Z16, Z18
+	VFNMADD231PS Z7, Z17, Z18
+	VFNMADD231PS Z8, Z17, Z18
+	VMULPS       Z18, Z18, Z20
+	VMOVAPS      Z10, Z19
+	VFMADD213PS  Z11, Z18, Z19
+	VFMADD213PS  Z12, Z18, Z19
+	VFMADD213PS  Z13, Z18, Z19
+	VFMADD213PS  Z14, Z18, Z19
+	VFMADD213PS  Z15, Z18, Z19
+	VFMADD213PS  Z18, Z20, Z19
+	VADDPS       Z9, Z19, Z19
+	VSCALEFPS    Z17, Z19, Z19
+	VADDPS       Z19, Z2, Z2
+	VFMADD231PS  Z16, Z19, Z3
+	ADDQ         $0x10, DX
+	SUBQ         $0x10, CX
+	JMP          single
+
+singleEnd:
+	TESTQ        CX, CX
+	JZ           walked
+	XORL         BX, BX
+	BTSL         CX, BX
+	DECL         BX
+	KMOVW        BX, K1
+	VMOVUPS.Z    (AX)(DX*4), K1, Z16
+	VFMSUB213PS  Z1, Z0, Z16
+	VMAXPS       Z16, Z4, Z16
+	VMINPS       Z16, Z5, Z16
+	VMULPS       Z6, Z16, Z0
+	VRNDSCALEPS  $0x08, Z0, Z0
+	VMOVAPS      Z16, Z1
+	VFNMADD231PS Z7, Z0, Z1
+	VFNMADD231PS Z8, Z0, Z1
+	VMULPS       Z1, Z1, Z4
+	VMOVAPS      Z10, Z5
+	VFMADD213PS  Z11, Z1, Z5
+	VFMADD213PS  Z12, Z1, Z5
+	VFMADD213PS  Z13, Z1, Z5
+	VFMADD213PS  Z14, Z1, Z5
+	VFMADD213PS  Z15, Z1, Z5
+	VFMADD213PS  Z1, Z4, Z5
+	VADDPS       Z9, Z5, Z5
+	VSCALEFPS    Z0, Z5, Z5
+	VMOVAPS.Z    Z5, K1, Z5
+	VADDPS       Z5, Z2, Z2
+	VFMADD231PS  Z16, Z5, Z3
+
+walked:
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X0
+	VADDPS        X0, X2, X2
+	VPERMILPD     $0x01, X2, X0
+	VADDPS        X0, X2, X2
+	VPSHUFD       $0x01, X2, X0
+	VADDPS        X0, X2, X2
+	MOVSS         X2, total+24(FP)
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VADDPS        Y0, Y3, Y3
+	VEXTRACTF128  $0x01, Y3, X0
+	VADDPS        X0, X3, X3
+	VPERMILPD     $0x01, X3, X0
+	VADDPS        X0, X3, X3
+	VPSHUFD       $0x01, X3, X0
+	VADDPS        X0, X3, X3
+	MOVSS         X3, weighted+28(FP)
+	VZEROUPPER
+	RET
+
+// func siluMulAVX512(dst *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·siluMulAVX512(SB), NOSPLIT, $0-32
+	MOVQ    dst+0(FP), AX
+	MOVQ    gate+8(FP), CX
+	MOVQ    up+16(FP), DX
+	VMOVUPS constantc2d00000<>+0(SB), Z0
+	VMOVUPS constant42b20000<>+0(SB), Z1
+	VMOVUPS constant3fb8aa3b<>+0(SB), Z2
+	VMOVUPS constant3f317218<>+0(SB), Z3
+	VMOVUPS constantb102e308<>+0(SB), Z4
+	VMOVUPS constant3f800000<>+0(SB), Z5
+	VMOVUPS constant39506967<>+0(SB), Z6
+	VMOVUPS constant3ab743ce<>+0(SB), Z7
+	VMOVUPS constant3c088908<>+0(SB), Z8
+	VMOVUPS constant3d2aa9c1<>+0(SB), Z9
+	VMOVUPS constant3e2aaaaa<>+0(SB), Z10
+	VMOVUPS constant3f000000<>+0(SB), Z11
+	MOVQ    n+24(FP), BX
+	XORQ    SI, SI
+
+single:
+	CMPQ         BX, $0x10
+	JLT          singleEnd
+	VMOVUPS      (CX)(SI*4), Z12
+	VXORPS       Z13, Z13, Z13
+	VSUBPS       Z12, Z13, Z13
+	VMAXPS       Z13, Z0, Z13
+	VMINPS       Z13, Z1, Z13
+	VMULPS       Z2, Z13, Z14
+	VRNDSCALEPS  $0x08, Z14, Z14
+	VMOVAPS      Z13, Z13
+	VFNMADD231PS Z3, Z14, Z13
+	VFNMADD231PS Z4, Z14, Z13
+	VMULPS       Z13, Z13, Z16
+	VMOVAPS      Z6, Z15
+	VFMADD213PS  Z7, Z13, Z15
+	VFMADD213PS  Z8, Z13, Z15
+	VFMADD213PS  Z9, Z13, Z15
+	VFMADD213PS  Z10, Z13, Z15
+	VFMADD213PS  Z11, Z13, Z15
+	VFMADD213PS  Z13, Z16, Z15
+	VADDPS       Z5, Z15, Z15
+	VSCALEFPS    Z14, Z15, Z15
+	VADDPS       Z5, Z15, Z15
+	VMOVUPS      constant3f800000<>+0(SB), Z13
+	VDIVPS       Z15, Z13, Z13
+	VMULPS       Z12, Z13, Z13
+	VMOVUPS      (DX)(SI*4), Z12
+	VMULPS       Z12, Z13, Z13
+	VMOVUPS      Z13, (AX)(SI*4)
+	ADDQ         $0x10, SI
+	SUBQ         $0x10, BX
+	JMP          single
+
+singleEnd:
+	TESTQ        BX, BX
+	JZ           walked
+	XORL         DI, DI
+	BTSL         BX, DI
+	DECL         DI
+	KMOVW        DI, K1
+	VMOVUPS.Z    (CX)(SI*4), K1, Z12
+	VXORPS       Z13, Z13, Z13
+	VSUBPS       Z12, Z13, Z13
+	VMAXPS       Z13, Z0, Z13
+	VMINPS       Z13, Z1, Z13
+	VMULPS       Z2, Z13, Z0
+	VRNDSCALEPS  $0x08, Z0, Z0
+	VMOVAPS      Z13, Z1
+	VFNMADD231PS Z3, Z0, Z1
+	VFNMADD231PS Z4, Z0, Z1
+	VMULPS       Z1, Z1, Z2
+	VMOVAPS      Z6, Z3
+	VFMADD213PS  Z7, Z1, Z3
+	VFMADD213PS  Z8, Z1, Z3
+	VFMADD213PS  Z9, Z1, Z3
+	VFMADD213PS  Z10, Z1, Z3
+	VFMADD213PS  Z11, Z1, Z3
+	VFMADD213PS  Z1, Z2, Z3
+	VADDPS       Z5, Z3, Z3
+	VSCALEFPS    Z0, Z3, Z3
+	VADDPS       Z5, Z3, Z3
+	VMOVUPS      constant3f800000<>+0(SB), Z0
+	VDIVPS       Z3, Z0, Z0
+	VMULPS       Z12, Z0, Z0
+	VMOVUPS.Z    (DX)(SI*4), K1, Z1
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z0, K1, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func siluMulBackwardAVX512(dGate *float32, dUp *float32, dOut *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·siluMulBackwardAVX512(SB), NOSPLIT, $0-48
+	MOVQ    dGate+0(FP), AX
+	MOVQ    dUp+8(FP), CX
+	MOVQ    dOut+16(FP), DX
+	MOVQ    gate+24(FP), BX
+	MOVQ    up+32(FP), SI
+	VMOVUPS constantc2d00000<>+0(SB), Z0
+	VMOVUPS constant42b20000<>+0(SB), Z1
+	VMOVUPS constant3fb8aa3b<>+0(SB), Z2
+	VMOVUPS constant3f317218<>+0(SB), Z3
+	VMOVUPS constantb102e308<>+0(SB), Z4
+	VMOVUPS constant3f800000<>+0(SB), Z5
+	VMOVUPS constant39506967<>+0(SB), Z6
+	VMOVUPS constant3ab743ce<>+0(SB), Z7
+	VMOVUPS constant3c088908<>+0(SB), Z8
+	VMOVUPS constant3d2aa9c1<>+0(SB), Z9
+	VMOVUPS constant3e2aaaaa<>+0(SB), Z10
+	VMOVUPS constant3f000000<>+0(SB), Z11
+	MOVQ    n+40(FP), DI
+	XORQ    R8, R8
+
+single:
+	CMPQ         DI, $0x10
+	JLT          singleEnd
+	VMOVUPS      (BX)(R8*4), Z12
+	VXORPS       Z13, Z13, Z13
+	VSUBPS       Z12, Z13, Z13
+	VMAXPS       Z13, Z0, Z13
+	VMINPS       Z13, Z1, Z13
+	VMULPS       Z2, Z13, Z14
+	VRNDSCALEPS  $0x08, Z14, Z14
+	VMOVAPS      Z13, Z13
+	VFNMADD231PS Z3, Z14, Z13
+	VFNMADD231PS Z4, Z14, Z13
+	VMULPS       Z13, Z13, Z16
+	VMOVAPS      Z6, Z15
+	VFMADD213PS  Z7, Z13, Z15
+	VFMADD213PS  Z8, Z13, Z15
+	VFMADD213PS  Z9, Z13, Z15
+	VFMADD213PS  Z10, Z13, Z15
+	VFMADD213PS  Z11, Z13, Z15
+	VFMADD213PS  Z13, Z16, Z15
+	VADDPS       Z5, Z15, Z15
+	VSCALEFPS    Z14, Z15, Z15
+	VADDPS       Z5, Z15, Z15
+	VMOVUPS      constant3f800000<>+0(SB), Z13
+	VDIVPS       Z15, Z13, Z13
+	VMOVUPS      (DX)(R8*4), Z14
+	VMOVUPS      (SI)(R8*4), Z15
+	VMULPS       Z12, Z13, Z12
+	VADDPS       Z13, Z12, Z16
+	VFNMADD231PS Z13, Z12, Z16
+	VMULPS       Z14, Z15, Z15
+	VMULPS       Z16, Z15, Z15
+	VMULPS       Z12, Z14, Z14
+	VMOVUPS      Z15, (AX)(R8*4)
+	VMOVUPS      Z14, (CX)(R8*4)
+	ADDQ         $0x10, R8
+	SUBQ         $0x10, DI
+	JMP          single
+
+singleEnd:
+	TESTQ        DI, DI
+	JZ           walked
+	XORL         R9, R9
+	BTSL         DI, R9
+	DECL         R9
+	KMOVW        R9, K1
+	VMOVUPS.Z    (BX)(R8*4), K1, Z12
+	VXORPS       Z13, Z13, Z13
+	VSUBPS       Z12, Z13, Z13
+	VMAXPS       Z13, Z0, Z13
+	VMINPS       Z13, Z1, Z13
+	VMULPS       Z2, Z13, Z0
+	VRNDSCALEPS  $0x08, Z0, Z0
+	VMOVAPS      Z13, Z1
+	VFNMADD231PS Z3, Z0, Z1
+	VFNMADD231PS Z4, Z0, Z1
+	VMULPS       Z1, Z1, Z2
+	VMOVAPS      Z6, Z3
+	VFMADD213PS  Z7, Z1, Z3
+	VFMADD213PS  Z8, Z1, Z3
+	VFMADD213PS  Z9, Z1, Z3
+	VFMADD213PS  Z10, Z1, Z3
+	VFMADD213PS  Z11, Z1, Z3
+	VFMADD213PS  Z1, Z2, Z3
+	VADDPS       Z5, Z3, Z3
+	VSCALEFPS    Z0, Z3, Z3
+	VADDPS       Z5, Z3, Z3
+	VMOVUPS      constant3f800000<>+0(SB), Z0
+	VDIVPS       Z3, Z0, Z0
+	VMOVUPS.Z    (DX)(R8*4), K1, Z1
+	VMOVUPS.Z    (SI)(R8*4), K1, Z2
+	VMULPS       Z12, Z0, Z3
+	VADDPS       Z0, Z3, Z4
+	VFNMADD231PS Z0, Z3, Z4
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z4, Z2, Z2
+	VMULPS       Z3, Z1, Z1
+	VMOVUPS      Z2, K1, (AX)(R8*4)
+	VMOVUPS      Z1, K1, (CX)(R8*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func sumAVX2(x *float32, n int) (total float32)
+// Requires: AVX, SSE
+TEXT ·sumAVX2(SB), NOSPLIT, $0-20
+	MOVQ   x+0(FP), AX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   n+8(FP), CX
+	XORQ   DX, DX
+
+several:
+	CMPQ    CX, $0x20
+	JLT     severalEnd
+	VMOVUPS (AX)(DX*4), Y4
+	VADDPS  Y4, Y0, Y0
+	VMOVUPS 32(AX)(DX*4), Y4
+	VADDPS  Y4, Y1, Y1
+	VMOVUPS 64(AX)(DX*4), Y4
+	VADDPS  Y4, Y2, Y2
+	VMOVUPS 96(AX)(DX*4), Y4
+	VADDPS  Y4, Y3, Y3
+	ADDQ    $0x20, DX
+	SUBQ    $0x20, CX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    CX, $0x08
+	JLT     singleEnd
+	VMOVUPS (AX)(DX*4), Y4
+	VADDPS  Y4, Y0, Y0
+	ADDQ    $0x08, DX
+	SUBQ    $0x08, CX
+	JMP     single
+
+singleEnd:
+	TESTQ      CX, CX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), BX
+	NEGQ       CX
+	VMOVUPS    32(BX)(CX*4), Y4
+	VMASKMOVPS (AX)(DX*4), Y4, Y4
+	VADDPS     Y4, Y0, Y0
+
+walked:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VPSHUFD      $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	MOVSS        X0, total+16(FP)
+	VZEROUPPER
+	RET
+
+// func dotAVX2(x *float32, y *float32, n int) (total float32)
+// Requires: AVX, FMA3, SSE
+TEXT ·dotAVX2(SB), NOSPLIT, $0-28
+	MOVQ   x+0(FP), AX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   y+8(FP), CX
+	MOVQ   n+16(FP), DX
+	XORQ   BX, BX
+
+several:
+	CMPQ        DX, $0x20
+	JLT         severalEnd
+	VMOVUPS     (AX)(BX*4), Y4
+	VMOVUPS     (CX)(BX*4), Y5
+	VFMADD231PS Y4, Y5, Y0
+	VMOVUPS     32(AX)(BX*4), Y4
+	VMOVUPS     32(CX)(BX*4), Y5
+	VFMADD231PS Y4, Y5, Y1
+	VMOVUPS     64(AX)(BX*4), Y4
+	VMOVUPS     64(CX)(BX*4), Y5
+	VFMADD231PS Y4, Y5, Y2
+	VMOVUPS     96(AX)(BX*4), Y4
+	VMOVUPS     96(CX)(BX*4), Y5
+	VFMADD231PS Y4, Y5, Y3
+	ADDQ        $0x20, BX
+	SUBQ        $0x20, DX
+	JMP         several
+
+severalEnd:
+single:
+	CMPQ        DX, $0x08
+	JLT         singleEnd
+	VMOVUPS     (AX)(BX*4), Y4
+	VMOVUPS     (CX)(BX*4), Y5
+	VFMADD231PS Y4, Y5, Y0
+	ADDQ        $0x08, BX
+	SUBQ        $0x08, DX
+	JMP         single
+
+singleEnd:
+	TESTQ       DX, DX
+	JZ          walked
+	LEAQ        tailMasks<>+0(SB), SI
+	NEGQ        DX
+	VMOVUPS     32(SI)(DX*4), Y4
+	VMASKMOVPS  (AX)(BX*4), Y4, Y5
+	VMASKMOVPS  (CX)(BX*4), Y4, Y4
+	VFMADD231PS Y5, Y4, Y0
+
+walked:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VPSHUFD      $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	MOVSS        X0, total+24(FP)
+	VZEROUPPER
+	RET
+
+// func dot3AVX2(x *float32, y *float32, z *float32, n int) (total float32)
+// Requires: AVX, FMA3, SSE
+TEXT ·dot3AVX2(SB), NOSPLIT, $0-36
+	MOVQ   x+0(FP), AX
+	MOVQ   y+8(FP), CX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   z+16(FP), DX
+	MOVQ   n+24(FP), BX
+	XORQ   SI, SI
+
+several:
+	CMPQ        BX, $0x20
+	JLT         severalEnd
+	VMOVUPS     (AX)(SI*4), Y4
+	VMOVUPS     (CX)(SI*4), Y5
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     (DX)(SI*4), Y5
+	VFMADD231PS Y5, Y4, Y0
+	VMOVUPS     32(AX)(SI*4), Y4
+	VMOVUPS     32(CX)(SI*4), Y5
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     32(DX)(SI*4), Y5
+	VFMADD231PS Y5, Y4, Y1
+	VMOVUPS     64(AX)(SI*4), Y4
+	VMOVUPS     64(CX)(SI*4), Y5
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     64(DX)(SI*4), Y5
+	VFMADD231PS Y5, Y4, Y2
+	VMOVUPS     96(AX)(SI*4), Y4
+	VMOVUPS     96(CX)(SI*4), Y5
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     96(DX)(SI*4), Y5
+	VFMADD231PS Y5, Y4, Y3
+	ADDQ        $0x20, SI
+	SUBQ        $0x20, BX
+	JMP         several
+
+severalEnd:
+single:
+	CMPQ        BX, $0x08
+	JLT         singleEnd
+	VMOVUPS     (AX)(SI*4), Y4
+	VMOVUPS     (CX)(SI*4), Y5
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     (DX)(SI*4), Y5
+	VFMADD231PS Y5, Y4, Y0
+	ADDQ        $0x08, SI
+	SUBQ        $0x08, BX
+	JMP         single
+
+singleEnd:
+	TESTQ       BX, BX
+	JZ          walked
+	LEAQ        tailMasks<>+0(SB), DI
+	NEGQ        BX
+	VMOVUPS     32(DI)(BX*4), Y4
+	VMASKMOVPS  (AX)(SI*4), Y4, Y5
+	VMASKMOVPS  (CX)(SI*4), Y4, Y6
+	VMULPS      Y6, Y5, Y5
+	VMASKMOVPS  (DX)(SI*4), Y4, Y4
+	VFMADD231PS Y4, Y5, Y0
+
+walked:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VPSHUFD      $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	MOVSS        X0, total+32(FP)
+	VZEROUPPER
+	RET
+
+// func largestAVX2(x *float32, n int) (value float32)
+// Requires: AVX, SSE
+TEXT ·largestAVX2(SB), NOSPLIT, $0-20
+	MOVQ    x+0(FP), AX
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VMOVUPS constantff800000<>+0(SB), Y4
+	VMOVAPS Y4, Y5
+	VMOVAPS Y4, Y6
+	VMOVAPS Y4, Y7
+	VMOVAPS Y4, Y8
+	MOVQ    n+8(FP), CX
+	XORQ    DX, DX
+
+several:
+	CMPQ      CX, $0x20
+	JLT       severalEnd
+	VMOVUPS   (AX)(DX*4), Y9
+	VCMPPS    $0x03, Y9, Y9, Y10
+	VBLENDVPS Y10, Y9, Y0, Y0
+	VMAXPS    Y5, Y9, Y5
+	VMOVUPS   32(AX)(DX*4), Y9
+	VCMPPS    $0x03, Y9, Y9, Y10
+	VBLENDVPS Y10, Y9, Y1, Y1
+	VMAXPS    Y6, Y9, Y6
+	VMOVUPS   64(AX)(DX*4), Y9
+	VCMPPS    $0x03, Y9, Y9, Y10
+	VBLENDVPS Y10, Y9, Y2, Y2
+	VMAXPS    Y7, Y9, Y7
+	VMOVUPS   96(AX)(DX*4), Y9
+	VCMPPS    $0x03, Y9, Y9, Y10
+	VBLENDVPS Y10, Y9, Y3, Y3
+	VMAXPS    Y8, Y9, Y8
+	ADDQ      $0x20, DX
+	SUBQ      $0x20, CX
+	JMP       several
+
+severalEnd:
+single:
+	CMPQ      CX, $0x08
+	JLT       singleEnd
+	VMOVUPS   (AX)(DX*4), Y9
+	VCMPPS    $0x03, Y9, Y9, Y10
+	VBLENDVPS Y10, Y9, Y0, Y0
+	VMAXPS    Y5, Y9, Y5
+	ADDQ      $0x08, DX
+	SUBQ      $0x08, CX
+	JMP       single
+
+singleEnd:
+	TESTQ      CX, CX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), BX
+	NEGQ       CX
+	VMOVUPS    32(BX)(CX*4), Y9
+	VMASKMOVPS (AX)(DX*4), Y9, Y10
+	VBLENDVPS  Y9, Y10, Y4, Y10
+	VCMPPS     $0x03, Y10, Y10, Y4
+	VBLENDVPS  Y4, Y10, Y0, Y0
+	VMAXPS     Y5, Y10, Y5
+
+walked:
+	VMAXPS       Y7, Y5, Y5
+	VMAXPS       Y8, Y6, Y6
+	VMAXPS       Y6, Y5, Y5
+	VEXTRACTF128 $0x01, Y5, X4
+	VMAXPS       X4, X5, X5
+	VPERMILPD    $0x01, X5, X4
+	VMAXPS       X4, X5, X5
+	VPSHUFD      $0x01, X5, X4
+	VMAXPS       X4, X5, X5
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VPSHUFD      $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VADDSS       X0, X5, X5
+	MOVSS        X5, value+16(FP)
+	VZEROUPPER
+	RET
+
+// func scaleAVX2(x *float32, n int, alpha float32)
+// Requires: AVX
+TEXT ·scaleAVX2(SB), NOSPLIT, $0-20
+	MOVQ         x+0(FP), AX
+	VBROADCASTSS alpha+16(FP), Y0
+	MOVQ         n+8(FP), CX
+	XORQ         DX, DX
+
+several:
+	CMPQ    CX, $0x10
+	JLT     severalEnd
+	VMOVUPS (AX)(DX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)(DX*4)
+	VMOVUPS 32(AX)(DX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(AX)(DX*4)
+	ADDQ    $0x10, DX
+	SUBQ    $0x10, CX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    CX, $0x08
+	JLT     singleEnd
+	VMOVUPS (AX)(DX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)(DX*4)
+	ADDQ    $0x08, DX
+	SUBQ    $0x08, CX
+	JMP     single
+
+singleEnd:
+	TESTQ      CX, CX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), BX
+	NEGQ       CX
+	VMOVUPS    32(BX)(CX*4), Y1
+	VMASKMOVPS (AX)(DX*4), Y1, Y2
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, (AX)(DX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func axpyAVX2(y *float32, x *float32, n int, alpha float32)
+// Requires: AVX, FMA3
+TEXT ·axpyAVX2(SB), NOSPLIT, $0-28
+	MOVQ         x+8(FP), AX
+	VBROADCASTSS alpha+24(FP), Y0
+	MOVQ         y+0(FP), CX
+	MOVQ         n+16(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ        DX, $0x10
+	JLT         severalEnd
+	VMOVUPS     (CX)(BX*4), Y1
+	VMOVUPS     (AX)(BX*4), Y2
+	VFMADD231PS Y2, Y0, Y1
+	VMOVUPS     Y1, (CX)(BX*4)
+	VMOVUPS     32(CX)(BX*4), Y1
+	VMOVUPS     32(AX)(BX*4), Y2
+	VFMADD231PS Y2, Y0, Y1
+	VMOVUPS     Y1, 32(CX)(BX*4)
+	ADDQ        $0x10, BX
+	SUBQ        $0x10, DX
+	JMP         several
+
+severalEnd:
+single:
+	CMPQ        DX, $0x08
+	JLT         singleEnd
+	VMOVUPS     (CX)(BX*4), Y1
+	VMOVUPS     (AX)(BX*4), Y2
+	VFMADD231PS Y2, Y0, Y1
+	VMOVUPS     Y1, (CX)(BX*4)
+	ADDQ        $0x08, BX
+	SUBQ        $0x08, DX
+	JMP         single
+
+singleEnd:
+	TESTQ       DX, DX
+	JZ          walked
+	LEAQ        tailMasks<>+0(SB), SI
+	NEGQ        DX
+	VMOVUPS     32(SI)(DX*4), Y1
+	VMASKMOVPS  (CX)(BX*4), Y1, Y2
+	VMASKMOVPS  (AX)(BX*4), Y1, Y3
+	VFMADD231PS Y3, Y0, Y2
+	VMASKMOVPS  Y2, Y1, (CX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func scaleByAVX2(dst *float32, x *float32, weight *float32, n int, alpha float32)
+// Requires: AVX
+TEXT ·scaleByAVX2(SB), NOSPLIT, $0-36
+	MOVQ         x+8(FP), AX
+	VBROADCASTSS alpha+32(FP), Y0
+	MOVQ         dst+0(FP), CX
+	MOVQ         weight+16(FP), DX
+	MOVQ         n+24(FP), BX
+	XORQ         SI, SI
+
+several:
+	CMPQ    BX, $0x10
+	JLT     severalEnd
+	VMOVUPS (AX)(SI*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS (DX)(SI*4), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, (CX)(SI*4)
+	VMOVUPS 32(AX)(SI*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS 32(DX)(SI*4), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, 32(CX)(SI*4)
+	ADDQ    $0x10, SI
+	SUBQ    $0x10, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x08
+	JLT     singleEnd
+	VMOVUPS (AX)(SI*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS (DX)(SI*4), Y2
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, (CX)(SI*4)
+	ADDQ    $0x08, SI
+	SUBQ    $0x08, BX
+	JMP     single
+
+singleEnd:
+	TESTQ      BX, BX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), DI
+	NEGQ       BX
+	VMOVUPS    32(DI)(BX*4), Y1
+	VMASKMOVPS (AX)(SI*4), Y1, Y2
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS (DX)(SI*4), Y1, Y0
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, (CX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func rmsNormBackwardAVX2(dx *float32, dWeight *float32, dy *float32, x *float32, weight *float32, n int, inv float32, slope float32)
+// Requires: AVX, FMA3
+TEXT ·rmsNormBackwardAVX2(SB), NOSPLIT, $0-56
+	MOVQ         dx+0(FP), AX
+	MOVQ         dWeight+8(FP), CX
+	MOVQ         dy+16(FP), DX
+	MOVQ         x+24(FP), BX
+	MOVQ         weight+32(FP), SI
+	VBROADCASTSS inv+48(FP), Y0
+	VBROADCASTSS slope+52(FP), Y1
+	MOVQ         n+40(FP), DI
+	XORQ         R8, R8
+
+single:
+	CMPQ         DI, $0x08
+	JLT          singleEnd
+	VMOVUPS      (BX)(R8*4), Y2
+	VMOVUPS      (DX)(R8*4), Y3
+	VMOVUPS      (CX)(R8*4), Y4
+	VMOVUPS      (AX)(R8*4), Y5
+	VMULPS       Y2, Y0, Y6
+	VFMADD231PS  Y6, Y3, Y4
+	VMOVUPS      Y4, (CX)(R8*4)
+	VMOVUPS      (SI)(R8*4), Y4
+	VMULPS       Y4, Y3, Y3
+	VFMADD231PS  Y3, Y0, Y5
+	VFNMADD231PS Y2, Y1, Y5
+	VMOVUPS      Y5, (AX)(R8*4)
+	ADDQ         $0x08, R8
+	SUBQ         $0x08, DI
+	JMP          single
+
+singleEnd:
+	TESTQ        DI, DI
+	JZ           walked
+	LEAQ         tailMasks<>+0(SB), R9
+	NEGQ         DI
+	VMOVUPS      32(R9)(DI*4), Y2
+	VMASKMOVPS   (BX)(R8*4), Y2, Y3
+	VMASKMOVPS   (DX)(R8*4), Y2, Y4
+	VMASKMOVPS   (CX)(R8*4), Y2, Y5
+	VMASKMOVPS   (AX)(R8*4), Y2, Y6
+	VMULPS       Y3, Y0, Y7
+	VFMADD231PS  Y7, Y4, Y5
+	VMASKMOVPS   Y5, Y2, (CX)(R8*4)
+	VMASKMOVPS   (SI)(R8*4), Y2, Y5
+	VMULPS       Y5, Y4, Y4
+	VFMADD231PS  Y4, Y0, Y6
+	VFNMADD231PS Y3, Y1, Y6
+	VMASKMOVPS   Y6, Y2, (AX)(R8*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func adamWAVX2(param *float32, grad *float32, m *float32, v *float32, n int, beta1 float32, rest1 float32, beta2 float32, rest2 float32, keep float32, step float32, root float32, eps float32)
+// Requires: AVX, FMA3
+TEXT ·adamWAVX2(SB), NOSPLIT, $0-72
+	MOVQ         param+0(FP), AX
+	MOVQ         grad+8(FP), CX
+	MOVQ         m+16(FP), DX
+	MOVQ         v+24(FP), BX
+	VBROADCASTSS beta1+40(FP), Y0
+	VBROADCASTSS rest1+44(FP), Y1
+	VBROADCASTSS beta2+48(FP), Y2
+	VBROADCASTSS rest2+52(FP), Y3
+	VBROADCASTSS keep+56(FP), Y4
+	VBROADCASTSS step+60(FP), Y5
+	VBROADCASTSS root+64(FP), Y6
+	VBROADCASTSS eps+68(FP), Y7
+	MOVQ         n+32(FP), SI
+	XORQ         DI, DI
+
+single:
+	CMPQ        SI, $0x08
+	JLT         singleEnd
+	VMOVUPS     (CX)(DI*4), Y8
+	VMOVUPS     (DX)(DI*4), Y9
+	VMOVUPS     (BX)(DI*4), Y10
+	VMULPS      Y8, Y1, Y11
+	VFMADD213PS Y11, Y0, Y9
+	VMOVUPS     Y9, (DX)(DI*4)
+	VMULPS      Y8, Y8, Y11
+	VMULPS      Y11, Y3, Y11
+	VFMADD213PS Y11, Y2, Y10
+	VMOVUPS     Y10, (BX)(DI*4)
+	VSQRTPS     Y10, Y11
+	VFMADD213PS Y7, Y6, Y11
+	VMULPS      Y9, Y5, Y9
+	VDIVPS      Y11, Y9, Y9
+	VMOVUPS     (AX)(DI*4), Y8
+	VFMSUB213PS Y9, Y4, Y8
+	VMOVUPS     Y8, (AX)(DI*4)
+	ADDQ        $0x08, DI
+	SUBQ        $0x08, SI
+	JMP         single
+
+singleEnd:
+	TESTQ       SI, SI
+	JZ          walked
+	LEAQ        tailMasks<>+0(SB), R8
+	NEGQ        SI
+	VMOVUPS     32(R8)(SI*4), Y8
+	VMASKMOVPS  (CX)(DI*4), Y8, Y9
+	VMASKMOVPS  (DX)(DI*4), Y8, Y10
+	VMASKMOVPS  (BX)(DI*4), Y8, Y11
+	VMULPS      Y9, Y1, Y1
+	VFMADD213PS Y1, Y0, Y10
+	VMASKMOVPS  Y10, Y8, (DX)(DI*4)
+	VMULPS      Y9, Y9, Y1
+	VMULPS      Y1, Y3, Y1
+	VFMADD213PS Y1, Y2, Y11
+	VMASKMOVPS  Y11, Y8, (BX)(DI*4)
+	VSQRTPS     Y11, Y1
+	VFMADD213PS Y7, Y6, Y1
+	VMULPS      Y10, Y5, Y10
+	VDIVPS      Y1, Y10, Y10
+	VMASKMOVPS  (AX)(DI*4), Y8, Y0
+	VFMSUB213PS Y10, Y4, Y0
+	VMASKMOVPS  Y0, Y8, (AX)(DI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func expRowAVX2(dst *float32, src *float32, n int, scale float32, shift float32) (total float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·expRowAVX2(SB), NOSPLIT, $0-36
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	VBROADCASTSS scale+24(FP), Y0
+	VBROADCASTSS shift+28(FP), Y1
+	VXORPS       Y2, Y2, Y2
+	VMOVUPS      constantc2d00000<>+0(SB), Y3
+	VMOVUPS      constant42b20000<>+0(SB), Y4
+	MOVQ         n+16(FP), DX
+	XORQ         BX, BX
+
+single:
+	CMPQ         DX, $0x08
+	JLT          singleEnd
+	VMOVUPS      (CX)(BX*4), Y5
+	VFMSUB213PS  Y1, Y0, Y5
+	VMAXPS       Y5, Y3, Y5
+	VMINPS       Y5, Y4, Y5
+	VMULPS       constant3fb8aa3b<>+0(SB), Y5, Y6
+	VROUNDPS     $0x08, Y6, Y6
+	VMOVAPS      Y5, Y5
+	VFNMADD231PS constant3f317218<>+0(SB), Y6, Y5
+	VFNMADD231PS constantb102e308<>+0(SB), Y6, Y5
+	VMULPS       Y5, Y5, Y8
+	VMOVUPS      constant39506967<>+0(SB), Y7
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y5, Y7
+	VFMADD213PS  constant3c088908<>+0(SB), Y5, Y7
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y5, Y7
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y5, Y7
+	VFMADD213PS  constant3f000000<>+0(SB), Y5, Y7
+	VFMADD213PS  Y5, Y8, Y7
+	VADDPS       constant3f800000<>+0(SB), Y7, Y7
+	VCVTPS2DQ    Y6, Y6
+	VPSRAD       $0x01, Y6, Y5
+	VPSUBD       Y5, Y6, Y6
+	VPSLLD       $0x17, Y5, Y5
+	VPADDD       constant3f800000<>+0(SB), Y5, Y5
+	VMULPS       Y5, Y7, Y7
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       constant3f800000<>+0(SB), Y6, Y6
+	VMULPS       Y6, Y7, Y7
+	VMOVUPS      Y7, (AX)(BX*4)
+	VADDPS       Y7, Y2, Y2
+	ADDQ         $0x08, BX
+	SUBQ         $0x08, DX
+	JMP          single
+
+singleEnd:
+	TESTQ        DX, DX
+	JZ           walked
+	LEAQ         tailMasks<>+0(SB), SI
+	NEGQ         DX
+	VMOVUPS      32(SI)(DX*4), Y5
+	VMASKMOVPS   (CX)(BX*4), Y5, Y6
+	VFMSUB213PS  Y1, Y0, Y6
+	VMAXPS       Y6, Y3, Y6
+	VMINPS       Y6, Y4, Y6
+	VMULPS       constant3fb8aa3b<>+0(SB), Y6, Y0
+	VROUNDPS     $0x08, Y0, Y0
+	VMOVAPS      Y6, Y1
+	VFNMADD231PS constant3f317218<>+0(SB), Y0, Y1
+	VFNMADD231PS constantb102e308<>+0(SB), Y0, Y1
+	VMULPS       Y1, Y1, Y4
+	VMOVUPS      constant39506967<>+0(SB), Y3
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y1, Y3
+	VFMADD213PS  constant3c088908<>+0(SB), Y1, Y3
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y1, Y3
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y1, Y3
+	VFMADD213PS  constant3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  Y1, Y4, Y3
+	VADDPS       constant3f800000<>+0(SB), Y3, Y3
+	VCVTPS2DQ    Y0, Y0
+	VPSRAD       $0x01, Y0, Y1
+	VPSUBD       Y1, Y0, Y0
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       constant3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y3, Y3
+	VPSLLD       $0x17, Y0, Y0
+	VPADDD       constant3f800000<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y3, Y3
+	VMASKMOVPS   Y3, Y5, (AX)(BX*4)
+	VANDPS       Y5, Y3, Y3
+	VADDPS       Y3, Y2, Y2
+
+walked:
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X2
+	VPERMILPD    $0x01, X2, X0
+	VADDPS       X0, X2, X2
+	VPSHUFD      $0x01, X2, X0
+	VADDPS       X0, X2, X2
+	MOVSS        X2, total+32(FP)
+	VZEROUPPER
+	RET
+
+// func expStatsAVX2(src *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·expStatsAVX2(SB), NOSPLIT, $0-32
+	MOVQ         src+0(FP), AX
+	VBROADCASTSS scale+16(FP), Y0
+	VBROADCASTSS shift+20(FP), Y1
+	VXORPS       Y2, Y2, Y2
+	VXORPS       Y3, Y3, Y3
+	VMOVUPS      constantc2d00000<>+0(SB), Y4
+	VMOVUPS      constant42b20000<>+0(SB), Y5
+	MOVQ         n+8(FP), CX
+	XORQ         DX, DX
+
+single:
+	CMPQ         CX, $0x08
+	JLT          singleEnd
+	VMOVUPS      (AX)(DX*4), Y6
+	VFMSUB213PS  Y1, Y0, Y6
+	VMAXPS       Y6, Y4, Y6
+	VMINPS       Y6, Y5, Y6
+	VMULPS       constant3fb8aa3b<>+0(SB), Y6, Y7
+	VROUNDPS     $0x08, Y7, Y7
+	VMOVAPS      Y6, Y8
+	VFNMADD231PS constant3f317218<>+0(SB), Y7, Y8
+	VFNMADD231PS constantb102e308<>+0(SB), Y7, Y8
+	VMULPS       Y8, Y8, Y10
+	VMOVUPS      constant39506967<>+0(SB), Y9
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y8, Y9
+	VFMADD213PS  constant3c088908<>+0(SB), Y8, Y9
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y8, Y9
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y8, Y9
+	VFMADD213PS  constant3f000000<>+0(SB), Y8, Y9
+	VFMADD213PS  Y8, Y10, Y9
+	VADDPS       constant3f800000<>+0(SB), Y9, Y9
+	VCVTPS2DQ    Y7, Y7
+	VPSRAD       $0x01, Y7, Y8
+	VPSUBD       Y8, Y7, Y7
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       constant3f800000<>+0(SB), Y8, Y8
+	VMULPS       Y8, Y9, Y9
+	VPSLLD       $0x17, Y7, Y7
+	VPADDD       constant3f800000<>+0(SB), Y7, Y7
+	VMULPS       Y7, Y9, Y9
+	VADDPS       Y9, Y2, Y2
+	VFMADD231PS  Y6, Y9, Y3
+	ADDQ         $0x08, DX
+	SUBQ         $0x08, CX
+	JMP          single
+
+singleEnd:
+	TESTQ        CX, CX
+	JZ           walked
+	LEAQ         tailMasks<>+0(SB), BX
+	NEGQ         CX
+	VMOVUPS      32(BX)(CX*4), Y6
+	VMASKMOVPS   (AX)(DX*4), Y6, Y7
+	VFMSUB213PS  Y1, Y0, Y7
+	VMAXPS       Y7, Y4, Y7
+	VMINPS       Y7, Y5, Y7
+	VMULPS       constant3fb8aa3b<>+0(SB), Y7, Y0
+	VROUNDPS     $0x08, Y0, Y0
+	VMOVAPS      Y7, Y1
+	VFNMADD231PS constant3f317218<>+0(SB), Y0, Y1
+	VFNMADD231PS constantb102e308<>+0(SB), Y0, Y1
+	VMULPS       Y1, Y1, Y5
+	VMOVUPS      constant39506967<>+0(SB), Y4
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3c088908<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3f000000<>+0(SB), Y1, Y4
+	VFMADD213PS  Y1, Y5, Y4
+	VADDPS       constant3f800000<>+0(SB), Y4, Y4
+	VCVTPS2DQ    Y0, Y0
+	VPSRAD       $0x01, Y0, Y1
+	VPSUBD       Y1, Y0, Y0
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       constant3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VPSLLD       $0x17, Y0, Y0
+	VPADDD       constant3f800000<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y4, Y4
+	VANDPS       Y6, Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VFMADD231PS  Y7, Y4, Y3
+
+walked:
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X2
+	VPERMILPD    $0x01, X2, X0
+	VADDPS       X0, X2, X2
+	VPSHUFD      $0x01, X2, X0
+	VADDPS       X0, X2, X2
+	MOVSS        X2, total+24(FP)
+	VEXTRACTF128 $0x01, Y3, X0
+	VADDPS       X0, X3, X3
+	VPERMILPD    $0x01, X3, X0
+	VADDPS       X0, X3, X3
+	VPSHUFD      $0x01, X3, X0
+	VADDPS       X0, X3, X3
+	MOVSS        X3, weighted+28(FP)
+	VZEROUPPER
+	RET
+
+// func siluMulAVX2(dst *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·siluMulAVX2(SB), NOSPLIT, $0-32
+	MOVQ    dst+0(FP), AX
+	MOVQ    gate+8(FP), CX
+	MOVQ    up+16(FP), DX
+	VMOVUPS constantc2d00000<>+0(SB), Y0
+	VMOVUPS constant42b20000<>+0(SB), Y1
+	MOVQ    n+24(FP), BX
+	XORQ    SI, SI
+
+single:
+	CMPQ         BX, $0x08
+	JLT          singleEnd
+	VMOVUPS      (CX)(SI*4), Y2
+	VXORPS       Y3, Y3, Y3
+	VSUBPS       Y2, Y3, Y3
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VMULPS       constant3fb8aa3b<>+0(SB), Y3, Y4
+	VROUNDPS     $0x08, Y4, Y4
+	VMOVAPS      Y3, Y3
+	VFNMADD231PS constant3f317218<>+0(SB), Y4, Y3
+	VFNMADD231PS constantb102e308<>+0(SB), Y4, Y3
+	VMULPS       Y3, Y3, Y6
+	VMOVUPS      constant39506967<>+0(SB), Y5
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y3, Y5
+	VFMADD213PS  constant3c088908<>+0(SB), Y3, Y5
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y3, Y5
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y3, Y5
+	VFMADD213PS  constant3f000000<>+0(SB), Y3, Y5
+	VFMADD213PS  Y3, Y6, Y5
+	VADDPS       constant3f800000<>+0(SB), Y5, Y5
+	VCVTPS2DQ    Y4, Y4
+	VPSRAD       $0x01, Y4, Y3
+	VPSUBD       Y3, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       constant3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y5, Y5
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       constant3f800000<>+0(SB), Y4, Y4
+	VMULPS       Y4, Y5, Y5
+	VADDPS       constant3f800000<>+0(SB), Y5, Y5
+	VMOVUPS      constant3f800000<>+0(SB), Y3
+	VDIVPS       Y5, Y3, Y3
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      (DX)(SI*4), Y2
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      Y3, (AX)(SI*4)
+	ADDQ         $0x08, SI
+	SUBQ         $0x08, BX
+	JMP          single
+
+singleEnd:
+	TESTQ        BX, BX
+	JZ           walked
+	LEAQ         tailMasks<>+0(SB), DI
+	NEGQ         BX
+	VMOVUPS      32(DI)(BX*4), Y2
+	VMASKMOVPS   (CX)(SI*4), Y2, Y3
+	VXORPS       Y4, Y4, Y4
+	VSUBPS       Y3, Y4, Y4
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VMULPS       constant3fb8aa3b<>+0(SB), Y4, Y0
+	VROUNDPS     $0x08, Y0, Y0
+	VMOVAPS      Y4, Y1
+	VFNMADD231PS constant3f317218<>+0(SB), Y0, Y1
+	VFNMADD231PS constantb102e308<>+0(SB), Y0, Y1
+	VMULPS       Y1, Y1, Y5
+	VMOVUPS      constant39506967<>+0(SB), Y4
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3c088908<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3f000000<>+0(SB), Y1, Y4
+	VFMADD213PS  Y1, Y5, Y4
+	VADDPS       constant3f800000<>+0(SB), Y4, Y4
+	VCVTPS2DQ    Y0, Y0
+	VPSRAD       $0x01, Y0, Y1
+	VPSUBD       Y1, Y0, Y0
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       constant3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VPSLLD       $0x17, Y0, Y0
+	VPADDD       constant3f800000<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y4, Y4
+	VADDPS       constant3f800000<>+0(SB), Y4, Y4
+	VMOVUPS      constant3f800000<>+0(SB), Y0
+	VDIVPS       Y4, Y0, Y0
+	VMULPS       Y3, Y0, Y0
+	VMASKMOVPS   (DX)(SI*4), Y2, Y1
+	VMULPS       Y1, Y0, Y0
+	VMASKMOVPS   Y0, Y2, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func siluMulBackwardAVX2(dGate *float32, dUp *float32, dOut *float32, gate *float32, up *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·siluMulBackwardAVX2(SB), NOSPLIT, $0-48
+	MOVQ    dGate+0(FP), AX
+	MOVQ    dUp+8(FP), CX
+	MOVQ    dOut+16(FP), DX
+	MOVQ    gate+24(FP), BX
+	MOVQ    up+32(FP), SI
+	VMOVUPS constantc2d00000<>+0(SB), Y0
+	VMOVUPS constant42b20000<>+0(SB), Y1
+	MOVQ    n+40(FP), DI
+	XORQ    R8, R8
+
+single:
+	CMPQ         DI, $0x08
+	JLT          singleEnd
+	VMOVUPS      (BX)(R8*4), Y2
+	VXORPS       Y3, Y3, Y3
+	VSUBPS       Y2, Y3, Y3
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VMULPS       constant3fb8aa3b<>+0(SB), Y3, Y4
+	VROUNDPS     $0x08, Y4, Y4
+	VMOVAPS      Y3, Y3
+	VFNMADD231PS constant3f317218<>+0(SB), Y4, Y3
+	VFNMADD231PS constantb102e308<>+0(SB), Y4, Y3
+	VMULPS       Y3, Y3, Y6
+	VMOVUPS      constant39506967<>+0(SB), Y5
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y3, Y5
+	VFMADD213PS  constant3c088908<>+0(SB), Y3, Y5
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y3, Y5
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y3, Y5
+	VFMADD213PS  constant3f000000<>+0(SB), Y3, Y5
+	VFMADD213PS  Y3, Y6, Y5
+	VADDPS       constant3f800000<>+0(SB), Y5, Y5
+	VCVTPS2DQ    Y4, Y4
+	VPSRAD       $0x01, Y4, Y3
+	VPSUBD       Y3, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       constant3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y5, Y5
+	VPSLLD       $0x17, Y4, Y4
+	VPADDD       constant3f800000<>+0(SB), Y4, Y4
+	VMULPS       Y4, Y5, Y5
+	VADDPS       constant3f800000<>+0(SB), Y5, Y5
+	VMOVUPS      constant3f800000<>+0(SB), Y3
+	VDIVPS       Y5, Y3, Y3
+	VMOVUPS      (DX)(R8*4), Y4
+	VMOVUPS      (SI)(R8*4), Y5
+	VMULPS       Y2, Y3, Y2
+	VADDPS       Y3, Y2, Y6
+	VFNMADD231PS Y3, Y2, Y6
+	VMULPS       Y4, Y5, Y5
+	VMULPS       Y6, Y5, Y5
+	VMULPS       Y2, Y4, Y4
+	VMOVUPS      Y5, (AX)(R8*4)
+	VMOVUPS      Y4, (CX)(R8*4)
+	ADDQ         $0x08, R8
+	SUBQ         $0x08, DI
+	JMP          single
+
+singleEnd:
+	TESTQ        DI, DI
+	JZ           walked
+	LEAQ         tailMasks<>+0(SB), R9
+	NEGQ         DI
+	VMOVUPS      32(R9)(DI*4), Y2
+	VMASKMOVPS   (BX)(R8*4), Y2, Y3
+	VXORPS       Y4, Y4, Y4
+	VSUBPS       Y3, Y4, Y4
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VMULPS       constant3fb8aa3b<>+0(SB), Y4, Y0
+	VROUNDPS     $0x08, Y0, Y0
+	VMOVAPS      Y4, Y1
+	VFNMADD231PS constant3f317218<>+0(SB), Y0, Y1
+	VFNMADD231PS constantb102e308<>+0(SB), Y0, Y1
+	VMULPS       Y1, Y1, Y5
+	VMOVUPS      constant39506967<>+0(SB), Y4
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3c088908<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3f000000<>+0(SB), Y1, Y4
+	VFMADD213PS  Y1, Y5, Y4
+	VADDPS       constant3f800000<>+0(SB), Y4, Y4
+	VCVTPS2DQ    Y0, Y0
+	VPSRAD       $0x01, Y0, Y1
+	VPSUBD       Y1, Y0, Y0
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       constant3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VPSLLD       $0x17, Y0, Y0
+	VPADDD       constant3f800000<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y4, Y4
+	VADDPS       constant3f800000<>+0(SB), Y4, Y4
+	VMOVUPS      constant3f800000<>+0(SB), Y0
+	VDIVPS       Y4, Y0, Y0
+	VMASKMOVPS   (DX)(R8*4), Y2, Y1
+	VMASKMOVPS   (SI)(R8*4), Y2, Y4
+	VMULPS       Y3, Y0, Y3
+	VADDPS       Y0, Y3, Y5
+	VFNMADD231PS Y0, Y3, Y5
+	VMULPS       Y1, Y4, Y4
+	VMULPS       Y5, Y4, Y4
+	VMULPS       Y3, Y1, Y1
+	VMASKMOVPS   Y4, Y2, (AX)(R8*4)
+	VMASKMOVPS   Y1, Y2, (CX)(R8*4)
+
+walked:
+	VZEROUPPER
+	RET
+
 // func pause()
 TEXT ·pause(SB), NOSPLIT, $0
 	PAUSE

@@ -13,6 +13,14 @@ func main() {
 		}
 	}
 	transpose512()
+
+	emitTailMasks()
+	constantTable(append(expCoefficients[:], expLowest, expHighest, log2e, ln2High, ln2Low, 1, negativeInfinity)...)
+	for _, isa := range []isa{avx512, avx2} {
+		reductions(isa)
+		elementwise(isa)
+		exponentials(isa)
+	}
 	pauseFunction()
 	Generate()
 }

@@ -1,0 +1,88 @@
+package cpu
+
+import (
+	"fmt"
+	"testing"
+
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/gonum"
+)
+
+// benchShapes are m, n, k of a small policy's layers, in training and in decoding.
+var benchShapes = [][3]int{
+	{1024, 128, 128}, {1024, 512, 128}, {4096, 384, 128}, {512, 512, 512}, {16, 512, 512}, {1, 512, 512},
+}
+
+// forms are the products of a layer: forward with weights as stored by Hugging Face, the gradient of
+// the input, and the gradient of the weight.
+var benchForms = []struct {
+	name           string
+	transA, transB bool
+}{{"AB", false, false}, {"ABt", false, true}, {"AtB", true, false}}
+
+func BenchmarkGemm(b *testing.B) {
+	for _, shape := range benchShapes {
+		for _, form := range benchForms {
+			g := newGemmCase(1, form.transA, form.transB, form.transA, shape[0], shape[1], shape[2], 0)
+			for _, threads := range []int{1, 2} {
+				b.Run(fmt.Sprintf("%s/%dx%dx%d/threads=%d", form.name, g.m, g.n, g.k, threads), func(b *testing.B) {
+					useThreads(b, threads)
+					for b.Loop() {
+						Gemm(g.transA, g.transB, g.m, g.n, g.k, g.a, g.lda, g.b, g.ldb, g.c, g.ldc, g.accumulate)
+					}
+					reportGflops(b, g)
+				})
+			}
+		}
+	}
+}
+
+// BenchmarkGemmWeightGradient is the long sum over a batch's tokens.
+func BenchmarkGemmWeightGradient(b *testing.B) {
+	for _, shape := range [][3]int{{128, 128, 1024}, {128, 384, 4096}, {512, 512, 4096}} {
+		g := newGemmCase(1, true, false, true, shape[0], shape[1], shape[2], 0)
+		for _, threads := range []int{1, 2} {
+			b.Run(fmt.Sprintf("%dx%dx%d/threads=%d", g.m, g.n, g.k, threads), func(b *testing.B) {
+				useThreads(b, threads)
+				for b.Loop() {
+					Gemm(g.transA, g.transB, g.m, g.n, g.k, g.a, g.lda, g.b, g.ldb, g.c, g.ldc, g.accumulate)
+				}
+				reportGflops(b, g)
+			})
+		}
+	}
+}
+
+func BenchmarkGemmPacked(b *testing.B) {
+	for _, m := range []int{1, 4, 16, 64} {
+		g := newGemmCase(1, false, true, false, m, 512, 512, 0)
+		packed := PackB(true, g.n, g.k, g.b, g.ldb)
+		for _, threads := range []int{1, 2} {
+			b.Run(fmt.Sprintf("%dx%dx%d/threads=%d", g.m, g.n, g.k, threads), func(b *testing.B) {
+				useThreads(b, threads)
+				for b.Loop() {
+					GemmPacked(g.m, g.a, g.lda, packed, g.c, g.ldc, false)
+				}
+				reportGflops(b, g)
+			})
+		}
+	}
+}
+
+// BenchmarkGemmGonum is the baseline: the best product there is in Go without this package.
+func BenchmarkGemmGonum(b *testing.B) {
+	for _, shape := range benchShapes {
+		g := newGemmCase(1, false, false, false, shape[0], shape[1], shape[2], 0)
+		b.Run(fmt.Sprintf("AB/%dx%dx%d", g.m, g.n, g.k), func(b *testing.B) {
+			for b.Loop() {
+				gonum.Implementation{}.Sgemm(blas.NoTrans, blas.NoTrans, g.m, g.n, g.k, 1, g.a, g.lda, g.b, g.ldb, 0, g.c, g.ldc)
+			}
+			reportGflops(b, g)
+		})
+	}
+}
+
+func reportGflops(b *testing.B, g *gemmCase) {
+	operations := 2 * float64(g.m) * float64(g.n) * float64(g.k) * float64(b.N)
+	b.ReportMetric(operations/float64(b.Elapsed().Nanoseconds()), "GFLOP/s")
+}

@@ -1,0 +1,149 @@
+package cpu
+
+// Each method runs one row kernel of the instruction set. Rows are not empty and equally long, which
+// callers have checked.
+
+func (i isa) sum(x []float32) float32 {
+	switch i {
+	case isaAVX512:
+		return sumAVX512(&x[0], len(x))
+	case isaAVX2:
+		return sumAVX2(&x[0], len(x))
+	default:
+		return sumGo(x)
+	}
+}
+
+func (i isa) dot(x, y []float32) float32 {
+	switch i {
+	case isaAVX512:
+		return dotAVX512(&x[0], &y[0], len(x))
+	case isaAVX2:
+		return dotAVX2(&x[0], &y[0], len(x))
+	default:
+		return dotGo(x, y)
+	}
+}
+
+func (i isa) dot3(x, y, z []float32) float32 {
+	switch i {
+	case isaAVX512:
+		return dot3AVX512(&x[0], &y[0], &z[0], len(x))
+	case isaAVX2:
+		return dot3AVX2(&x[0], &y[0], &z[0], len(x))
+	default:
+		return dot3Go(x, y, z)
+	}
+}
+
+func (i isa) largest(x []float32) float32 {
+	switch i {
+	case isaAVX512:
+		return largestAVX512(&x[0], len(x))
+	case isaAVX2:
+		return largestAVX2(&x[0], len(x))
+	default:
+		return largestGo(x)
+	}
+}
+
+func (i isa) scale(alpha float32, x []float32) {
+	switch i {
+	case isaAVX512:
+		scaleAVX512(&x[0], len(x), alpha)
+	case isaAVX2:
+		scaleAVX2(&x[0], len(x), alpha)
+	default:
+		scaleGo(alpha, x)
+	}
+}
+
+func (i isa) axpy(alpha float32, x, y []float32) {
+	switch i {
+	case isaAVX512:
+		axpyAVX512(&y[0], &x[0], len(x), alpha)
+	case isaAVX2:
+		axpyAVX2(&y[0], &x[0], len(x), alpha)
+	default:
+		axpyGo(alpha, x, y)
+	}
+}
+
+func (i isa) scaleBy(dst, x, weight []float32, alpha float32) {
+	switch i {
+	case isaAVX512:
+		scaleByAVX512(&dst[0], &x[0], &weight[0], len(x), alpha)
+	case isaAVX2:
+		scaleByAVX2(&dst[0], &x[0], &weight[0], len(x), alpha)
+	default:
+		scaleByGo(dst, x, weight, alpha)
+	}
+}
+
+func (i isa) expRow(dst, src []float32, scale, shift float32) float32 {
+	switch i {
+	case isaAVX512:
+		return expRowAVX512(&dst[0], &src[0], len(src), scale, shift)
+	case isaAVX2:
+		return expRowAVX2(&dst[0], &src[0], len(src), scale, shift)
+	default:
+		return expRowGo(dst, src, scale, shift)
+	}
+}
+
+func (i isa) expStats(src []float32, scale, shift float32) (total, weighted float32) {
+	switch i {
+	case isaAVX512:
+		return expStatsAVX512(&src[0], len(src), scale, shift)
+	case isaAVX2:
+		return expStatsAVX2(&src[0], len(src), scale, shift)
+	default:
+		return expStatsGo(src, scale, shift)
+	}
+}
+
+func (i isa) siluMul(dst, gate, up []float32) {
+	switch i {
+	case isaAVX512:
+		siluMulAVX512(&dst[0], &gate[0], &up[0], len(dst))
+	case isaAVX2:
+		siluMulAVX2(&dst[0], &gate[0], &up[0], len(dst))
+	default:
+		siluMulGo(dst, gate, up)
+	}
+}
+
+func (i isa) siluMulBackward(dGate, dUp, dOut, gate, up []float32) {
+	switch i {
+	case isaAVX512:
+		siluMulBackwardAVX512(&dGate[0], &dUp[0], &dOut[0], &gate[0], &up[0], len(gate))
+	case isaAVX2:
+		siluMulBackwardAVX2(&dGate[0], &dUp[0], &dOut[0], &gate[0], &up[0], len(gate))
+	default:
+		siluMulBackwardGo(dGate, dUp, dOut, gate, up)
+	}
+}
+
+func (i isa) rmsNormBackward(dx, dWeight, dy, x, weight []float32, inv, slope float32) {
+	switch i {
+	case isaAVX512:
+		rmsNormBackwardAVX512(&dx[0], &dWeight[0], &dy[0], &x[0], &weight[0], len(x), inv, slope)
+	case isaAVX2:
+		rmsNormBackwardAVX2(&dx[0], &dWeight[0], &dy[0], &x[0], &weight[0], len(x), inv, slope)
+	default:
+		rmsNormBackwardGo(dx, dWeight, dy, x, weight, inv, slope)
+	}
+}
+
+func (i isa) adamW(param, grad, m, v []float32, f adamWFactors) {
+	switch i {
+	case isaAVX512:
+		adamWAVX512(&param[0], &grad[0], &m[0], &v[0], len(param),
+			f.beta1, f.rest1, f.beta2, f.rest2, f.keep, f.step, f.root, f.eps)
+	case isaAVX2:
+		adamWAVX2(&param[0], &grad[0], &m[0], &v[0], len(param),
+			f.beta1, f.rest1, f.beta2, f.rest2, f.keep, f.step, f.root, f.eps)
+	default:
+		adamWGo(param, grad, m, v, f)
+	}
+}

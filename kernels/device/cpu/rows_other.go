@@ -1,0 +1,39 @@
+//go:build !amd64
+
+package cpu
+
+// Each method runs one row kernel. Rows are not empty and equally long, which callers have checked.
+
+func (i isa) sum(x []float32) float32 { return sumGo(x) }
+
+func (i isa) dot(x, y []float32) float32 { return dotGo(x, y) }
+
+func (i isa) dot3(x, y, z []float32) float32 { return dot3Go(x, y, z) }
+
+func (i isa) largest(x []float32) float32 { return largestGo(x) }
+
+func (i isa) scale(alpha float32, x []float32) { scaleGo(alpha, x) }
+
+func (i isa) axpy(alpha float32, x, y []float32) { axpyGo(alpha, x, y) }
+
+func (i isa) scaleBy(dst, x, weight []float32, alpha float32) { scaleByGo(dst, x, weight, alpha) }
+
+func (i isa) expRow(dst, src []float32, scale, shift float32) float32 {
+	return expRowGo(dst, src, scale, shift)
+}
+
+func (i isa) expStats(src []float32, scale, shift float32) (total, weighted float32) {
+	return expStatsGo(src, scale, shift)
+}
+
+func (i isa) siluMul(dst, gate, up []float32) { siluMulGo(dst, gate, up) }
+
+func (i isa) siluMulBackward(dGate, dUp, dOut, gate, up []float32) {
+	siluMulBackwardGo(dGate, dUp, dOut, gate, up)
+}
+
+func (i isa) rmsNormBackward(dx, dWeight, dy, x, weight []float32, inv, slope float32) {
+	rmsNormBackwardGo(dx, dWeight, dy, x, weight, inv, slope)
+}
+
+func (i isa) adamW(param, grad, m, v []float32, f adamWFactors) { adamWGo(param, grad, m, v, f) }

@@ -1,0 +1,102 @@
+package cpu
+
+import (
+	"fmt"
+	"math"
+)
+
+// The functions of this file and of layer.go work on one row, on the calling goroutine. Their results
+// depend on the values and their number only, never on alignment; sums run over fixed lanes and are
+// then combined in a fixed order. Rows of one call have equal lengths. A destination may be one of the
+// sources, but must not overlap one in part.
+
+// sameLength panics unless all rows have n values.
+func sameLength(function string, n int, rows ...int) {
+	for _, row := range rows {
+		if row != n {
+			panic(fmt.Sprintf("cpu: %s: rows of %d and %d values", function, n, row))
+		}
+	}
+}
+
+// Exp computes dst = exp(src), to within one unit in the last place. What is below the smallest
+// subnormal number becomes 0, what is above the largest number +Inf, and NaN stays NaN.
+func Exp(dst, src []float32) {
+	sameLength("Exp", len(dst), len(src))
+	if len(dst) > 0 {
+		running().expRow(dst, src, 1, 0)
+	}
+}
+
+// Dot is the sum of the products of x and y; 0 for empty rows.
+func Dot(x, y []float32) float32 {
+	sameLength("Dot", len(x), len(y))
+	if len(x) == 0 {
+		return 0
+	}
+	return running().dot(x, y)
+}
+
+// Axpy computes y = y + alpha·x.
+func Axpy(alpha float32, x, y []float32) {
+	sameLength("Axpy", len(x), len(y))
+	if len(x) > 0 {
+		running().axpy(alpha, x, y)
+	}
+}
+
+// Sum adds the values of x; 0 for an empty row.
+func Sum(x []float32) float32 {
+	if len(x) == 0 {
+		return 0
+	}
+	return running().sum(x)
+}
+
+// Max is the largest value of x: NaN where x has one, -Inf for an empty row.
+func Max(x []float32) float32 {
+	if len(x) == 0 {
+		return float32(math.Inf(-1))
+	}
+	return running().largest(x)
+}
+
+// Scale computes x = alpha·x.
+func Scale(alpha float32, x []float32) {
+	if len(x) > 0 {
+		running().scale(alpha, x)
+	}
+}
+
+// SoftmaxRow replaces x by its softmax, and returns the largest value it had and the sum of
+// exp(x - max), which is 0 for an empty row. Values of -Inf get probability 0; a row of nothing else
+// becomes NaN.
+func SoftmaxRow(x []float32) (max, sumExp float32) {
+	max = Max(x)
+	if len(x) == 0 {
+		return max, 0
+	}
+	sumExp = running().expRow(x, x, 1, max)
+	Scale(1/sumExp, x)
+	return max, sumExp
+}
+
+// LogSumExp is log Σ exp(x), computed without overflow; -Inf for an empty row.
+func LogSumExp(x []float32) float32 {
+	logZ, _ := LogSoftmaxStats(x, 1)
+	return logZ
+}
+
+// LogSoftmaxStats is log Σ exp(scale·logits), so that the log-probability of an element is
+// scale·logit - logZ, and the entropy in nats of these probabilities. The scale is the inverse
+// temperature and must be positive. Logits of -Inf have probability 0 and add nothing to the entropy;
+// a row of nothing else, or an empty one, has logZ -Inf and, as there is nothing to choose, entropy 0.
+func LogSoftmaxStats(logits []float32, scale float32) (logZ, entropy float32) {
+	shift := scale * Max(logits)
+	if math.IsInf(float64(shift), -1) {
+		return shift, 0
+	}
+	total, weighted := running().expStats(logits, scale, shift)
+	log := math.Log(float64(total))
+	return float32(float64(shift) + log), float32(log - float64(weighted)/float64(total))
+}
