@@ -1,0 +1,92 @@
+package configs
+
+import (
+	"fmt"
+	"regexp"
+)
+
+var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$`)
+
+// check is a constraint that involves more than one section. It runs when the sections it needs are
+// themselves in order, whatever else is wrong.
+type check struct {
+	needs []string
+	run   func(r *Run) error
+}
+
+func at(path, format string, args ...any) error {
+	return &PathError{Path: path, Err: fmt.Errorf(format, args...)}
+}
+
+var checks = []check{
+	{[]string{"name"}, func(r *Run) error {
+		if !namePattern.MatchString(r.Name) {
+			return at("name", "%q is not a run's name: up to 48 lower-case letters, digits and hyphens, for example quickstart-2", shorten(r.Name))
+		}
+		return nil
+	}},
+	{[]string{"training.staleness"}, func(r *Run) error {
+		if r.Training.Staleness > 0 {
+			return at("training.staleness", "%d is not supported: only 0, the synchronous mode, is", r.Training.Staleness)
+		}
+		return nil
+	}},
+	{[]string{"warm_start.steps", "training.steps"}, func(r *Run) error {
+		if r.WarmStart.Steps == 0 && r.Training.Steps == 0 {
+			return at("training.steps", "0, and warm_start.steps is 0 too: a run needs at least one step")
+		}
+		return nil
+	}},
+	{[]string{"warm_start"}, func(r *Run) error {
+		if w := r.WarmStart; w.BatchSize > w.Demonstrations {
+			return at("warm_start.batch_size", "%d demonstrations in a batch but warm_start.demonstrations is %d", w.BatchSize, w.Demonstrations)
+		}
+		return nil
+	}},
+	{[]string{"training"}, func(r *Run) error {
+		if all := r.Training.GroupsPerStep * r.Training.GroupSize; r.Training.Minibatches > all {
+			return at("training.minibatches", "%d minibatches but a step has groups_per_step %d × group_size %d = %d trajectories",
+				r.Training.Minibatches, r.Training.GroupsPerStep, r.Training.GroupSize, all)
+		}
+		return nil
+	}},
+	{[]string{"sampling.max_turn_tokens", "sampling.max_tokens"}, func(r *Run) error {
+		if s := r.Sampling; s.MaxTurnTokens > s.MaxTokens {
+			return at("sampling.max_turn_tokens", "%d tokens in one turn but sampling.max_tokens allows an episode %d", s.MaxTurnTokens, s.MaxTokens)
+		}
+		return nil
+	}},
+	{[]string{"sampling.max_tokens", "policy"}, func(r *Run) error {
+		if r.Sampling.MaxTokens > r.Policy.MaxPositions {
+			return at("sampling.max_tokens", "%d tokens in an episode but policy.max_positions is %d: raise it or shorten episodes", r.Sampling.MaxTokens, r.Policy.MaxPositions)
+		}
+		return nil
+	}},
+	{[]string{"tokenizer", "policy"}, func(r *Run) error {
+		if err := r.Policy.Validate(); err != nil {
+			return at("policy", "with tokenizer.vocab_size %d: %w", r.Tokenizer.VocabSize, err)
+		}
+		return nil
+	}},
+	{[]string{"limits"}, func(r *Run) error {
+		if l := r.Limits; l.HeartbeatTimeout >= l.StepTimeout {
+			return at("limits.heartbeat_timeout", "%s is not shorter than limits.step_timeout %s: a silent worker would never be noticed first", l.HeartbeatTimeout, l.StepTimeout)
+		}
+		return nil
+	}},
+}
+
+// checkEnvironments refuses an environment listed twice: task ids begin with its name.
+func checkEnvironments(r *Run) []error {
+	var all []error
+	first := make(map[string]int)
+	for i, e := range r.Environments {
+		name := e.Type()
+		if earlier, twice := first[name]; twice {
+			all = append(all, at(fmt.Sprintf("environments[%d].type", i), "%s is already environments[%d]: list an environment once and use weight", name, earlier))
+			continue
+		}
+		first[name] = i
+	}
+	return all
+}

@@ -1,0 +1,434 @@
+package configs
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// decoder fills a Go value from a tree and collects everything that is wrong on the way.
+type decoder struct {
+	*language
+	errs *Errors
+	// elsewhere maps a key to a path that has it, to guide who put it in the wrong section.
+	elsewhere map[string]string
+	// broken lists the paths of what could not be read.
+	broken []string
+}
+
+// value decodes n into v, which holds the defaults of what n leaves out.
+func (d *decoder) value(path string, n *node, v reflect.Value, limits bounds) {
+	t := v.Type()
+	if n.bad {
+		d.broken = append(d.broken, path)
+		return
+	}
+	if n.null && n.kind == scalarNode {
+		if n.at.source == nil {
+			return // an absent part by default
+		}
+		switch t.Kind() {
+		case reflect.Pointer:
+			v.SetZero()
+		default:
+			d.fail(n, path, fmt.Sprintf("no value where %s is wanted: give one, or remove the key to keep the default", d.want(t)))
+		}
+		return
+	}
+	switch {
+	case t == durationType:
+		d.duration(path, n, v)
+		return
+	case readsText(t):
+		if text, ok := d.text(path, n, t); ok {
+			if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)); err != nil {
+				d.fail(n, path, err.Error())
+			}
+		}
+		return
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		target := reflect.New(t.Elem())
+		if !v.IsNil() {
+			target.Elem().Set(v.Elem())
+		}
+		d.value(path, n, target.Elem(), limits)
+		v.Set(target)
+	case reflect.Struct:
+		d.structure(path, n, v)
+	case reflect.Interface:
+		d.union(path, n, v)
+	case reflect.Slice:
+		d.list(path, n, v, limits)
+	case reflect.Map:
+		d.mapping(path, n, v, limits)
+	case reflect.Bool:
+		switch {
+		case n.kind == scalarNode && !n.quoted && n.text == "true":
+			v.SetBool(true)
+		case n.kind == scalarNode && !n.quoted && n.text == "false":
+			v.SetBool(false)
+		default:
+			d.wrongType(n, path, t)
+		}
+	case reflect.String:
+		if text, ok := d.text(path, n, t); ok {
+			if values := d.legal(t, limits); values != nil && !slices.Contains(values, text) {
+				d.fail(n, path, fmt.Sprintf("unknown value %q%s", shorten(text), known(text, values)))
+				return
+			}
+			v.SetString(text)
+		}
+	default:
+		d.number(path, n, v, limits)
+	}
+}
+
+// problems counts what is wrong so far.
+func (d *decoder) problems() int { return len(*d.errs) + len(d.broken) }
+
+func (d *decoder) fail(n *node, path, message string) { d.errs.add(n.at, path, message) }
+
+func (d *decoder) wrongType(n *node, path string, t reflect.Type) {
+	d.fail(n, path, fmt.Sprintf("want %s, got %s", d.want(t), n.describe()))
+}
+
+// want describes what a type is written as.
+func (d *decoder) want(t reflect.Type) string {
+	switch {
+	case t == durationType:
+		return `a duration like "10s"`
+	case readsText(t):
+		return "text"
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return d.want(t.Elem())
+	case reflect.Struct:
+		list, _ := d.settings(reflect.New(t).Elem())
+		names := make([]string, len(list))
+		for i, s := range list {
+			names[i] = s.name
+		}
+		return "a mapping with keys " + strings.Join(names, ", ")
+	case reflect.Interface:
+		if u, ok := d.unions[t]; ok {
+			return fmt.Sprintf("a mapping whose %s is one of %s", typeKey, strings.Join(u.names(), ", "))
+		}
+		return "a mapping"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Map:
+		return "a mapping"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		if values, ok := d.enums[t]; ok {
+			return "one of " + strings.Join(values, ", ")
+		}
+		return "text"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	default:
+		return "a whole number"
+	}
+}
+
+// text reads a scalar as text. A plain number or truth value is refused: whoever writes one where
+// text is wanted has either the wrong key in mind or forgot the quotes.
+func (d *decoder) text(path string, n *node, t reflect.Type) (string, bool) {
+	switch {
+	case n.kind != scalarNode:
+		d.wrongType(n, path, t)
+		return "", false
+	case !n.quoted && (looksNumeric(n.text) || n.text == "true" || n.text == "false"):
+		if _, closed := d.enums[t]; closed {
+			d.wrongType(n, path, t)
+		} else {
+			d.fail(n, path, fmt.Sprintf("want text, got %s: write %q", n.text, n.text))
+		}
+		return "", false
+	}
+	return n.text, true
+}
+
+func (d *decoder) duration(path string, n *node, v reflect.Value) {
+	if n.kind != scalarNode {
+		d.wrongType(n, path, durationType)
+		return
+	}
+	parsed, err := time.ParseDuration(n.text)
+	switch {
+	case err != nil && looksNumeric(n.text):
+		d.fail(n, path, fmt.Sprintf("%s has no unit: write %ss, %sm or %sms", n.text, n.text, n.text, n.text))
+	case err != nil:
+		d.wrongType(n, path, durationType)
+	case parsed <= 0:
+		d.fail(n, path, fmt.Sprintf("%s is too small: a duration is greater than 0", n.text))
+	default:
+		v.SetInt(int64(parsed))
+	}
+}
+
+func (d *decoder) number(path string, n *node, v reflect.Value, limits bounds) {
+	t := v.Type()
+	if n.kind != scalarNode || n.quoted {
+		d.wrongType(n, path, t)
+		return
+	}
+	var x float64
+	var err error
+	switch t.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		var i int64
+		if i, err = strconv.ParseInt(n.text, 10, t.Bits()); err == nil {
+			v.SetInt(i)
+		}
+		x = float64(i)
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		if strings.HasPrefix(n.text, "-") && looksNumeric(n.text) {
+			d.fail(n, path, n.text+" is too small: at least 0")
+			return
+		}
+		var u uint64
+		if u, err = strconv.ParseUint(n.text, 10, t.Bits()); err == nil {
+			v.SetUint(u)
+		}
+		x = float64(u)
+	case reflect.Float32, reflect.Float64:
+		if isInfinite(n.text) {
+			d.fail(n, path, fmt.Sprintf("want a finite number, got %s", n.text))
+			return
+		}
+		if strings.ContainsAny(n.text, "xXpP_") {
+			err = strconv.ErrSyntax
+		} else if x, err = strconv.ParseFloat(n.text, t.Bits()); err == nil {
+			v.SetFloat(x)
+		}
+	default:
+		panic("configs: no way to write a " + t.String()) // a programmer's mistake that every test of the schema meets
+	}
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		d.fail(n, path, fmt.Sprintf("%s does not fit %s", n.text, sizeOf(t)))
+	case err != nil || hasLeadingZero(n.text) && t.Kind() != reflect.Float64 && t.Kind() != reflect.Float32:
+		d.wrongType(n, path, t)
+	default:
+		if refusal := limits.refuse(x, n.text); refusal != "" {
+			d.fail(n, path, refusal)
+		}
+	}
+}
+
+// isInfinite reports spellings that ParseFloat or YAML reads as something without a finite value.
+func isInfinite(text string) bool {
+	text = strings.TrimPrefix(strings.TrimLeft(strings.ToLower(text), "+-"), ".")
+	return text == "inf" || text == "infinity" || text == "nan"
+}
+
+// hasLeadingZero reports a spelling that some YAML readers take for octal.
+func hasLeadingZero(text string) bool {
+	text = strings.TrimLeft(text, "+-")
+	return len(text) > 1 && text[0] == '0'
+}
+
+func sizeOf(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Float32, reflect.Float64:
+		return fmt.Sprintf("a %d-bit float: at most %s", t.Bits(), number(map[int]float64{32: math.MaxFloat32, 64: math.MaxFloat64}[t.Bits()]))
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return fmt.Sprintf("%d bits: at most %d", t.Bits(), int64(math.MaxInt64)>>(64-t.Bits()))
+	default:
+		return fmt.Sprintf("%d bits: at most %d", t.Bits(), uint64(math.MaxUint64)>>(64-t.Bits()))
+	}
+}
+
+func (d *decoder) list(path string, n *node, v reflect.Value, limits bounds) {
+	if n.kind != sequenceNode {
+		d.wrongType(n, path, v.Type())
+		return
+	}
+	if len(n.items) < limits.minItems {
+		d.fail(n, path, fmt.Sprintf("%d entries where at least %d is wanted", len(n.items), limits.minItems))
+	}
+	if len(n.items) == 0 {
+		v.SetZero()
+		return
+	}
+	list := reflect.MakeSlice(v.Type(), 0, len(n.items))
+	for i, item := range n.items {
+		element := d.element(v.Type().Elem())
+		d.value(index(path, i), item, element, limits)
+		list = reflect.Append(list, element)
+	}
+	v.Set(list)
+}
+
+func (d *decoder) mapping(path string, n *node, v reflect.Value, limits bounds) {
+	if n.kind != mappingNode {
+		d.wrongType(n, path, v.Type())
+		return
+	}
+	if len(n.entries) == 0 {
+		return // an empty mapping changes nothing, as anywhere
+	}
+	result := reflect.MakeMapWithSize(v.Type(), len(n.entries))
+	for _, key := range v.MapKeys() {
+		result.SetMapIndex(key, v.MapIndex(key))
+	}
+	for _, e := range n.entries {
+		element := d.element(v.Type().Elem())
+		d.value(join(path, e.key), e.value, element, limits)
+		result.SetMapIndex(reflect.ValueOf(e.key).Convert(v.Type().Key()), element)
+	}
+	v.Set(result)
+}
+
+func (d *decoder) structure(path string, n *node, v reflect.Value) {
+	if n.kind != mappingNode {
+		d.wrongType(n, path, v.Type())
+		return
+	}
+	before := d.problems()
+	list, inline := d.settings(v)
+	var variant reflect.Value
+	if inline != nil {
+		var ok bool
+		if variant, ok = d.choose(path, n, inline.value); !ok {
+			return
+		}
+		if variant.IsValid() {
+			more, _ := d.settings(dereference(variant))
+			list = append(append([]setting{{name: typeKey}}, more...), list...)
+		}
+	}
+	d.keys(path, n, list)
+	if variant.IsValid() {
+		inline.value.Set(variant)
+	}
+	if d.problems() == before {
+		d.validate(path, n, v)
+	}
+}
+
+// keys decodes each entry of n into the setting of its name; the type key has no value to fill.
+func (d *decoder) keys(path string, n *node, list []setting) {
+	names := make([]string, len(list))
+	byName := make(map[string]setting, len(list))
+	for i, s := range list {
+		names[i], byName[s.name] = s.name, s
+	}
+	for _, e := range n.entries {
+		s, ok := byName[e.key]
+		switch {
+		case !ok:
+			d.unknownKey(path, e, names)
+		case s.value.IsValid():
+			d.value(join(path, e.key), e.value, s.value, s.bounds)
+		}
+	}
+}
+
+func (d *decoder) unknownKey(path string, e entry, names []string) {
+	message := fmt.Sprintf("unknown key %q", shorten(e.key))
+	where := d.elsewhere[e.key]
+	if nearest(e.key, names) == "" && where != "" && where != join(path, e.key) {
+		message += fmt.Sprintf("; it belongs at %s", where)
+	}
+	d.errs.add(e.at, path, message+known(e.key, names))
+}
+
+// union decodes a mapping whose type key selects what v holds.
+func (d *decoder) union(path string, n *node, v reflect.Value) {
+	variant, ok := d.choose(path, n, v)
+	if !ok {
+		return
+	}
+	before := d.problems()
+	list, _ := d.settings(dereference(variant))
+	d.keys(path, n, append([]setting{{name: typeKey}}, list...))
+	v.Set(variant)
+	if d.problems() == before {
+		d.validate(path, n, variant)
+	}
+}
+
+// choose returns an addressable value of the variant that n selects: the one v holds when n agrees
+// or does not say, else a fresh one with the variant's own defaults.
+func (d *decoder) choose(path string, n *node, v reflect.Value) (reflect.Value, bool) {
+	u, ok := d.unions[v.Type()]
+	if !ok {
+		panic("configs: no union table for " + v.Type().String()) // a programmer's mistake that every test of the schema meets
+	}
+	if n.kind != mappingNode {
+		d.wrongType(n, path, v.Type())
+		return reflect.Value{}, false
+	}
+	held := u.nameOf(v)
+	name := held
+	if e, given := n.lookup(typeKey); given {
+		before := len(*d.errs)
+		text, fine := d.text(join(path, typeKey), e.value, reflect.TypeFor[string]())
+		if !fine || len(*d.errs) > before {
+			return reflect.Value{}, false
+		}
+		name = text
+		if _, exists := u.variant(name); !exists {
+			d.fail(e.value, join(path, typeKey), fmt.Sprintf("unknown %s %q%s", u.Kind, shorten(name), known(name, u.names())))
+			return reflect.Value{}, false
+		}
+	}
+	if name == "" {
+		d.fail(n, path, fmt.Sprintf("no %s says which %s is meant; known: %s", typeKey, u.Kind, strings.Join(u.names(), ", ")))
+		return reflect.Value{}, false
+	}
+	var from reflect.Value
+	if name == held {
+		from = v.Elem()
+	} else {
+		variant, _ := u.variant(name)
+		from = reflect.ValueOf(variant.New())
+	}
+	return addressable(from), true
+}
+
+// addressable copies a struct, or what a pointer points to, so that its fields can be set without
+// touching the original.
+func addressable(from reflect.Value) reflect.Value {
+	if from.Kind() == reflect.Pointer {
+		copied := reflect.New(from.Type().Elem())
+		copied.Elem().Set(from.Elem())
+		return copied
+	}
+	copied := reflect.New(from.Type()).Elem()
+	copied.Set(from)
+	return copied
+}
+
+func dereference(v reflect.Value) reflect.Value {
+	if v.Kind() == reflect.Pointer {
+		return v.Elem()
+	}
+	return v
+}
+
+// validate lets a section that decoded cleanly check itself.
+func (d *decoder) validate(path string, n *node, v reflect.Value) {
+	checker, ok := v.Interface().(interface{ Validate() error })
+	if !ok && v.CanAddr() {
+		checker, ok = v.Addr().Interface().(interface{ Validate() error })
+	}
+	if !ok {
+		return
+	}
+	if err := checker.Validate(); err != nil {
+		d.errs.attach(n, path, err)
+	}
+}

@@ -1,0 +1,133 @@
+package configs
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
+
+// Resolved is a run with the origin of each of its values.
+type Resolved struct {
+	// Run is complete and validated.
+	Run Run
+	// Provenance says where each value comes from.
+	Provenance Provenance
+
+	tree *node
+}
+
+// Load assembles a run from sources, left to right, and then overrides of the form key.path=value.
+// The error is [Errors] and holds everything that is wrong.
+func Load(sources []Source, overrides []string) (*Resolved, error) {
+	a := assembly{
+		language:  runLanguage(),
+		prototype: func() any { run := Default(); return &run },
+		expand:    expandMethod,
+		check:     checkRun,
+	}
+	value, tree, err := a.build(sources, overrides)
+	if err != nil {
+		return nil, err
+	}
+	run := value.(*Run)
+	run.Policy.VocabSize = run.Tokenizer.VocabSize
+	return &Resolved{Run: *run, Provenance: provenance(tree), tree: tree}, nil
+}
+
+// YAML is the resolved run with every value set; each line's comment says where its value comes
+// from. Loading it gives an equal run.
+func (r *Resolved) YAML() []byte { return emit(r.tree, true) }
+
+// Digest identifies the resolved values, wherever they come from: "sha256:" and 64 hex digits.
+func (r *Resolved) Digest() string { return digest(r.tree) }
+
+func digest(tree *node) string {
+	sum := sha256.Sum256(emit(tree, false))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// checkRun runs the checks across sections whose needs hold no error so far.
+func checkRun(value any, root *node, broken []string, errs *Errors) {
+	run := *value.(*Run)
+	run.Policy.VocabSize = run.Tokenizer.VocabSize
+	for _, e := range *errs {
+		broken = append(broken, e.path)
+	}
+	sound := func(section string) bool {
+		for _, path := range broken {
+			if path == section || strings.HasPrefix(path, section+".") || strings.HasPrefix(path, section+"[") || strings.HasPrefix(section, path+".") {
+				return false
+			}
+		}
+		return true
+	}
+	for _, c := range checks {
+		ready := true
+		for _, section := range c.needs {
+			ready = ready && sound(section)
+		}
+		if !ready {
+			continue
+		}
+		if err := c.run(&run); err != nil {
+			errs.attach(root, "", err)
+		}
+	}
+	if sound("environments") {
+		for _, err := range checkEnvironments(&run) {
+			errs.attach(root, "", err)
+		}
+	}
+}
+
+const methodKey, presetKey = "method", "preset"
+
+// expandMethod replaces a method named by its preset, in either form, by the preset's parts.
+func expandMethod(layer *node, errs *Errors) *node {
+	e, ok := layer.lookup(methodKey)
+	if !ok {
+		return layer
+	}
+	expanded := expandPreset(e.value, errs)
+	if expanded == e.value {
+		return layer
+	}
+	out := *layer
+	out.entries = append([]entry(nil), layer.entries...)
+	slot, _ := out.lookup(methodKey)
+	slot.value = expanded
+	return &out
+}
+
+// expandPreset returns the method that n names or starts from; n itself when it does neither.
+func expandPreset(n *node, errs *Errors) *node {
+	name, edits := n, (*node)(nil)
+	switch {
+	case n.kind == scalarNode && !n.null && !n.bad:
+	case n.kind == mappingNode:
+		e, ok := n.lookup(presetKey)
+		if !ok {
+			return n
+		}
+		name, edits = e.value, n.without(presetKey)
+		edits.replace = false
+	default:
+		return n
+	}
+	if name.kind != scalarNode || name.null {
+		errs.add(name.at, join(methodKey, presetKey), "want the name of a method preset"+known("", MethodNames()))
+		return &node{bad: true, at: n.at}
+	}
+	method, err := methodPreset(name.text)
+	if err != "" {
+		errs.add(name.at, methodKey, err)
+		return &node{bad: true, at: n.at}
+	}
+	if edits != nil {
+		method = merge(method, edits)
+	}
+	result := *method
+	result.replace = true
+	result.at = n.at
+	return &result
+}

@@ -1,0 +1,166 @@
+package configs
+
+import (
+	"time"
+
+	"github.com/turnwise-rl/turnwise/rollout/env"
+	"github.com/turnwise-rl/turnwise/trainer/optim"
+	"github.com/turnwise-rl/turnwise/trainer/policy"
+)
+
+// Run is a training run, complete and validated.
+type Run struct {
+	// Name is the run's name for people, which its id begins with: lower-case letters, digits and
+	// hyphens.
+	Name string `yaml:"name"`
+	// Seed decides everything drawn at random: weights, tasks, demonstrations and sampling.
+	Seed uint64 `yaml:"seed"`
+	// Method is how credit and the loss are computed: a preset's name, a preset and edits to it, or
+	// all parts in full.
+	Method Method `yaml:"method"`
+	// Environments are where tasks come from, each at most once.
+	Environments []Environment `yaml:"environments" jsonschema:"minItems=1"`
+	// Tokenizer is how text becomes tokens.
+	Tokenizer Tokenizer `yaml:"tokenizer"`
+	// Policy is the shape of the network that is trained.
+	Policy policy.Config `yaml:"policy"`
+	// Optimizer is how gradients become updates.
+	Optimizer optim.Config `yaml:"optimizer"`
+	// WarmStart is supervised imitation of scripted demonstrations, before reinforcement learning.
+	WarmStart WarmStart `yaml:"warm_start"`
+	// Training is reinforcement learning: how many steps, and what each step trains on.
+	Training Training `yaml:"training"`
+	// Sampling is how episodes are played.
+	Sampling Sampling `yaml:"sampling"`
+	// Evaluation is how success on held-out tasks is measured.
+	Evaluation Evaluation `yaml:"evaluation"`
+	// Checkpoint is how often the learner's whole state is written.
+	Checkpoint Checkpoint `yaml:"checkpoint"`
+	// Limits are how long the run waits before it calls something broken.
+	Limits Limits `yaml:"limits"`
+}
+
+// Environment is one source of tasks; the type key selects which, and its settings lie beside it.
+type Environment struct {
+	// Settings are the environment's own settings; their type is a variant of [env.Table].
+	Settings env.Config `yaml:",inline"`
+	// Weight is the environment's share of the training tasks, relative to the other weights.
+	Weight float64 `yaml:"weight" jsonschema:"exclusiveMinimum=0"`
+}
+
+// Type is the environment's name in configs, task ids and metrics.
+func (e Environment) Type() string { return environments().nameOfValue(e.Settings) }
+
+// Tokenizer is how text becomes tokens.
+type Tokenizer struct {
+	// VocabSize is the most token ids the tokenizer may learn: 256 bytes, the special tokens, and
+	// merges learned from the environments' texts.
+	VocabSize int `yaml:"vocab_size" jsonschema:"minimum=261,maximum=1000000"`
+}
+
+// WarmStart is supervised imitation of scripted demonstrations.
+type WarmStart struct {
+	// Steps is how many committed steps the warm start takes; 0 skips it.
+	Steps int `yaml:"steps" jsonschema:"minimum=0"`
+	// UpdatesPerStep is how many optimizer updates one step makes.
+	UpdatesPerStep int `yaml:"updates_per_step" jsonschema:"minimum=1"`
+	// Demonstrations is how many scripted episodes there are to imitate, over all environments.
+	Demonstrations int `yaml:"demonstrations" jsonschema:"minimum=1"`
+	// BatchSize is how many demonstrations one update imitates.
+	BatchSize int `yaml:"batch_size" jsonschema:"minimum=1"`
+	// LearningRate is the optimizer's rate during the warm start.
+	LearningRate float64 `yaml:"learning_rate" jsonschema:"exclusiveMinimum=0"`
+}
+
+// Training is reinforcement learning.
+type Training struct {
+	// Steps is how many committed steps reinforcement learning takes; 0 skips it.
+	Steps int `yaml:"steps" jsonschema:"minimum=0"`
+	// GroupsPerStep is how many groups one step trains on.
+	GroupsPerStep int `yaml:"groups_per_step" jsonschema:"minimum=1"`
+	// GroupSize is how many trajectories of one task form a group.
+	GroupSize int `yaml:"group_size" jsonschema:"minimum=1"`
+	// Minibatches is how many optimizer updates one step makes, each on an equal part of its batch.
+	Minibatches int `yaml:"minibatches" jsonschema:"minimum=1"`
+	// MicroBatchTokens bounds the tokens of one forward and backward pass, which bounds memory. It
+	// does not change the loss.
+	MicroBatchTokens int `yaml:"micro_batch_tokens" jsonschema:"minimum=1"`
+	// Staleness bounds version trained − oldest version that sampled a trained token. Only 0, the
+	// synchronous mode, is supported.
+	Staleness int `yaml:"staleness" jsonschema:"minimum=0"`
+}
+
+// Sampling is how episodes are played.
+type Sampling struct {
+	// Temperature divides the logits of training episodes before a token is drawn.
+	Temperature float64 `yaml:"temperature" jsonschema:"exclusiveMinimum=0"`
+	// MaxTurns is the most turns an episode may have.
+	MaxTurns int `yaml:"max_turns" jsonschema:"minimum=1"`
+	// MaxTurnTokens is the most tokens the policy may sample in one turn.
+	MaxTurnTokens int `yaml:"max_turn_tokens" jsonschema:"minimum=1"`
+	// MaxTokens is the most tokens an episode may have, prompt and observations included.
+	MaxTokens int `yaml:"max_tokens" jsonschema:"minimum=1"`
+	// Slots is how many episodes one pool keeps in flight.
+	Slots int `yaml:"slots" jsonschema:"minimum=1"`
+	// Pools is how many rollout pools share the groups.
+	Pools int `yaml:"pools" jsonschema:"minimum=1"`
+}
+
+// Evaluation is how success on held-out tasks is measured.
+type Evaluation struct {
+	// Tasks is how many held-out tasks of each environment are played.
+	Tasks int `yaml:"tasks" jsonschema:"minimum=1"`
+	// Every evaluates after every so many reinforcement steps; 0 only before the first and after the
+	// last.
+	Every int `yaml:"every" jsonschema:"minimum=0"`
+	// Temperature divides the logits of evaluation episodes; 0 takes the likeliest token.
+	Temperature float64 `yaml:"temperature" jsonschema:"minimum=0"`
+}
+
+// Checkpoint is how often the learner's whole state is written. Between checkpoints a restart
+// replays the recorded batches, so nothing is lost either way.
+type Checkpoint struct {
+	// Every writes a checkpoint after every so many steps.
+	Every int `yaml:"every" jsonschema:"minimum=1"`
+	// Keep is how many of the newest checkpoints stay.
+	Keep int `yaml:"keep" jsonschema:"minimum=1"`
+}
+
+// Limits are how long the run waits before it calls something broken. Nothing waits for ever.
+type Limits struct {
+	// ToolTimeout bounds one tool call.
+	ToolTimeout time.Duration `yaml:"tool_timeout"`
+	// StallAfter is how long a run may make no progress before it says so.
+	StallAfter time.Duration `yaml:"stall_after"`
+	// StepTimeout bounds one attempt at preparing, training or evaluating.
+	StepTimeout time.Duration `yaml:"step_timeout"`
+	// HeartbeatTimeout is how long a worker may be silent before its work is given to another one.
+	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout"`
+	// LoopTimeout bounds one attempt of a rollout loop, which then hands over to the next.
+	LoopTimeout time.Duration `yaml:"loop_timeout"`
+}
+
+// Default returns the values of everything a run does not set. They are sized for the small policy
+// on two CPU cores. There is no default environment: a run says what it trains on.
+func Default() Run {
+	run := Run{
+		Name:      "run",
+		Seed:      1,
+		Method:    defaultMethod(),
+		Tokenizer: Tokenizer{VocabSize: 512},
+		Policy:    policy.DefaultConfig(),
+		Optimizer: optim.DefaultConfig(),
+		WarmStart: WarmStart{Steps: 10, UpdatesPerStep: 20, Demonstrations: 512, BatchSize: 32, LearningRate: 1e-3},
+		Training:  Training{Steps: 100, GroupsPerStep: 32, GroupSize: 8, Minibatches: 1, MicroBatchTokens: 8192},
+		Sampling:  Sampling{Temperature: 1, MaxTurns: 8, MaxTurnTokens: 64, MaxTokens: 512, Slots: 64, Pools: 1},
+		// 128 tasks put the standard error of a success rate under 4.5 points.
+		Evaluation: Evaluation{Tasks: 128, Every: 20},
+		Checkpoint: Checkpoint{Every: 10, Keep: 2},
+		Limits: Limits{
+			ToolTimeout: 10 * time.Second, StallAfter: 5 * time.Minute,
+			StepTimeout: time.Hour, HeartbeatTimeout: time.Minute, LoopTimeout: 24 * time.Hour,
+		},
+	}
+	run.Policy.VocabSize = run.Tokenizer.VocabSize
+	return run
+}
