@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
 	"go.temporal.io/sdk/log"
@@ -110,7 +111,18 @@ func dialRecorded(ctx context.Context, e Endpoint, o Options) (client.Client, er
 	opts := client.Options{HostPort: e.Address, Namespace: e.Namespace, Credentials: client.NewAPIKeyStaticCredentials(token)}
 	// An API key turns TLS on by default; this connection never leaves the machine.
 	opts.ConnectionOptions.TLSDisabled = true
-	return dial(ctx, opts, e, o)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c, err := dial(ctx, opts, e, o)
+	if err != nil {
+		return nil, err
+	}
+	// Connecting asks for nothing that needs the token; this does.
+	if _, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: e.Namespace}); err != nil {
+		c.Close()
+		return nil, explain(e, err)
+	}
+	return c, nil
 }
 
 // liveEndpoint waits until the server that holds the data folder has written where it is.
