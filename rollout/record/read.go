@@ -31,7 +31,8 @@ func NewReader(r io.Reader, name string) *Reader {
 }
 
 // Next returns the next group, and [io.EOF] after the last. Blank lines are skipped. Any other error
-// names the input, the line and the field, and reading can go on with the line after it.
+// names the input, the line and the field. After a line that is wrong reading can go on with the one
+// after it; when the input itself fails, every further call returns that error.
 //
 // Required are schema, group, task and trajectories; of a trajectory id, tokens, sampled, turns and
 // stop; of a turn start and end; of a call name and status. Everything else may be missing or null
