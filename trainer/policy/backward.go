@@ -3,6 +3,8 @@ package policy
 import (
 	"context"
 	"fmt"
+
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 )
 
 // Loss receives the packed log-probabilities and entropies of a batch, as [Model.Score] returns
@@ -24,11 +26,11 @@ func (m *Model) Accumulate(ctx context.Context, p Packed, temperature float32, l
 	m.net.prepareForward()
 	m.net.prepareBackward()
 	logProbs, entropies := make([]float32, len(p.Tokens)), make([]float32, len(p.Tokens))
-	parallel(threads(), len(chunks), func(worker, task int) {
+	m.work.parallel(len(chunks), func(s *scratch, task int) {
 		if ctx.Err() != nil {
 			return
 		}
-		s, ch := m.work.worker(worker), chunks[task]
+		ch := chunks[task]
 		xOut := m.work.xOut[ch.from*c.Hidden : ch.to*c.Hidden]
 		views := m.work.views(c, ch)
 		m.forwardChunk(p, ch, s, func(l int) *activations { return &views[l] }, xOut)
@@ -52,7 +54,6 @@ func (m *Model) Accumulate(ctx context.Context, p Packed, temperature float32, l
 
 // growBatch makes room for the activations of n tokens in every layer.
 func (m *Model) growBatch(n int) {
-	m.work.prepare(threads())
 	if m.work.layers == nil {
 		m.work.layers = make([]activations, m.config.Layers)
 	}
@@ -77,8 +78,8 @@ func (m *Model) backward(ctx context.Context, p Packed, chunks []chunk, inverse 
 	for len(m.work.lanes) < lanes {
 		m.work.lanes = append(m.work.lanes, carve(m.config, make([]float32, m.config.parameterCount())))
 	}
-	parallel(threads(), lanes, func(worker, lane int) {
-		s, into := m.work.worker(worker), &m.work.lanes[lane]
+	m.work.parallel(lanes, func(s *scratch, lane int) {
+		into := &m.work.lanes[lane]
 		clear(into.flat)
 		for task := lane; task < len(chunks) && ctx.Err() == nil; task += gradientLanes {
 			m.backwardChunk(p, chunks[task], s, into, inverse, dLogProbs, dEntropies)
@@ -88,11 +89,11 @@ func (m *Model) backward(ctx context.Context, p Packed, chunks []chunk, inverse 
 		return fmt.Errorf("accumulate: %w", context.Cause(ctx))
 	}
 	const piece = 1 << 16
-	parallel(threads(), (len(m.grads.flat)+piece-1)/piece, func(_, task int) {
+	m.work.parallel((len(m.grads.flat)+piece-1)/piece, func(_ *scratch, task int) {
 		from := task * piece
 		to := min(from+piece, len(m.grads.flat))
 		for lane := range lanes {
-			axpy(m.grads.flat[from:to], m.work.lanes[lane].flat[from:to], 1)
+			cpu.Axpy(1, m.work.lanes[lane].flat[from:to], m.grads.flat[from:to])
 		}
 	})
 	return nil
@@ -117,7 +118,7 @@ func (m *Model) backwardChunk(p Packed, ch chunk, s *scratch, into *tensors, inv
 		m.backwardLayer(p, ch, l, &views[l], s, &into.layers[l])
 	}
 	for i, t := range p.Tokens[ch.from:ch.to] {
-		axpy(into.embed[int(t)*c.Hidden:(int(t)+1)*c.Hidden], s.dx[i*c.Hidden:(i+1)*c.Hidden], 1)
+		cpu.Axpy(1, s.dx[i*c.Hidden:(i+1)*c.Hidden], into.embed[int(t)*c.Hidden:(int(t)+1)*c.Hidden])
 	}
 }
 
@@ -159,17 +160,18 @@ func (m *Model) backwardHead(p Packed, ch chunk, s *scratch, x []float32, into *
 		part := live[:min(len(live), headRowsAtOnce)]
 		live = live[len(part):]
 		m.net.logits(s, x, part)
+		s.exps = grown(s.exps, c.VocabSize)
 		for i, row := range part {
 			at := ch.from + int(row) + 1
 			z := s.logits[i*c.VocabSize : (i+1)*c.VocabSize]
-			logitsBackRow(z, logitsRow(z, inverse), int(p.Tokens[at]), dLogProbs[at], dEntropy(at), inverse)
+			logitsBackRow(z, s.exps, logitsRow(z, m.net.ones, inverse), int(p.Tokens[at]), dLogProbs[at], dEntropy(at), inverse)
 		}
 		m.net.head.addGradient(into.embed, s.logits, s.hidden, len(part))
 		s.dHead = grown(s.dHead, len(part)*c.Hidden)
 		m.net.head.applyBack(s.dHead, s.logits, len(part), false)
 		for i, row := range part {
 			from := int(row) * c.Hidden
-			rmsNormBackRow(s.dx[from:from+c.Hidden], into.norm, s.dHead[i*c.Hidden:(i+1)*c.Hidden], x[from:from+c.Hidden], m.net.weights.norm, s.roots[i])
+			cpu.RMSNormBackward(s.dx[from:from+c.Hidden], into.norm, s.dHead[i*c.Hidden:(i+1)*c.Hidden], x[from:from+c.Hidden], m.net.weights.norm, s.roots[i])
 		}
 	}
 	return true
@@ -184,18 +186,17 @@ func (m *Model) backwardLayer(p Packed, ch chunk, l int, a *activations, s *scra
 	w.downM.applyBack(s.dAct, s.dx, n, false)
 	for i := range n {
 		gu, dgu := a.gu[i*2*ffn:(i+1)*2*ffn], s.dgu[i*2*ffn:(i+1)*2*ffn]
-		siluMulBackRow(dgu[:ffn], dgu[ffn:], s.dAct[i*ffn:(i+1)*ffn], gu[:ffn], gu[ffn:])
+		cpu.SiLUMulBackward(dgu[:ffn], dgu[ffn:], s.dAct[i*ffn:(i+1)*ffn], gu[:ffn], gu[ffn:])
 	}
 	w.gateUpM.addGradient(g.gateUp, s.dgu, a.h2, n)
 	w.gateUpM.applyBack(s.dh, s.dgu, n, false)
 	for i := range n {
 		r := i * hidden
-		rmsNormBackRow(s.dx[r:r+hidden], g.ffnNorm, s.dh[r:r+hidden], a.xMid[r:r+hidden], w.ffnNorm, a.r2[i])
+		cpu.RMSNormBackward(s.dx[r:r+hidden], g.ffnNorm, s.dh[r:r+hidden], a.xMid[r:r+hidden], w.ffnNorm, a.r2[i])
 	}
 	w.oM.addGradient(g.o, s.dx, a.att, n)
 	w.oM.applyBack(s.dAtt, s.dx, n, false)
 	clear(s.dqkv)
-	clear(s.dq)
 	clear(s.dk)
 	for i := ch.firstSequence; i < ch.lastSequence; i++ {
 		m.net.attendBackSequence(a, s.dAtt, s.dq, s.dk, s.dqkv, int(p.Offsets[i])-ch.from, int(p.Offsets[i+1])-ch.from, s)
@@ -205,7 +206,7 @@ func (m *Model) backwardLayer(p Packed, ch chunk, l int, a *activations, s *scra
 	w.qkvM.applyBack(s.dh, s.dqkv, n, false)
 	for i := range n {
 		r := i * hidden
-		rmsNormBackRow(s.dx[r:r+hidden], g.attnNorm, s.dh[r:r+hidden], a.xIn[r:r+hidden], w.attnNorm, a.r1[i])
+		cpu.RMSNormBackward(s.dx[r:r+hidden], g.attnNorm, s.dh[r:r+hidden], a.xIn[r:r+hidden], w.attnNorm, a.r1[i])
 	}
 }
 
@@ -223,7 +224,7 @@ func (n *network) normHeadsBack(w *layer, a *activations, s *scratch, g *layerTe
 				weight, dWeight = w.kNorm, g.kNorm
 			}
 			rotateBackRow(d, cos, sin)
-			rmsNormBackRow(dRaw[h*dim:(h+1)*dim], dWeight, d, raw[h*dim:(h+1)*dim], weight, a.rHead[i*heads+h])
+			cpu.RMSNormBackward(dRaw[h*dim:(h+1)*dim], dWeight, d, raw[h*dim:(h+1)*dim], weight, a.rHead[i*heads+h])
 		}
 	}
 }

@@ -1,36 +1,40 @@
 package policy
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+)
 
 var errNotANumber = errors.New("the logits are not numbers: the weights have diverged")
 
 // choose samples from one row of raw logits. The random number depends on the request's seed and the
 // token's index in the request alone, and the inverse of the distribution function is searched in
 // order of token ids.
-func (s *slot) choose(z []float32) {
+func (d *decoder) choose(s *slot, w *scratch, z []float32) {
 	request := &s.running.request
 	inverse := float32(1)
 	if request.Temperature > 0 {
 		inverse = 1 / float32(request.Temperature)
 	}
-	d := logitsRow(z, inverse)
-	var token int
+	chances := logitsRow(z, d.net.ones, inverse)
+	token := 0
 	if request.Temperature > 0 {
-		token = d.invert(z, uniform(request.Seed, uint64(len(s.running.result.Tokens))))
+		cpu.Exp(w.exps, z)
+		token = invert(w.exps, uniform(request.Seed, uint64(len(s.running.result.Tokens))))
 	} else {
 		token = argmax(z)
 	}
-	logProb := d.logProb(z[token])
-	s.sampled = sampledToken{token: int32(token), logProb: logProb, entropy: d.entropy, valid: logProb == logProb}
+	logProb := chances.logProb(z[token])
+	s.sampled = sampledToken{token: int32(token), logProb: logProb, entropy: chances.entropy, valid: logProb == logProb}
 }
 
-// invert returns the first token at which the cumulative probability exceeds u in [0, 1). Rounding
-// may leave the total below u; the last token with any probability is then the answer.
-func (d distribution) invert(z []float32, u float64) int {
-	threshold := u * float64(d.sum)
+// invert returns the first token at which the cumulative share of the weights exceeds u in [0, 1).
+// Rounding may leave the total below u; the last token with any weight is then the answer.
+func invert(weights []float32, u float64) int {
+	threshold := u * float64(cpu.Sum(weights))
 	total, last := 0.0, 0
-	for i, v := range z {
-		e := exp32(v - d.max)
+	for i, e := range weights {
 		if e == 0 {
 			continue
 		}

@@ -3,6 +3,7 @@ package policy
 import (
 	"slices"
 
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/sampler"
 )
@@ -13,8 +14,9 @@ type slot struct {
 	named    bool         // in decoder.bySequence
 	tokens   []int32      // the context, sampled tokens included
 	cached   int          // keys and values of tokens[:cached] are valid
-	keys     [][]float32  // per layer, MaxPositions × kvDim; nil until first used
-	values   [][]float32  // likewise
+	keys     [][]float32  // per layer, kvDim × stride: row d holds element d of every key; nil until first used
+	values   [][]float32  // per layer, MaxPositions × kvDim
+	stride   int          // of keys; at least MaxPositions
 	running  *generation  // nil while idle
 	forget   bool         // released while running
 	lastUse  uint64       // order of the last admission
@@ -193,10 +195,15 @@ func (d *decoder) start(s *slot, g *generation) {
 	}
 }
 
+// keyPadding keeps rows of cached keys from starting at multiples of a power of two, which would make
+// them compete for the same lines of a processor's cache.
+const keyPadding = 16
+
 func (s *slot) allocate(c Config) {
 	s.keys, s.values = make([][]float32, c.Layers), make([][]float32, c.Layers)
+	s.stride = c.MaxPositions + keyPadding
 	for l := range c.Layers {
-		s.keys[l] = make([]float32, c.MaxPositions*c.kvDim())
+		s.keys[l] = make([]float32, s.stride*c.kvDim())
 		s.values[l] = make([]float32, c.MaxPositions*c.kvDim())
 	}
 }
@@ -210,10 +217,7 @@ type part struct {
 // step computes one pass over everything not yet cached and takes one token for each slot.
 func (d *decoder) step() {
 	d.plan()
-	d.work.prepare(threads())
-	parallel(threads(), len(d.parts), func(worker, task int) {
-		d.forward(d.parts[task], d.work.worker(worker))
-	})
+	d.work.parallel(len(d.parts), func(w *scratch, task int) { d.forward(d.parts[task], w) })
 	for _, s := range d.batch {
 		d.take(s)
 	}
@@ -229,7 +233,7 @@ func (d *decoder) plan() {
 			total += len(s.tokens) - s.cached
 		}
 	}
-	aim := min(chunkTokens, max(minPartRows, (total+threads()-1)/threads()))
+	aim := min(chunkTokens, max(minPartRows, (total+cpu.Threads()-1)/cpu.Threads()))
 	from, rows := 0, 0
 	for i, s := range d.batch {
 		rows += len(s.tokens) - s.cached
@@ -264,8 +268,9 @@ func (d *decoder) forward(p part, w *scratch) {
 	for rows := w.headRows; len(rows) > 0; {
 		some := rows[:min(len(rows), headRowsAtOnce)]
 		d.net.logits(w, w.acts.xIn, some)
+		w.exps = grown(w.exps, d.config.VocabSize)
 		for i := range some {
-			slots[i].choose(w.logits[i*d.config.VocabSize : (i+1)*d.config.VocabSize])
+			d.choose(slots[i], w, w.logits[i*d.config.VocabSize:(i+1)*d.config.VocabSize])
 		}
 		rows, slots = rows[len(some):], slots[len(some):]
 	}
@@ -277,12 +282,14 @@ func (d *decoder) attend(l int, a *activations, p part, w *scratch) {
 	row := 0
 	for _, s := range p.slots {
 		n := len(s.tokens) - s.cached
-		copy(s.keys[l][s.cached*c.kvDim():], a.k[row*c.kvDim():(row+n)*c.kvDim()])
 		for i := range n {
+			for e, v := range a.k[(row+i)*c.kvDim() : (row+i+1)*c.kvDim()] {
+				s.keys[l][e*s.stride+s.cached+i] = v
+			}
 			at := (row+i)*c.qkvDim() + c.qDim() + c.kvDim()
 			copy(s.values[l][(s.cached+i)*c.kvDim():], a.qkv[at:at+c.kvDim()])
 		}
-		d.net.attendCached(a, row, n, s.cached, s.keys[l], s.values[l], w)
+		d.net.attendCached(a, row, n, s.cached, l, s, w)
 		row += n
 	}
 }

@@ -11,16 +11,18 @@ import (
 type matrix struct {
 	out, in int
 	w       []float32
+	// forward and back are w in the order of products, made by prepareForward and prepareBackward.
+	forward, back *cpu.Packed
 }
 
 // apply writes y = x·Wᵀ for n rows, or adds to y.
 func (m matrix) apply(y, x []float32, n int, add bool) {
-	cpu.Gemm(false, true, n, m.out, m.in, x, m.in, m.w, m.in, y, m.out, add)
+	cpu.GemmPacked(n, x, m.in, m.forward, y, m.out, add)
 }
 
 // applyBack writes dx = dy·W for n rows, or adds to dx.
 func (m matrix) applyBack(dx, dy []float32, n int, add bool) {
-	cpu.Gemm(false, false, n, m.in, m.out, dy, m.out, m.w, m.in, dx, m.in, add)
+	cpu.GemmPacked(n, dy, m.out, m.back, dx, m.in, add)
 }
 
 // addGradient adds dyᵀ·x over n rows to dw.
@@ -44,6 +46,8 @@ type network struct {
 	scale   float32 // 1/sqrt(head dim), of attention scores
 	// cos and sin hold the rotations. len = MaxPositions · HeadDim/2.
 	cos, sin []float32
+	// ones holds 1. len = VocabSize.
+	ones []float32
 }
 
 func newNetwork(c Config) *network {
@@ -66,19 +70,22 @@ func (n *network) clone() *network {
 
 func assemble(c Config, weights tensors, cos, sin []float32) *network {
 	n := &network{
-		config: c, weights: weights, cos: cos, sin: sin,
+		config: c, weights: weights, cos: cos, sin: sin, ones: make([]float32, c.VocabSize),
 		eps: float32(c.NormEps), scale: float32(1 / math.Sqrt(float64(c.HeadDim))),
+	}
+	for i := range n.ones {
+		n.ones[i] = 1
 	}
 	for _, t := range weights.layers {
 		n.layers = append(n.layers, layer{
 			layerTensors: t,
-			qkvM:         matrix{c.qkvDim(), c.Hidden, t.qkv},
-			oM:           matrix{c.Hidden, c.qDim(), t.o},
-			gateUpM:      matrix{2 * c.FFN, c.Hidden, t.gateUp},
-			downM:        matrix{c.Hidden, c.FFN, t.down},
+			qkvM:         matrix{out: c.qkvDim(), in: c.Hidden, w: t.qkv},
+			oM:           matrix{out: c.Hidden, in: c.qDim(), w: t.o},
+			gateUpM:      matrix{out: 2 * c.FFN, in: c.Hidden, w: t.gateUp},
+			downM:        matrix{out: c.Hidden, in: c.FFN, w: t.down},
 		})
 	}
-	n.head = matrix{c.VocabSize, c.Hidden, weights.embed}
+	n.head = matrix{out: c.VocabSize, in: c.Hidden, w: weights.embed}
 	return n
 }
 
@@ -154,7 +161,7 @@ func (n *network) forwardLayer(l int, a *activations, positions []int32, attend 
 	c, w, rows := n.config, &n.layers[l], len(positions)
 	hidden, ffn := c.Hidden, c.FFN
 	for i := range rows {
-		a.r1[i] = rmsNormRow(a.h1[i*hidden:(i+1)*hidden], a.xIn[i*hidden:(i+1)*hidden], w.attnNorm, n.eps)
+		a.r1[i] = cpu.RMSNorm(a.h1[i*hidden:(i+1)*hidden], a.xIn[i*hidden:(i+1)*hidden], w.attnNorm, n.eps)
 	}
 	w.qkvM.apply(a.qkv, a.h1, rows, false)
 	n.normHeads(w, a, positions)
@@ -162,12 +169,12 @@ func (n *network) forwardLayer(l int, a *activations, positions []int32, attend 
 	copy(a.xMid, a.xIn)
 	w.oM.apply(a.xMid, a.att, rows, true)
 	for i := range rows {
-		a.r2[i] = rmsNormRow(a.h2[i*hidden:(i+1)*hidden], a.xMid[i*hidden:(i+1)*hidden], w.ffnNorm, n.eps)
+		a.r2[i] = cpu.RMSNorm(a.h2[i*hidden:(i+1)*hidden], a.xMid[i*hidden:(i+1)*hidden], w.ffnNorm, n.eps)
 	}
 	w.gateUpM.apply(a.gu, a.h2, rows, false)
 	for i := range rows {
 		gu := a.gu[i*2*ffn : (i+1)*2*ffn]
-		siluMulRow(a.act[i*ffn:(i+1)*ffn], gu[:ffn], gu[ffn:])
+		cpu.SiLUMul(a.act[i*ffn:(i+1)*ffn], gu[:ffn], gu[ffn:])
 	}
 	copy(xOut, a.xMid)
 	w.downM.apply(xOut, a.act, rows, true)
@@ -185,7 +192,7 @@ func (n *network) normHeads(w *layer, a *activations, positions []int32) {
 			if h >= c.Heads {
 				weight = w.kNorm
 			}
-			a.rHead[i*heads+h] = rmsNormRow(out, raw[h*dim:(h+1)*dim], weight, n.eps)
+			a.rHead[i*heads+h] = cpu.RMSNorm(out, raw[h*dim:(h+1)*dim], weight, n.eps)
 			rotateRow(out, cos, sin)
 		}
 	}
@@ -201,8 +208,26 @@ func (n *network) headOf(q, k []float32, i, h int) []float32 {
 	return all[from : from+c.HeadDim]
 }
 
-// prepareForward readies the matrices for forward passes over weights that may have changed.
-func (n *network) prepareForward() {}
+// prepareForward packs the weights for forward passes; changes made to them later are not seen.
+func (n *network) prepareForward() {
+	for _, m := range n.matrices() {
+		m.forward = cpu.PackB(true, m.out, m.in, m.w, m.in)
+	}
+}
 
-// prepareBackward readies them for backward passes.
-func (n *network) prepareBackward() {}
+// prepareBackward packs the weights for backward passes.
+func (n *network) prepareBackward() {
+	for _, m := range n.matrices() {
+		m.back = cpu.PackB(false, m.in, m.out, m.w, m.in)
+	}
+}
+
+// matrices lists every weight matrix.
+func (n *network) matrices() []*matrix {
+	all := []*matrix{&n.head}
+	for l := range n.layers {
+		w := &n.layers[l]
+		all = append(all, &w.qkvM, &w.oM, &w.gateUpM, &w.downM)
+	}
+	return all
+}

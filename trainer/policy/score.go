@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 )
 
 // Score returns for every token log π(token | tokens before it in its sequence) and the entropy of
@@ -16,13 +18,12 @@ func (m *Model) Score(ctx context.Context, p Packed, temperature float32) (logPr
 	}
 	logProbs, entropies = make([]float32, len(p.Tokens)), make([]float32, len(p.Tokens))
 	chunks := p.chunks()
-	m.work.prepare(threads())
 	m.net.prepareForward()
-	parallel(threads(), len(chunks), func(worker, task int) {
+	m.work.parallel(len(chunks), func(s *scratch, task int) {
 		if ctx.Err() != nil {
 			return
 		}
-		s, ch := m.work.worker(worker), chunks[task]
+		ch := chunks[task]
 		s.acts.grow(m.config, ch.to-ch.from)
 		m.forwardChunk(p, ch, s, func(int) *activations { return &s.acts }, s.acts.xIn)
 		m.scoreChunk(p, ch, s, s.acts.xIn, inverse, logProbs, entropies)
@@ -103,7 +104,7 @@ func (m *Model) scoreChunk(p Packed, ch chunk, s *scratch, x []float32, inverse 
 		m.net.logits(s, x, part)
 		for i, row := range part {
 			z := s.logits[i*m.config.VocabSize : (i+1)*m.config.VocabSize]
-			d := logitsRow(z, inverse)
+			d := logitsRow(z, m.net.ones, inverse)
 			at := ch.from + int(row) + 1
 			logProbs[at], entropies[at] = d.logProb(z[p.Tokens[at]]), d.entropy
 		}
@@ -118,7 +119,7 @@ func (n *network) logits(s *scratch, x []float32, rows []int32) {
 	s.roots = grown(s.roots, len(rows))
 	s.logits = grown(s.logits, len(rows)*n.config.VocabSize)
 	for i, row := range rows {
-		s.roots[i] = rmsNormRow(s.hidden[i*h:(i+1)*h], x[int(row)*h:(int(row)+1)*h], n.weights.norm, n.eps)
+		s.roots[i] = cpu.RMSNorm(s.hidden[i*h:(i+1)*h], x[int(row)*h:(int(row)+1)*h], n.weights.norm, n.eps)
 	}
 	n.head.apply(s.logits, s.hidden, len(rows), false)
 }

@@ -1,9 +1,9 @@
 package policy
 
 import (
-	"runtime"
 	"sync"
-	"sync/atomic"
+
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 )
 
 // scratch is what one worker writes besides activations.
@@ -11,10 +11,12 @@ type scratch struct {
 	acts      activations // of one layer, for passes that keep nothing
 	positions []int32
 	targets   []int32
-	scores    []float32
+	scores    []float32 // of an attention tile
+	dScores   []float32
 	hidden    []float32 // final norm of the rows that predict
 	roots     []float32 // its reciprocal roots
 	logits    []float32
+	exps      []float32 // of one row of logits
 	// Derivatives of one layer, named like the activations they belong to.
 	dx, dh, dqkv, dq, dk, dAtt, dgu, dAct []float32
 	// The head's backward pass gathers the rows with a gradient.
@@ -25,7 +27,7 @@ type scratch struct {
 
 // workspace is the memory a model reuses between calls.
 type workspace struct {
-	workers []*scratch
+	scratches scratches
 	// layers keeps the activations of a whole batch for the backward pass, and the final residual stream.
 	layers []activations
 	xOut   []float32
@@ -37,36 +39,37 @@ type workspace struct {
 // order whatever the number of threads, and bounds how many threads a backward pass uses.
 const gradientLanes = 8
 
-// worker returns the scratch of worker i.
-func (w *workspace) worker(i int) *scratch { return w.workers[i] }
-
-// prepare makes sure there is one scratch per thread.
-func (w *workspace) prepare(threads int) {
-	for len(w.workers) < threads {
-		w.workers = append(w.workers, new(scratch))
-	}
+// scratches hands each part of a parallel pass a scratch of its own.
+type scratches struct {
+	mu   sync.Mutex
+	free []*scratch // guarded by mu
 }
 
-// threads is how many workers a pass uses.
-func threads() int { return runtime.GOMAXPROCS(0) }
+func (s *scratches) take() *scratch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.free) == 0 {
+		return new(scratch)
+	}
+	last := s.free[len(s.free)-1]
+	s.free = s.free[:len(s.free)-1]
+	return last
+}
 
-// parallel runs task 0 … tasks−1 on at most workers goroutines, the caller's included, and returns when
-// all are done. run is told which worker it is on; each task runs once.
-func parallel(workers, tasks int, run func(worker, task int)) {
-	var next atomic.Int64
-	work := func(worker int) {
-		for {
-			task := int(next.Add(1)) - 1
-			if task >= tasks {
-				return
-			}
-			run(worker, task)
+func (s *scratches) give(used *scratch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = append(s.free, used)
+}
+
+// parallel runs tasks 0 … tasks−1, several at once where cores are free, and returns when all are done.
+// Products inside a task then run on the task's own goroutine.
+func (w *workspace) parallel(tasks int, run func(s *scratch, task int)) {
+	cpu.Parallel(tasks, 1, func(low, high int) {
+		s := w.scratches.take()
+		defer w.scratches.give(s)
+		for task := low; task < high; task++ {
+			run(s, task)
 		}
-	}
-	var wait sync.WaitGroup
-	for worker := 1; worker < min(workers, tasks); worker++ {
-		wait.Go(func() { work(worker) })
-	}
-	work(0)
-	wait.Wait()
+	})
 }
