@@ -8,12 +8,12 @@ type assembly struct {
 	*language
 	// prototype returns a pointer to a value with every default set.
 	prototype func() any
-	// expand rewrites a layer before it is merged, for example a method named by its preset.
-	expand func(layer *node, errs *Errors) *node
+	// presets is the section that may be named by a preset; nil means none may.
+	presets *presets
 	// check reports constraints across sections of the decoded value, a pointer; nil checks nothing.
 	check func(value any, root *node, broken []string, errs *Errors)
 	// subtree picks what a layer says about this configuration; nil takes all of it.
-	subtree func(layer *node) *node
+	subtree func(layer *node, errs *Errors) *node
 }
 
 // build decodes sources and overrides into a fresh prototype and returns it with the tree that says
@@ -42,10 +42,10 @@ func (a assembly) build(sources []Source, overrides []string) (any, *node, error
 			continue
 		}
 		if a.subtree != nil {
-			layer = a.subtree(layer)
+			layer = a.subtree(layer, &errs)
 		}
-		if a.expand != nil {
-			layer = a.expand(layer, &errs)
+		if a.presets != nil {
+			layer = a.presets.layer(layer, &errs)
 		}
 		root = merge(root, layer)
 	}
@@ -56,11 +56,11 @@ func (a assembly) build(sources []Source, overrides []string) (any, *node, error
 			unread = true
 			continue
 		}
-		a.complete(root)
-		o.apply(root, &errs)
-		if a.expand != nil {
-			root = a.expand(root, &errs)
+		if a.presets != nil {
+			a.presets.rewrite(o, &errs)
 		}
+		a.complete(root)
+		root = o.apply(root, &errs)
 	}
 	if unread {
 		return nil, nil, errs.ordered(order)

@@ -29,6 +29,8 @@ type Union struct {
 	Interface reflect.Type
 	// Kind names the choice in messages, for example "environment".
 	Kind string
+	// Doc says what the kind does, as a predicate: "spreads rewards into scores".
+	Doc string
 	// Variants are the choices, in the order they are listed to people.
 	Variants []Variant
 }

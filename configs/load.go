@@ -22,7 +22,7 @@ func Load(sources []Source, overrides []string) (*Resolved, error) {
 	a := assembly{
 		language:  runLanguage(),
 		prototype: func() any { run := Default(); return &run },
-		expand:    expandMethod,
+		presets:   methodPresets(methodKey),
 		check:     checkRun,
 	}
 	value, tree, err := a.build(sources, overrides)
@@ -78,56 +78,4 @@ func checkRun(value any, root *node, broken []string, errs *Errors) {
 			errs.attach(root, "", err)
 		}
 	}
-}
-
-const methodKey, presetKey = "method", "preset"
-
-// expandMethod replaces a method named by its preset, in either form, by the preset's parts.
-func expandMethod(layer *node, errs *Errors) *node {
-	e, ok := layer.lookup(methodKey)
-	if !ok {
-		return layer
-	}
-	expanded := expandPreset(e.value, errs)
-	if expanded == e.value {
-		return layer
-	}
-	out := *layer
-	out.entries = append([]entry(nil), layer.entries...)
-	slot, _ := out.lookup(methodKey)
-	slot.value = expanded
-	return &out
-}
-
-// expandPreset returns the method that n names or starts from; n itself when it does neither.
-func expandPreset(n *node, errs *Errors) *node {
-	name, edits := n, (*node)(nil)
-	switch {
-	case n.kind == scalarNode && !n.null && !n.bad:
-	case n.kind == mappingNode:
-		e, ok := n.lookup(presetKey)
-		if !ok {
-			return n
-		}
-		name, edits = e.value, n.without(presetKey)
-		edits.replace = false
-	default:
-		return n
-	}
-	if name.kind != scalarNode || name.null {
-		errs.add(name.at, join(methodKey, presetKey), "want the name of a method preset"+known("", MethodNames()))
-		return &node{bad: true, at: n.at}
-	}
-	method, err := methodPreset(name.text)
-	if err != "" {
-		errs.add(name.at, methodKey, err)
-		return &node{bad: true, at: n.at}
-	}
-	if edits != nil {
-		method = merge(method, edits)
-	}
-	result := *method
-	result.replace = true
-	result.at = n.at
-	return &result
 }

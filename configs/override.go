@@ -91,13 +91,16 @@ func (o *override) parsePath(path string) (column int, problem string) {
 }
 
 // apply sets the override's value in the tree. A mapping merges into a mapping, as a file's does;
-// anything else replaces.
-func (o *override) apply(root *node, errs *Errors) {
+// anything else replaces. It returns the root, which is another one only when the override sets it.
+func (o *override) apply(root *node, errs *Errors) *node {
+	if len(o.steps) == 0 {
+		return merge(root, o.value)
+	}
 	current, path := root, ""
 	for i, s := range o.steps[:len(o.steps)-1] {
 		next := o.descend(current, s, i, path, errs)
 		if next == nil {
-			return
+			return root
 		}
 		current, path = next, s.extend(path)
 	}
@@ -107,14 +110,14 @@ func (o *override) apply(root *node, errs *Errors) {
 		if slot := o.descend(current, last, len(o.steps)-1, path, errs); slot != nil {
 			*slot = *merge(slot, o.value)
 		}
-		return
+		return root
 	}
 	if current.bad {
-		return
+		return root
 	}
 	if current.kind != mappingNode {
 		errs.add(at, path, fmt.Sprintf("%s here, so there is no key %q to set", current.describe(), last.key))
-		return
+		return root
 	}
 	if last.key == typeKey && current.typeName() != o.value.text && o.value.kind == scalarNode {
 		current.entries, current.at = nil, at // the settings of another variant do not carry over
@@ -124,6 +127,7 @@ func (o *override) apply(root *node, errs *Errors) {
 	} else {
 		current.entries = append(current.entries, entry{last.key, at, o.value})
 	}
+	return root
 }
 
 // descend returns the child of n at step s, creating a missing mapping, or reports why there is none.

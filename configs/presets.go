@@ -60,12 +60,19 @@ func presetTree(name string) *node {
 	return tree
 }
 
-// methodPreset returns a fresh copy of a method preset's parts, or what is wrong with the name.
-func methodPreset(name string) (*node, string) {
-	names := MethodNames()
-	if !slices.Contains(names, name) {
-		return nil, fmt.Sprintf("unknown method %q%s", shorten(name), known(name, names))
+// methodKey is the key of a run's method.
+const methodKey = "method"
+
+// methodPresets lets the method at a path be named by its preset.
+func methodPresets(path string) *presets {
+	return &presets{
+		path:  splitPath(path),
+		names: MethodNames,
+		tree: func(name string) *node {
+			if !slices.Contains(MethodNames(), name) {
+				return nil
+			}
+			return presetTree(name).entries[0].value
+		},
 	}
-	tree := presetTree(name)
-	return tree.entries[0].value, ""
 }

@@ -3,6 +3,7 @@ package configs
 import (
 	"time"
 
+	"github.com/turnwise-rl/turnwise/algos"
 	"github.com/turnwise-rl/turnwise/rollout/env"
 	"github.com/turnwise-rl/turnwise/trainer/optim"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
@@ -17,7 +18,7 @@ type Run struct {
 	Seed uint64 `yaml:"seed"`
 	// Method is how credit and the loss are computed: a preset's name, a preset and edits to it, or
 	// all parts in full.
-	Method Method `yaml:"method"`
+	Method algos.Method `yaml:"method"`
 	// Environments are where tasks come from, each at most once.
 	Environments []Environment `yaml:"environments" jsonschema:"minItems=1"`
 	// Tokenizer is how text becomes tokens.
@@ -146,7 +147,7 @@ func Default() Run {
 	run := Run{
 		Name:      "run",
 		Seed:      1,
-		Method:    defaultMethod(),
+		Method:    algos.GRPO(),
 		Tokenizer: Tokenizer{VocabSize: 512},
 		Policy:    policy.DefaultConfig(),
 		Optimizer: optim.DefaultConfig(),

@@ -3,13 +3,15 @@ package configs
 import (
 	"reflect"
 
+	"github.com/turnwise-rl/turnwise/algos"
+	"github.com/turnwise-rl/turnwise/algos/advantage"
 	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/rollout/env"
 )
 
 // environments is the union of environments' settings.
 func environments() *Union {
-	u := &Union{Interface: reflect.TypeFor[env.Config](), Kind: "environment"}
+	u := &Union{Interface: reflect.TypeFor[env.Config](), Kind: "environment", Doc: "is where tasks come from"}
 	for _, e := range env.Table() {
 		u.Variants = append(u.Variants, Variant{Name: e.Name, Doc: e.Doc, New: func() any { return e.NewConfig() }})
 	}
@@ -27,7 +29,15 @@ func texts[S ~string](values []S) []string {
 
 // runLanguage is how a run is written.
 func runLanguage() *language {
-	l := newLanguage([]Union{*environments()}, map[reflect.Type][]string{
+	unions := []Union{*environments()}
+	for _, kind := range algos.Tables() {
+		u := Union{Interface: kind.Iface, Kind: kind.Name, Doc: kind.Doc}
+		for _, v := range kind.Variants {
+			u.Variants = append(u.Variants, Variant{Name: v.Name, Doc: v.Doc, Cite: v.Cite, New: v.New})
+		}
+		unions = append(unions, u)
+	}
+	l := newLanguage(unions, map[reflect.Type][]string{
 		reflect.TypeFor[kernels.Ratio]():       texts(kernels.Ratios),
 		reflect.TypeFor[kernels.Anchor]():      texts(kernels.Anchors),
 		reflect.TypeFor[kernels.Objective]():   texts(kernels.Objectives),
@@ -35,5 +45,6 @@ func runLanguage() *language {
 		reflect.TypeFor[kernels.Divergence]():  texts(kernels.Divergences),
 	})
 	l.elements[reflect.TypeFor[Environment]()] = func() any { return Environment{Weight: 1} }
+	l.elements[reflect.TypeFor[advantage.Term]()] = func() any { return advantage.NewTerm() }
 	return l
 }
