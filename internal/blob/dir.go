@@ -125,7 +125,7 @@ func (d *Dir) Get(ctx context.Context, ref Ref) ([]byte, error) {
 	}
 	data, err := os.ReadFile(d.path(ref.Key))
 	if err != nil {
-		return nil, advise("get", ref.Key, err)
+		return nil, reading("get", ref.Key, err)
 	}
 	if got := Digest(data); got != ref.Digest {
 		return nil, &CorruptError{Key: ref.Key, Want: ref.Digest, Got: got}
@@ -140,7 +140,7 @@ func (d *Dir) Stat(ctx context.Context, key string) (Ref, error) {
 	}
 	ref, err := d.stat(key)
 	if err != nil {
-		return Ref{}, advise("stat", key, err)
+		return Ref{}, reading("stat", key, err)
 	}
 	return ref, nil
 }
@@ -170,7 +170,7 @@ func (d *Dir) List(ctx context.Context, prefix string) ([]string, error) {
 	}
 	var keys []string
 	err := filepath.WalkDir(d.path(folder), func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
+		if absent(err) {
 			return nil // never there, or removed since its folder was read
 		}
 		if err := errors.Join(err, ctx.Err()); err != nil {
@@ -274,17 +274,32 @@ func check(ctx context.Context, key string) error {
 // advise names the operation and the key and, where a person has to act, says how.
 func advise(op, key string, err error) error {
 	advice := ""
+	var link *os.LinkError
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s %q: %w", op, key, ErrNotFound)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		advice = "; free space on that file system or move the data folder to a larger one, then run the same command again"
 	case errors.Is(err, syscall.EROFS):
 		advice = "; mount that file system writable or choose another data folder"
+	case errors.As(err, &link) && link.Op == "link" && (errors.Is(err, syscall.EPERM) || errors.Is(err, errors.ErrUnsupported)):
+		advice = "; that file system may have no hard links; choose a data folder on a local disk"
 	case errors.Is(err, fs.ErrPermission):
-		advice = "; make the data folder writable for this user or choose another one"
+		advice = "; give this user access to the data folder or choose another one"
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR):
 		advice = "; a key cannot be both an object and a folder of objects"
 	}
 	return fmt.Errorf("%s %q: %w%s", op, key, err, advice)
+}
+
+// reading is advise for operations that need the object to be there.
+func reading(op, key string, err error) error {
+	if absent(err) {
+		return fmt.Errorf("%s %q: %w", op, key, ErrNotFound)
+	}
+	return advise(op, key, err)
+}
+
+// absent reports whether an error says that there is no file of that name: nothing, a folder, or
+// something that is no folder further up.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR)
 }

@@ -42,7 +42,7 @@ func (d *Dir) Read(ctx context.Context, key string) ([]byte, error) {
 	}
 	data, err := os.ReadFile(d.path(key))
 	if err != nil {
-		return nil, advise("read", key, err)
+		return nil, reading("read", key, err)
 	}
 	return data, nil
 }
@@ -160,10 +160,10 @@ func (d *Dir) Remove(ctx context.Context, key string) error {
 	}
 	path := d.path(key)
 	if info, err := os.Lstat(path); err == nil && info.IsDir() {
-		return advise("remove", key, &fs.PathError{Op: "remove", Path: path, Err: syscall.EISDIR})
+		return reading("remove", key, &fs.PathError{Op: "remove", Path: path, Err: syscall.EISDIR})
 	}
 	if err := os.Remove(path); err != nil {
-		return advise("remove", key, err)
+		return reading("remove", key, err)
 	}
 	if err := syncFolder(filepath.Dir(path)); err != nil {
 		return advise("remove", key, err)
