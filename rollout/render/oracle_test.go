@@ -41,3 +41,25 @@ func TestAgreesWithAnIndependentImplementation(t *testing.T) {
 		}
 	}
 }
+
+// testdata/conversation.json holds what a Jinja implementation renders with the chat template.
+func TestChatTemplateRendersAnEpisode(t *testing.T) {
+	data, err := os.ReadFile("testdata/conversation.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fixture struct{ Template, Rendered string }
+	if err := json.Unmarshal(data, &fixture); err != nil {
+		t.Fatal(err)
+	}
+	if fixture.Template != chatTemplate {
+		t.Error("the chat template changed since testdata/oracle.mjs rendered it; run the script again")
+	}
+	tok := tokenizer(t)
+	episode := append(tok.Prompt("who is mira?\n"), tok.Tokens(" <call>search(mira)</call> ")...)
+	episode = append(episode, tok.End())
+	episode = append(episode, tok.Observation("\n  mira < tolan & 'perun'")...)
+	if got := tok.Text(episode); got != fixture.Rendered {
+		t.Errorf("an episode reads %q, the template renders %q", got, fixture.Rendered)
+	}
+}

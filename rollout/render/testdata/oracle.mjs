@@ -1,7 +1,9 @@
-// Writes encodings.json: what an independent implementation makes of tokenizer.json.
+// Writes what independent implementations make of this package's files: encodings.json from
+// tokenizer.json, and conversation.json from a chat_template.jinja that SaveFolder wrote.
 //
-//   npm install @huggingface/tokenizers@0.2.0 && node oracle.mjs
+//   npm install @huggingface/tokenizers@0.2.0 @huggingface/jinja && node oracle.mjs chat_template.jinja
 import { Tokenizer } from "@huggingface/tokenizers";
+import { Template } from "@huggingface/jinja";
 import fs from "fs";
 
 const tokenizer = new Tokenizer(JSON.parse(fs.readFileSync("tokenizer.json", "utf8")), {
@@ -24,10 +26,19 @@ const texts = [
   "", "who is the teacher of mira?", "mira has 12 apples and 345 books, then\n\n  buys 6.", "they'll don't WE'RE i'm he'd",
   "def f(x):\n\treturn x  # \r\n\r\n", '{"name": "search", "args": {"q": "mira"}}', "   leading and trailing   ", "été à Zürich, 中文和日本語 🙂🙂",
 ];
-for (let i = 0; i < +(process.argv[2] || 120); i++) {
+for (let i = 0; i < 140; i++) {
   let text = "";
   for (let n = 1 + next(12); n > 0; n--) text += parts[next(parts.length)];
   texts.push(text);
 }
 const cases = texts.map((text) => ({ text, ids: tokenizer.encode(text).ids }));
 fs.writeFileSync("encodings.json", "[\n" + cases.map((c) => JSON.stringify(c)).join(",\n") + "\n]\n");
+
+const template = fs.readFileSync(process.argv[2], "utf8");
+const messages = [
+  { role: "user", content: "who is mira?\n" },
+  { role: "assistant", content: " <call>search(mira)</call> " },
+  { role: "tool", content: "\n  mira < tolan & 'perun'" },
+];
+const rendered = new Template(template).render({ messages, add_generation_prompt: true });
+fs.writeFileSync("conversation.json", JSON.stringify({ template, rendered }, null, 1) + "\n");
