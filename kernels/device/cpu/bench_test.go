@@ -13,8 +13,8 @@ var benchShapes = [][3]int{
 	{1024, 128, 128}, {1024, 512, 128}, {4096, 384, 128}, {512, 512, 512}, {16, 512, 512}, {1, 512, 512},
 }
 
-// forms are the products of a layer: forward with weights as stored by Hugging Face, the gradient of
-// the input, and the gradient of the weight.
+// benchForms are the products of a layer whose weight is stored output by input: the gradient of its
+// input, its result, and the gradient of the weight.
 var benchForms = []struct {
 	name           string
 	transA, transB bool
@@ -85,4 +85,19 @@ func BenchmarkGemmGonum(b *testing.B) {
 func reportGflops(b *testing.B, g *gemmCase) {
 	operations := 2 * float64(g.m) * float64(g.n) * float64(g.k) * float64(b.N)
 	b.ReportMetric(operations/float64(b.Elapsed().Nanoseconds()), "GFLOP/s")
+}
+
+// BenchmarkRows times the vector functions on a row of 4096 values, which the first-level caches hold.
+func BenchmarkRows(b *testing.B) {
+	const n = 4096
+	g := newGemmCase(1, false, false, false, 5, n, n, 0)
+	for name, function := range rowFunctions {
+		b.Run(name, func(b *testing.B) {
+			row := func(i int) []float32 { return g.c[i*n : (i+1)*n] }
+			for b.Loop() {
+				function(row(0), row(1), row(2), row(3), row(4))
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/element")
+		})
+	}
 }

@@ -147,7 +147,7 @@ func TestGemmIsAChainOfMultiplyAdds(t *testing.T) {
 
 func TestGemmCrossesBlocks(t *testing.T) {
 	onEveryISA(t, func(t *testing.T) {
-		for _, shape := range [][3]int{{1, 40, 1300}, {3, 33, 1300}, {16, 65, 520}, {100, 48, 300}, {300, 130, 64}} {
+		for _, shape := range [][3]int{{1, 40, 1300}, {3, 33, 1100}, {16, 65, 270}, {300, 34, 20}} {
 			for form := range 8 {
 				g := newGemmCase(7, form&1 > 0, form&2 > 0, form&4 > 0, shape[0], shape[1], shape[2], 3)
 				sameBits(t, g, g.result(), g.expected())
@@ -192,7 +192,7 @@ func TestRowsDoNotDependOnTheBatch(t *testing.T) {
 
 func TestThreadsChangeNoBit(t *testing.T) {
 	onEveryISA(t, func(t *testing.T) {
-		for _, shape := range [][3]int{{1, 1024, 1024}, {16, 512, 512}, {300, 129, 257}, {128, 96, 3000}} {
+		for _, shape := range [][3]int{{1, 1024, 1024}, {16, 256, 512}, {150, 129, 157}, {64, 70, 600}} {
 			for form := range 8 {
 				g := newGemmCase(5, form&1 > 0, form&2 > 0, form&4 > 0, shape[0], shape[1], shape[2], 1)
 				useThreads(t, 1)

@@ -147,7 +147,7 @@ func gemmAVX2_5x2(k int, a *float32, rowStride int, stepStride int, b *float32, 
 //go:noescape
 func gemmAVX2_6x2(k int, a *float32, rowStride int, stepStride int, b *float32, bStep int, panelStride int, c *float32, ldc int, mask uint64, accumulate int)
 
-// transposeAVX512 writes 16 rows of src, 16·blocks values each, as 16·blocks rows of 16 values.
+// transposeAVX512 writes 16 rows of src, 16·blocks values each, as the columns of dst.
 //
 //go:noescape
 func transposeAVX512(dst *float32, dstStride int, src *float32, srcStride int, blocks int)
@@ -216,6 +216,11 @@ func siluMulAVX512(dst *float32, gate *float32, up *float32, n int)
 //
 //go:noescape
 func siluMulBackwardAVX512(dGate *float32, dUp *float32, dOut *float32, gate *float32, up *float32, n int)
+
+// transposeAVX2 writes 8 rows of src, 8·blocks values each, as the columns of dst.
+//
+//go:noescape
+func transposeAVX2(dst *float32, dstStride int, src *float32, srcStride int, blocks int)
 
 // sumAVX2 adds the values of x.
 //

@@ -81,23 +81,33 @@ func packRows(dst, src []float32, ld, columns int) {
 	}
 }
 
+// transposeSteps is how many steps of k are transposed at a time where no kernel does it, so that the
+// part of the panel being written stays in the first-level cache.
+const transposeSteps = 32
+
 // packTransposed turns rows of src, each k values and one per column of the panel, into k rows of 32.
 func packTransposed(dst, src []float32, ld, k, columns int) {
 	if columns < panelColumns {
 		clear(dst)
 	}
-	for j := 0; j < columns; {
-		done, steps := 1, 0
-		if columns-j >= 16 {
-			if steps = transposeBlocks(dst[j:], src[j*ld:], ld, k); steps > 0 {
-				done = 16
+	for done := 0; done < columns; {
+		rows, steps := transposeBlocks(dst[done:], src[done*ld:], ld, k, columns-done)
+		if rows == 0 {
+			rows = columns - done
+		}
+		transposePart(dst, src, ld, done, done+rows, steps, k)
+		done += rows
+	}
+}
+
+// transposePart transposes columns lo..hi of the panel from the given step on.
+func transposePart(dst, src []float32, ld, lo, hi, step, k int) {
+	for ; step < k; step += transposeSteps {
+		end := min(step+transposeSteps, k)
+		for i := lo; i < hi; i++ {
+			for p, v := range src[i*ld+step : i*ld+end] {
+				dst[(step+p)*panelColumns+i] = v
 			}
 		}
-		for i := j; i < j+done; i++ {
-			for p := steps; p < k; p++ {
-				dst[p*panelColumns+i] = src[i*ld+p]
-			}
-		}
-		j += done
 	}
 }

@@ -113,7 +113,7 @@ func (j *job) run(part int) {
 }
 
 // spinsBeforeSleep is how often a caller looks for the last part's end before it sleeps.
-const spinsBeforeSleep = 200
+const spinsBeforeSleep = 1000
 
 // wait returns when all parts are done.
 func (j *job) wait() {
@@ -130,7 +130,7 @@ func (j *job) wait() {
 
 // idleSpins is how often a helper looks for a new job before it ends: about a tenth of a millisecond,
 // which bridges the serial stretches between the matrix products of a layer.
-const idleSpins = 1000
+const idleSpins = 2000
 
 // startHelpers sees to it that there are as many helpers as wanted.
 func startHelpers(wanted int) {

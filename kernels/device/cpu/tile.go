@@ -25,13 +25,28 @@ func (p *product) run() {
 		p.block(i, strips, width, 0, strips, 0, groups)
 		return
 	}
-	rowParts := min(strips, parts)
-	columnParts := min((parts+rowParts-1)/rowParts, groups)
+	rowParts, columnParts := p.divide(parts, strips, groups)
 	q := *p // escapes to the closure, where p need not
 	runParts(rowParts*columnParts, func(part int) {
 		r, c := part/columnParts, part%columnParts
 		q.block(i, strips, width, r*strips/rowParts, (r+1)*strips/rowParts, c*groups/columnParts, (c+1)*groups/columnParts)
 	})
+}
+
+// divide cuts C into about so many parts, in the way that reads least: a cut between columns reads A
+// once more, a cut between rows B.
+func (p *product) divide(parts, strips, groups int) (rowParts, columnParts int) {
+	least := 0
+	for rows := 1; rows <= min(parts, strips); rows++ {
+		columns := min((parts+rows-1)/rows, groups)
+		if rows*columns < min(parts, strips*groups)*3/4 {
+			continue // too few to keep every thread busy
+		}
+		if cost := columns*p.m + rows*p.n; rowParts == 0 || cost < least {
+			rowParts, columnParts, least = rows, columns, cost
+		}
+	}
+	return max(rowParts, 1), max(columnParts, 1)
 }
 
 // rowBlockElements bounds the part of A that is walked again for every group of columns, so that it

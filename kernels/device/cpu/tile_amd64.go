@@ -94,12 +94,18 @@ func (p *product) edge(row, rows, column, columns, first, steps int, accumulate 
 // readsUnpacked says whether kernels can read a B of n columns where it lies.
 func readsUnpacked(n int) bool { return active != isaAVX2 || n%16 == 0 }
 
-// transposeBlocks writes the first 16 rows of src, as far as whole blocks of 16 values go, as columns
-// of a panel. It returns the number of values per row done.
-func transposeBlocks(dst, src []float32, ld, k int) int {
-	if active != isaAVX512 || k < 16 {
-		return 0
+// transposeBlocks writes the first rows of src, one vector's worth of the at most so many, as far as
+// whole square blocks go, as columns of a panel. It returns how many rows and how many values of each
+// are done; 0 rows where there is no kernel or not enough to do.
+func transposeBlocks(dst, src []float32, ld, k, rows int) (done, steps int) {
+	switch {
+	case active == isaAVX512 && k >= 16 && rows >= 16:
+		transposeAVX512(&dst[0], 4*panelColumns, &src[0], 4*ld, k/16)
+		return 16, k / 16 * 16
+	case active == isaAVX2 && k >= 8 && rows >= 8:
+		transposeAVX2(&dst[0], 4*panelColumns, &src[0], 4*ld, k/8)
+		return 8, k / 8 * 8
+	default:
+		return 0, 0
 	}
-	transposeAVX512(&dst[0], 4*panelColumns, &src[0], 4*ld, k/16)
-	return k / 16 * 16
 }

@@ -10,8 +10,8 @@ func (i isa) tile(p *product, row, rows, column, columns, first, steps int, accu
 // readsUnpacked says whether kernels can read a B of n columns where it lies.
 func readsUnpacked(n int) bool { return true }
 
-// transposeBlocks does nothing here; it returns the number of values per row done.
-func transposeBlocks(dst, src []float32, ld, k int) int { return 0 }
+// transposeBlocks does nothing here, and says so.
+func transposeBlocks(dst, src []float32, ld, k, rows int) (done, steps int) { return 0, 0 }
 
 // pause waits a moment.
 func pause() {}

@@ -12,11 +12,11 @@ func main() {
 			gemm(isa, shape)
 		}
 	}
-	transpose512()
 
 	emitTailMasks()
 	constantTable(append(expCoefficients[:], expLowest, expHighest, log2e, ln2High, ln2Low, 1, negativeInfinity)...)
 	for _, isa := range []isa{avx512, avx2} {
+		transpose(isa)
 		reductions(isa)
 		elementwise(isa)
 		exponentials(isa)

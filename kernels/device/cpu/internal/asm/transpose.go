@@ -1,17 +1,21 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// transpose512 emits the transpose of blocks of 16×16 values: 16 rows of src, srcStride bytes apart,
-// become rows of dst of 16 values each, dstStride bytes apart, for blocks consecutive 16-column blocks.
-func transpose512() {
-	TEXT("transposeAVX512", NOSPLIT, "func(dst *float32, dstStride int, src *float32, srcStride int, blocks int)")
+// transpose emits the transpose of square blocks, 16×16 values with AVX-512 and 8×8 with AVX2: rows of
+// src, srcStride bytes apart, become columns of dst, whose rows are dstStride bytes apart, for blocks
+// consecutive blocks.
+func transpose(i isa) {
+	size := i.vectorBytes() / 4
+	TEXT("transpose"+string(i), NOSPLIT, "func(dst *float32, dstStride int, src *float32, srcStride int, blocks int)")
 	Pragma("noescape")
-	Doc("transposeAVX512 writes 16 rows of src, 16·blocks values each, as 16·blocks rows of 16 values.")
+	Doc(fmt.Sprintf("transpose%s writes %d rows of src, %d·blocks values each, as the columns of dst.", i, size, size))
 	dst := Load(Param("dst"), GP64())
 	dstStride := Load(Param("dstStride"), GP64())
 	src := Load(Param("src"), GP64())
@@ -22,27 +26,43 @@ func transpose512() {
 	LEAQ(Mem{Base: srcStride, Index: srcStride, Scale: 2}, srcStride3)
 
 	Label("block")
-	rows := make([]reg.VecVirtual, 16)
+	rows := make([]reg.VecVirtual, size)
 	p := GP64()
 	MOVQ(src, p)
 	for r := range rows {
-		rows[r] = ZMM()
+		rows[r] = i.vector()
 		VMOVUPS(strided(p, srcStride, srcStride3, r%4), rows[r])
 		if r%4 == 3 {
 			LEAQ(Mem{Base: p, Index: srcStride, Scale: 4}, p)
 		}
 	}
-	// Within 128-bit lanes: pairs of rows, then quadruples, as in the 4×4 transpose.
-	pairs := make([]reg.VecVirtual, 16)
-	for r := 0; r < 16; r += 2 {
-		pairs[r], pairs[r+1] = ZMM(), ZMM()
+	quads := transposeWithinLanes(i, rows)
+	out := transposeLanes(i, quads)
+	for r := range out {
+		VMOVUPS(out[r], strided(dst, dstStride, dstStride3, r%4))
+		if r%4 == 3 {
+			LEAQ(Mem{Base: dst, Index: dstStride, Scale: 4}, dst)
+		}
+	}
+	ADDQ(Imm(uint64(i.vectorBytes())), src)
+	DECQ(blocks)
+	JNZ(LabelRef("block"))
+	finish()
+}
+
+// transposeWithinLanes makes pairs and then quadruples of rows within 128-bit lanes, as in the 4×4
+// transpose: lane l of result 4g+c holds column 4l+c of rows 4g to 4g+3.
+func transposeWithinLanes(i isa, rows []reg.VecVirtual) []reg.VecVirtual {
+	pairs := make([]reg.VecVirtual, len(rows))
+	for r := 0; r < len(rows); r += 2 {
+		pairs[r], pairs[r+1] = i.vector(), i.vector()
 		VUNPCKLPS(rows[r+1], rows[r], pairs[r])
 		VUNPCKHPS(rows[r+1], rows[r], pairs[r+1])
 	}
-	quads := make([]reg.VecVirtual, 16) // quads[4g+c]: rows 4g..4g+3 of columns c, 4+c, 8+c, 12+c
-	for g := 0; g < 16; g += 4 {
+	quads := make([]reg.VecVirtual, len(rows))
+	for g := 0; g < len(rows); g += 4 {
 		for c := range 4 {
-			quads[g+c] = ZMM()
+			quads[g+c] = i.vector()
 			low, high := pairs[g+c/2], pairs[g+2+c/2]
 			if c%2 == 0 {
 				VUNPCKLPD(high, low, quads[g+c])
@@ -51,7 +71,30 @@ func transpose512() {
 			}
 		}
 	}
-	// Across lanes: lane l of quads[4g+c] belongs to row 4l+c of the result, at lane g.
+	return quads
+}
+
+// transposeLanes brings the lanes of each column together.
+func transposeLanes(i isa, quads []reg.VecVirtual) []reg.VecVirtual {
+	if i == avx512 {
+		return transposeLanesAVX512(quads)
+	}
+	return transposeLanesAVX2(quads)
+}
+
+// transposeLanesAVX2 brings the two lanes of each column together.
+func transposeLanesAVX2(quads []reg.VecVirtual) []reg.VecVirtual {
+	out := make([]reg.VecVirtual, 8)
+	for c := range 4 {
+		out[c], out[4+c] = YMM(), YMM()
+		VPERM2F128(Imm(0x20), quads[4+c], quads[c], out[c])
+		VPERM2F128(Imm(0x31), quads[4+c], quads[c], out[4+c])
+	}
+	return out
+}
+
+// transposeLanesAVX512 brings the four lanes of each column together.
+func transposeLanesAVX512(quads []reg.VecVirtual) []reg.VecVirtual {
 	out := make([]reg.VecVirtual, 16)
 	for c := range 4 {
 		low0, high0, low1, high1 := ZMM(), ZMM(), ZMM(), ZMM()
@@ -67,17 +110,7 @@ func transpose512() {
 		VSHUFF32X4(Imm(0x88), high1, high0, out[8+c])
 		VSHUFF32X4(Imm(0xdd), high1, high0, out[12+c])
 	}
-	for r := range out {
-		VMOVUPS(out[r], strided(dst, dstStride, dstStride3, r%4))
-		if r%4 == 3 {
-			LEAQ(Mem{Base: dst, Index: dstStride, Scale: 4}, dst)
-		}
-	}
-	ADDQ(Imm(64), src)
-	DECQ(blocks)
-	JNZ(LabelRef("block"))
-	VZEROUPPER()
-	RET()
+	return out
 }
 
 // strided is base + r·stride for r in 0..3; stride3 holds 3·stride.
