@@ -122,6 +122,14 @@ func (m *Model) backwardChunk(p Packed, ch chunk, s *scratch, into *tensors, inv
 	}
 }
 
+// growForward makes room for what a block computes on the way.
+func (s *scratch) growForward(c Config, n int) {
+	s.h = grown(s.h, n*c.Hidden)
+	s.roots = grown(s.roots, n)
+	s.act = grown(s.act, n*c.FFN)
+}
+
+// growBack makes room for one block's derivatives.
 func (s *scratch) growBack(c Config, n int) {
 	s.dx = grown(s.dx, n*c.Hidden)
 	s.dh = grown(s.dh, n*c.Hidden)
@@ -166,7 +174,7 @@ func (m *Model) backwardHead(p Packed, ch chunk, s *scratch, x []float32, into *
 			z := s.logits[i*c.VocabSize : (i+1)*c.VocabSize]
 			logitsBackRow(z, s.exps, logitsRow(z, m.net.ones, inverse), int(p.Tokens[at]), dLogProbs[at], dEntropy(at), inverse)
 		}
-		m.net.head.addGradient(into.embed, s.logits, s.hidden, len(part))
+		m.net.head.addGradient(into.embed, s.logits, s.h, len(part))
 		s.dHead = grown(s.dHead, len(part)*c.Hidden)
 		m.net.head.applyBack(s.dHead, s.logits, len(part), false)
 		for i, row := range part {
@@ -182,17 +190,20 @@ func (m *Model) backwardHead(p Packed, ch chunk, s *scratch, x []float32, into *
 func (m *Model) backwardLayer(p Packed, ch chunk, l int, a *activations, s *scratch, g *layerTensors) {
 	c, w, n := m.config, &m.net.layers[l], ch.to-ch.from
 	hidden, ffn := c.Hidden, c.FFN
-	w.downM.addGradient(g.down, s.dx, a.act, n)
+	s.growForward(c, n)
+	m.net.activate(s.act, a.gu)
+	w.downM.addGradient(g.down, s.dx, s.act, n)
 	w.downM.applyBack(s.dAct, s.dx, n, false)
 	for i := range n {
 		gu, dgu := a.gu[i*2*ffn:(i+1)*2*ffn], s.dgu[i*2*ffn:(i+1)*2*ffn]
 		cpu.SiLUMulBackward(dgu[:ffn], dgu[ffn:], s.dAct[i*ffn:(i+1)*ffn], gu[:ffn], gu[ffn:])
 	}
-	w.gateUpM.addGradient(g.gateUp, s.dgu, a.h2, n)
+	m.net.normRows(s.h, s.roots, a.xMid, w.ffnNorm)
+	w.gateUpM.addGradient(g.gateUp, s.dgu, s.h, n)
 	w.gateUpM.applyBack(s.dh, s.dgu, n, false)
 	for i := range n {
 		r := i * hidden
-		cpu.RMSNormBackward(s.dx[r:r+hidden], g.ffnNorm, s.dh[r:r+hidden], a.xMid[r:r+hidden], w.ffnNorm, a.r2[i])
+		cpu.RMSNormBackward(s.dx[r:r+hidden], g.ffnNorm, s.dh[r:r+hidden], a.xMid[r:r+hidden], w.ffnNorm, s.roots[i])
 	}
 	w.oM.addGradient(g.o, s.dx, a.att, n)
 	w.oM.applyBack(s.dAtt, s.dx, n, false)
@@ -202,11 +213,12 @@ func (m *Model) backwardLayer(p Packed, ch chunk, l int, a *activations, s *scra
 		m.net.attendBackSequence(a, s.dAtt, s.dq, s.dk, s.dqkv, int(p.Offsets[i])-ch.from, int(p.Offsets[i+1])-ch.from, s)
 	}
 	m.net.normHeadsBack(w, a, s, g)
-	w.qkvM.addGradient(g.qkv, s.dqkv, a.h1, n)
+	m.net.normRows(s.h, s.roots, a.xIn, w.attnNorm)
+	w.qkvM.addGradient(g.qkv, s.dqkv, s.h, n)
 	w.qkvM.applyBack(s.dh, s.dqkv, n, false)
 	for i := range n {
 		r := i * hidden
-		cpu.RMSNormBackward(s.dx[r:r+hidden], g.attnNorm, s.dh[r:r+hidden], a.xIn[r:r+hidden], w.attnNorm, a.r1[i])
+		cpu.RMSNormBackward(s.dx[r:r+hidden], g.attnNorm, s.dh[r:r+hidden], a.xIn[r:r+hidden], w.attnNorm, s.roots[i])
 	}
 }
 

@@ -233,7 +233,8 @@ func (d *decoder) plan() {
 			total += len(s.tokens) - s.cached
 		}
 	}
-	aim := min(chunkTokens, max(minPartRows, (total+cpu.Threads()-1)/cpu.Threads()))
+	// Two parts for each thread, so that one that loses its core for a while does not hold up the pass.
+	aim := min(chunkTokens, max(minPartRows, (total+2*cpu.Threads()-1)/(2*cpu.Threads())))
 	from, rows := 0, 0
 	for i, s := range d.batch {
 		rows += len(s.tokens) - s.cached
@@ -245,7 +246,7 @@ func (d *decoder) plan() {
 }
 
 // minPartRows is how few rows are worth another goroutine.
-const minPartRows = 8
+const minPartRows = 12
 
 // forward computes the new rows of a part's slots, caches their keys and values and samples from the
 // last row of each.
@@ -262,7 +263,7 @@ func (d *decoder) forward(p part, w *scratch) {
 		w.headRows = append(w.headRows, int32(len(w.positions)-1))
 	}
 	for l := range d.config.Layers {
-		d.net.forwardLayer(l, &w.acts, w.positions, func(l int, a *activations) { d.attend(l, a, p, w) }, w.acts.xIn)
+		d.net.forwardLayer(l, &w.acts, w.positions, w, func(l int, a *activations) { d.attend(l, a, p, w) }, w.acts.xIn)
 	}
 	slots := p.slots
 	for rows := w.headRows; len(rows) > 0; {
@@ -282,10 +283,13 @@ func (d *decoder) attend(l int, a *activations, p part, w *scratch) {
 	row := 0
 	for _, s := range p.slots {
 		n := len(s.tokens) - s.cached
-		for i := range n {
-			for e, v := range a.k[(row+i)*c.kvDim() : (row+i+1)*c.kvDim()] {
-				s.keys[l][e*s.stride+s.cached+i] = v
+		for e := range c.kvDim() {
+			column := s.keys[l][e*s.stride+s.cached:][:n]
+			for i := range column {
+				column[i] = a.k[(row+i)*c.kvDim()+e]
 			}
+		}
+		for i := range n {
 			at := (row+i)*c.qkvDim() + c.qDim() + c.kvDim()
 			copy(s.values[l][(s.cached+i)*c.kvDim():], a.qkv[at:at+c.kvDim()])
 		}

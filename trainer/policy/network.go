@@ -96,28 +96,24 @@ func (n *network) rotation(position int32) (cos, sin []float32) {
 	return n.cos[from : from+half], n.sin[from : from+half]
 }
 
-// activations are what one block computes for a run of rows, kept for the backward pass.
+// activations are what one block computes for a run of rows, kept for the backward pass. What is
+// cheap to compute again (norms' outputs and the gated activation) is not among them.
 // Each slice holds rows × width elements; widths are those of the comments.
 type activations struct {
 	xIn   []float32 // hidden: the residual stream before the block
-	h1    []float32 // hidden: normalised input of attention
 	qkv   []float32 // qkvDim: projections before the per-head norm
 	q     []float32 // qDim: normalised and rotated queries
 	k     []float32 // kvDim: normalised and rotated keys
 	att   []float32 // qDim: attention output
 	xMid  []float32 // hidden: the residual stream between the two parts
-	h2    []float32 // hidden: normalised input of the feed-forward part
 	gu    []float32 // 2·ffn: gate and up
-	act   []float32 // ffn: silu(gate)⊙up
-	r1    []float32 // 1: reciprocal root of the first norm
-	r2    []float32 // 1: of the second norm
 	rHead []float32 // heads+kvHeads: of the per-head norms
 }
 
 // fields lists each slice with its width in the same order.
 func (a *activations) fields(c Config) ([]*[]float32, []int) {
-	return []*[]float32{&a.xIn, &a.h1, &a.qkv, &a.q, &a.k, &a.att, &a.xMid, &a.h2, &a.gu, &a.act, &a.r1, &a.r2, &a.rHead},
-		[]int{c.Hidden, c.Hidden, c.qkvDim(), c.qDim(), c.kvDim(), c.qDim(), c.Hidden, c.Hidden, 2 * c.FFN, c.FFN, 1, 1, c.Heads + c.KVHeads}
+	return []*[]float32{&a.xIn, &a.qkv, &a.q, &a.k, &a.att, &a.xMid, &a.gu, &a.rHead},
+		[]int{c.Hidden, c.qkvDim(), c.qDim(), c.kvDim(), c.qDim(), c.Hidden, 2 * c.FFN, c.Heads + c.KVHeads}
 }
 
 // grow makes room for n rows and keeps what is large enough.
@@ -157,27 +153,35 @@ func (n *network) embed(x []float32, tokens []int32) {
 
 // forwardLayer runs block l over the rows whose input is a.xIn and writes the residual stream after
 // it to xOut, which may be a.xIn. attend fills a.att from a.q, a.k and the value part of a.qkv.
-func (n *network) forwardLayer(l int, a *activations, positions []int32, attend func(l int, a *activations), xOut []float32) {
+func (n *network) forwardLayer(l int, a *activations, positions []int32, s *scratch, attend func(l int, a *activations), xOut []float32) {
 	c, w, rows := n.config, &n.layers[l], len(positions)
-	hidden, ffn := c.Hidden, c.FFN
-	for i := range rows {
-		a.r1[i] = cpu.RMSNorm(a.h1[i*hidden:(i+1)*hidden], a.xIn[i*hidden:(i+1)*hidden], w.attnNorm, n.eps)
-	}
-	w.qkvM.apply(a.qkv, a.h1, rows, false)
+	s.growForward(c, rows)
+	n.normRows(s.h, s.roots, a.xIn, w.attnNorm)
+	w.qkvM.apply(a.qkv, s.h, rows, false)
 	n.normHeads(w, a, positions)
 	attend(l, a)
 	copy(a.xMid, a.xIn)
 	w.oM.apply(a.xMid, a.att, rows, true)
-	for i := range rows {
-		a.r2[i] = cpu.RMSNorm(a.h2[i*hidden:(i+1)*hidden], a.xMid[i*hidden:(i+1)*hidden], w.ffnNorm, n.eps)
-	}
-	w.gateUpM.apply(a.gu, a.h2, rows, false)
-	for i := range rows {
-		gu := a.gu[i*2*ffn : (i+1)*2*ffn]
-		cpu.SiLUMul(a.act[i*ffn:(i+1)*ffn], gu[:ffn], gu[ffn:])
-	}
+	n.normRows(s.h, s.roots, a.xMid, w.ffnNorm)
+	w.gateUpM.apply(a.gu, s.h, rows, false)
+	n.activate(s.act, a.gu)
 	copy(xOut, a.xMid)
-	w.downM.apply(xOut, a.act, rows, true)
+	w.downM.apply(xOut, s.act, rows, true)
+}
+
+// normRows normalises each row of x into h and writes the reciprocal roots.
+func (n *network) normRows(h, roots, x, weight []float32) {
+	width := n.config.Hidden
+	for i := range roots {
+		roots[i] = cpu.RMSNorm(h[i*width:(i+1)*width], x[i*width:(i+1)*width], weight, n.eps)
+	}
+}
+
+// activate writes silu(gate) ⊙ up for each row of gu to act.
+func (n *network) activate(act, gu []float32) {
+	for ffn := n.config.FFN; len(act) > 0; act, gu = act[ffn:], gu[2*ffn:] {
+		cpu.SiLUMul(act[:ffn], gu[:ffn], gu[ffn:2*ffn])
+	}
 }
 
 // normHeads normalises and rotates every query and key head of every row.

@@ -76,7 +76,7 @@ func (m *Model) forwardChunk(p Packed, ch chunk, s *scratch, layerActs func(l in
 		if l+1 < m.config.Layers {
 			out = layerActs(l + 1).xIn
 		}
-		m.net.forwardLayer(l, layerActs(l), s.positions, attend, out)
+		m.net.forwardLayer(l, layerActs(l), s.positions, s, attend, out)
 	}
 }
 
@@ -112,14 +112,14 @@ func (m *Model) scoreChunk(p Packed, ch chunk, s *scratch, x []float32, inverse 
 }
 
 // logits fills s.logits with the raw logits of the given rows of the final residual stream x, one
-// row of VocabSize each, and s.hidden and s.roots with the norm they come from.
+// row of VocabSize each, and s.h and s.roots with the norm they come from.
 func (n *network) logits(s *scratch, x []float32, rows []int32) {
 	h := n.config.Hidden
-	s.hidden = grown(s.hidden, len(rows)*h)
+	s.h = grown(s.h, len(rows)*h)
 	s.roots = grown(s.roots, len(rows))
 	s.logits = grown(s.logits, len(rows)*n.config.VocabSize)
 	for i, row := range rows {
-		s.roots[i] = cpu.RMSNorm(s.hidden[i*h:(i+1)*h], x[int(row)*h:(int(row)+1)*h], n.weights.norm, n.eps)
+		s.roots[i] = cpu.RMSNorm(s.h[i*h:(i+1)*h], x[int(row)*h:(int(row)+1)*h], n.weights.norm, n.eps)
 	}
-	n.head.apply(s.logits, s.hidden, len(rows), false)
+	n.head.apply(s.logits, s.h, len(rows), false)
 }

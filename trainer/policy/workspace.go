@@ -13,8 +13,9 @@ type scratch struct {
 	targets   []int32
 	scores    []float32 // of an attention tile
 	dScores   []float32
-	hidden    []float32 // final norm of the rows that predict
-	roots     []float32 // its reciprocal roots
+	h         []float32 // output of a norm, hidden wide
+	roots     []float32 // the norm's reciprocal roots
+	act       []float32 // gated activation, ffn wide
 	logits    []float32
 	exps      []float32 // of one row of logits
 	// Derivatives of one layer, named like the activations they belong to.
