@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 )
 
 // Config sets the optimizer.
@@ -125,38 +127,29 @@ func (o *AdamW) Step(learningRate float64) (gradNorm float64, err error) {
 		scale = o.config.ClipNorm / gradNorm
 	}
 	o.steps++
-	u := update{
-		scale: float32(scale),
-		beta1: float32(o.config.Beta1), beta2: float32(o.config.Beta2),
-		rest1: float32(1 - o.config.Beta1), rest2: float32(1 - o.config.Beta2),
-		step:    float32(learningRate / (1 - math.Pow(o.config.Beta1, float64(o.steps)))),
-		root:    float32(1 / math.Sqrt(1-math.Pow(o.config.Beta2, float64(o.steps)))),
-		epsilon: float32(o.config.Epsilon),
-	}
+	bias1 := float32(1 - math.Pow(o.config.Beta1, float64(o.steps)))
+	bias2 := float32(1 - math.Pow(o.config.Beta2, float64(o.steps)))
 	for i, t := range o.tensors {
-		u.keep = 1
+		decay := 0.0
 		if t.Decay {
-			u.keep = float32(1 - learningRate*o.config.WeightDecay)
+			decay = o.config.WeightDecay
 		}
-		u.apply(t.Data, t.Grad, o.first[i], o.second[i])
+		update := func(low, high int) {
+			grad := t.Grad[low:high]
+			if scale != 1 {
+				grad = append(make([]float32, 0, high-low), grad...)
+				cpu.Scale(float32(scale), grad)
+			}
+			cpu.AdamW(t.Data[low:high], grad, o.first[i][low:high], o.second[i][low:high], float32(learningRate),
+				float32(o.config.Beta1), float32(o.config.Beta2), float32(o.config.Epsilon), float32(decay), bias1, bias2)
+		}
+		cpu.Parallel(len(t.Data), elementsPerPart, update)
 	}
 	return gradNorm, nil
 }
 
-// update is the constants of one step, the bias corrections folded into step and root.
-type update struct {
-	scale, beta1, beta2, rest1, rest2, step, root, epsilon, keep float32
-}
-
-func (u update) apply(w, grad, first, second []float32) {
-	for i, g := range grad {
-		g *= u.scale
-		m := u.beta1*first[i] + u.rest1*g
-		v := u.beta2*second[i] + u.rest2*g*g
-		first[i], second[i] = m, v
-		w[i] = w[i]*u.keep - u.step*m/(float32(math.Sqrt(float64(v)))*u.root+u.epsilon)
-	}
-}
+// elementsPerPart is how many elements are worth a part of their own.
+const elementsPerPart = 1 << 14
 
 // squares sums in float64 so that a large float32 gradient does not overflow.
 func squares(x []float32) float64 {
