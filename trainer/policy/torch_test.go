@@ -1,0 +1,116 @@
+package policy_test
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"os"
+	"testing"
+
+	"github.com/turnwise-rl/turnwise/trainer/optim"
+	"github.com/turnwise-rl/turnwise/trainer/policy"
+)
+
+// torchFixture is what testdata/make_fixtures.py computed with PyTorch in float64.
+type torchFixture struct {
+	Config      policy.Config `json:"config"`
+	Temperature float32       `json:"temperature"`
+	Optimizer   struct {
+		LearningRate float64 `json:"learning_rate"`
+		Beta1        float64 `json:"beta1"`
+		Beta2        float64 `json:"beta2"`
+		Epsilon      float64 `json:"epsilon"`
+		WeightDecay  float64 `json:"weight_decay"`
+		ClipNorm     float64 `json:"clip_norm"`
+	} `json:"optimizer"`
+	Tokens        []int32              `json:"tokens"`
+	Offsets       []int32              `json:"offsets"`
+	DLogProbs     []float32            `json:"d_logprobs"`
+	DEntropies    []float32            `json:"d_entropies"`
+	LogProbs      []float32            `json:"logprobs"`
+	Entropies     []float32            `json:"entropies"`
+	Gradients     map[string][]float32 `json:"gradients"`
+	GradientNorms []float64            `json:"gradient_norms"`
+	After         map[string][]float32 `json:"after"`
+}
+
+func loadTorch(t *testing.T) (torchFixture, *policy.Model) {
+	t.Helper()
+	var fixture torchFixture
+	raw, err := os.ReadFile("testdata/torch.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &fixture); err != nil {
+		t.Fatal(err)
+	}
+	weights, err := os.ReadFile("testdata/torch.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := policy.DecodeWeights(fixture.Config, weights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fixture, m
+}
+
+// near compares with a tolerance relative to the tensor's largest value.
+func near(t *testing.T, what string, got, want []float32, relative float64) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	largest := 0.0
+	for _, v := range want {
+		largest = math.Max(largest, math.Abs(float64(v)))
+	}
+	for i := range got {
+		if !(math.Abs(float64(got[i])-float64(want[i])) <= relative*largest) {
+			t.Errorf("%s: element %d is %v, PyTorch says %v", what, i, got[i], want[i])
+			return
+		}
+	}
+}
+
+// TestTrainingEqualsPyTorch compares scores, every gradient and three optimizer steps.
+func TestTrainingEqualsPyTorch(t *testing.T) {
+	fixture, m := loadTorch(t)
+	batch := policy.Packed{Tokens: fixture.Tokens, Offsets: fixture.Offsets}
+	logProbs, entropies, err := m.Score(context.Background(), batch, fixture.Temperature)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "log-probabilities", logProbs, fixture.LogProbs, 1e-5)
+	near(t, "entropies", entropies, fixture.Entropies, 1e-5)
+
+	var tensors []optim.Tensor
+	for _, p := range m.Parameters() {
+		tensors = append(tensors, optim.Tensor{Name: p.Name, Decay: len(p.Shape) > 1, Data: p.Data, Grad: p.Grad})
+	}
+	optimizer := optim.NewAdamW(optim.Config(fixture.Optimizer), tensors)
+	for step, wantNorm := range fixture.GradientNorms {
+		m.ZeroGrad()
+		err := m.Accumulate(context.Background(), batch, fixture.Temperature, func(_, _ []float32) ([]float32, []float32, error) {
+			return fixture.DLogProbs, fixture.DEntropies, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if step == 0 {
+			for _, p := range m.Parameters() {
+				near(t, "gradient of "+p.Name, p.Grad, fixture.Gradients[p.Name], 1e-4)
+			}
+		}
+		norm, err := optimizer.Step(fixture.Optimizer.LearningRate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if math.Abs(norm/wantNorm-1) > 1e-4 {
+			t.Errorf("step %d: gradient norm %v, PyTorch says %v", step, norm, wantNorm)
+		}
+	}
+	for _, p := range m.Parameters() {
+		near(t, p.Name+" after three steps", p.Data, fixture.After[p.Name], 1e-4)
+	}
+}
