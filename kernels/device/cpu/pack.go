@@ -52,19 +52,27 @@ const packPart = 64 << 10
 
 // fill copies op(B) into the panels.
 func (p *Packed) fill(transB bool, b []float32, ldb int) {
+	if p.size() < 2*packPart {
+		p.fillPanels(0, p.panels(), transB, b, ldb)
+		return
+	}
+	q := *p // escapes to the closure, where p need not
 	perPanel := panelColumns * p.k
-	Parallel(p.panels(), (packPart+perPanel-1)/perPanel, func(lo, hi int) {
-		for panel := lo; panel < hi; panel++ {
-			j := panel * panelColumns
-			columns := min(panelColumns, p.n-j)
-			dst := p.data[panel*perPanel : (panel+1)*perPanel]
-			if transB {
-				packTransposed(dst, b[j*ldb:], ldb, p.k, columns)
-			} else {
-				packRows(dst, b[j:], ldb, columns)
-			}
+	Parallel(p.panels(), (packPart+perPanel-1)/perPanel, func(lo, hi int) { q.fillPanels(lo, hi, transB, b, ldb) })
+}
+
+func (p *Packed) fillPanels(lo, hi int, transB bool, b []float32, ldb int) {
+	perPanel := panelColumns * p.k
+	for panel := lo; panel < hi; panel++ {
+		j := panel * panelColumns
+		columns := min(panelColumns, p.n-j)
+		dst := p.data[panel*perPanel : (panel+1)*perPanel]
+		if transB {
+			packTransposed(dst, b[j*ldb:], ldb, p.k, columns)
+		} else {
+			packRows(dst, b[j:], ldb, columns)
 		}
-	})
+	}
 }
 
 // packRows copies the first columns of each row of src into rows of 32 values.

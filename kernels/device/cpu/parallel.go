@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 )
 
@@ -45,16 +46,9 @@ type job struct {
 	body     func(part int)
 	next     atomic.Int64 // next part to claim
 	done     atomic.Int64 // parts finished
-	state    atomic.Int32 // jobRunning, then jobWaiting or jobFinished, whichever comes first
-	finished chan struct{}
+	finished sync.Mutex   // held until the last part is done
 	panicked atomic.Pointer[string]
 }
-
-const (
-	jobRunning  = iota
-	jobWaiting  // the caller sleeps until finished is closed
-	jobFinished // the caller need not sleep
-)
 
 // shared is the job that helpers work on; nil when there is none. There is one place for all callers:
 // one that finds it taken computes alone, since the other cores are busy anyway.
@@ -72,7 +66,8 @@ func runParts(parts int, body func(part int)) {
 		}
 		return
 	}
-	j := &job{parts: int64(parts), body: body, finished: make(chan struct{})}
+	j := &job{parts: int64(parts), body: body}
+	j.finished.Lock()
 	if !shared.CompareAndSwap(nil, j) {
 		for part := range parts {
 			body(part)
@@ -96,8 +91,8 @@ func (j *job) work() {
 			return
 		}
 		j.run(int(part))
-		if j.done.Add(1) == j.parts && !j.state.CompareAndSwap(jobRunning, jobFinished) {
-			close(j.finished)
+		if j.done.Add(1) == j.parts {
+			j.finished.Unlock()
 		}
 	}
 }
@@ -123,9 +118,7 @@ func (j *job) wait() {
 		}
 		relax(spin)
 	}
-	if j.state.CompareAndSwap(jobRunning, jobWaiting) {
-		<-j.finished
-	}
+	j.finished.Lock()
 }
 
 // idleSpins is how often a helper looks for a new job before it ends: about a tenth of a millisecond,

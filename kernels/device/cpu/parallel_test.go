@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"go.uber.org/goleak"
 )
@@ -124,4 +125,31 @@ func BenchmarkParallelEmpty(b *testing.B) {
 	for b.Loop() {
 		Parallel(2, 1, func(lo, hi int) {})
 	}
+}
+
+// TestHelpersCrossBubbles computes in a bubble of fake time while helpers from outside are about.
+func TestHelpersCrossBubbles(t *testing.T) {
+	useThreads(t, 3)
+	for range 20 {
+		Parallel(8, 1, func(lo, hi int) {})
+		synctest.Test(t, func(t *testing.T) {
+			var total atomic.Int64
+			for range 20 {
+				Parallel(8, 1, func(lo, hi int) {
+					total.Add(slowSum(5000))
+				})
+			}
+			if got, want := total.Load(), 20*8*slowSum(5000); got != want {
+				t.Errorf("got %d, want %d", got, want)
+			}
+		})
+	}
+}
+
+// slowSum is the sum of the numbers below n, the slow way.
+func slowSum(n int64) (total int64) {
+	for i := range n {
+		total += i
+	}
+	return total
 }

@@ -1,10 +1,11 @@
 package cpu
 
-// Work is divided so that one part is worth about half a million multiply-adds, a few times what it
-// costs to hand it over, and so that every goroutine can claim several.
+// Work is divided where there are a million multiply-adds, since less is done before another goroutine
+// starts; into parts of at least a quarter of that, and several for every goroutine to claim.
 const (
-	partOperations = 1 << 18
-	partsPerThread = 4
+	sharedOperations = 1 << 20
+	partOperations   = 1 << 18
+	partsPerThread   = 4
 )
 
 // run computes the product. C is cut into strips of rows and groups of columns; a kernel computes one
@@ -16,15 +17,12 @@ func (p *product) run() {
 	width := i.groupColumns((p.m + strips - 1) / strips)
 	groups := (p.n + width - 1) / width
 
-	parts := 1
-	if t := Threads(); t > 1 {
-		operations := float64(p.m) * float64(p.n) * float64(p.k)
-		parts = int(min(operations/partOperations, float64(t*partsPerThread)))
-	}
-	if parts < 2 {
+	operations := float64(p.m) * float64(p.n) * float64(p.k)
+	if operations < sharedOperations || Threads() == 1 {
 		p.block(i, strips, width, 0, strips, 0, groups)
 		return
 	}
+	parts := int(min(operations/partOperations, float64(Threads()*partsPerThread)))
 	rowParts, columnParts := p.divide(parts, strips, groups)
 	q := *p // escapes to the closure, where p need not
 	runParts(rowParts*columnParts, func(part int) {
