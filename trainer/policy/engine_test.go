@@ -315,3 +315,48 @@ func TestSamplingFollowsTheDistribution(t *testing.T) {
 		t.Errorf("χ² = %.1f over %v", chi, counts)
 	}
 }
+
+// TestLoadWhileGenerating swaps weights under running generations; every token must have the bits of
+// the version it is labelled with.
+func TestLoadWhileGenerating(t *testing.T) {
+	c := shapes()["wide"]
+	models := []*Model{newModel(t, c, 1), newModel(t, c, 2), newModel(t, c, 3)}
+	e := newEngine(t, models[0], 6)
+	e.Load(models[0], 0)
+	all := requests(c, 12)
+	results := make([]sampler.Result, len(all))
+	var wait sync.WaitGroup
+	for i := range all {
+		all[i].MaxTokens, all[i].Stop = 60, nil
+		wait.Go(func() {
+			var err error
+			if results[i], err = e.Generate(context.Background(), all[i]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for version := range 60 {
+		e.Load(models[version%3], rollout.Version(version))
+		runtime.Gosched()
+	}
+	wait.Wait()
+	for i, r := range results {
+		temperature := float32(all[i].Temperature)
+		if temperature == 0 {
+			temperature = 1
+		}
+		whole := append(slices.Clone(all[i].Tokens), r.Tokens...)
+		var scores [3][]float32
+		for j, m := range models {
+			scores[j], _ = score(t, m, Packed{whole, []int32{0, int32(len(whole))}}, temperature)
+		}
+		for j, v := range r.Versions {
+			if want := scores[v%3][len(all[i].Tokens)+j]; r.LogProbs[j] != want {
+				t.Fatalf("%s: token %d of version %d has log-probability %v, want %v", all[i].Sequence, j, v, r.LogProbs[j], want)
+			}
+			if j > 0 && v < r.Versions[j-1] {
+				t.Errorf("%s: versions go back: %v", all[i].Sequence, r.Versions)
+			}
+		}
+	}
+}
