@@ -53,7 +53,6 @@ func (a assembly) build(sources []Source, overrides []string) (any, *node, error
 		o, source := parseOverride(text, i+1, &errs)
 		order = append(order, source)
 		if o == nil {
-			unread = true
 			continue
 		}
 		if a.presets != nil {

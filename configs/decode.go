@@ -20,6 +20,8 @@ type decoder struct {
 	elsewhere map[string]string
 	// broken lists the paths of what could not be read.
 	broken []string
+	// semantic counts the errors that sections found in themselves.
+	semantic int
 }
 
 // value decodes n into v, which holds the defaults of what n leaves out.
@@ -30,12 +32,11 @@ func (d *decoder) value(path string, n *node, v reflect.Value, limits bounds) {
 		return
 	}
 	if n.null && n.kind == scalarNode {
-		if n.at.source == nil {
-			return // an absent part by default
-		}
-		switch t.Kind() {
-		case reflect.Pointer:
+		switch {
+		case t.Kind() == reflect.Pointer:
 			v.SetZero()
+		case t.Kind() == reflect.Interface && v.IsNil():
+			// a part that is absent by default stays so
 		default:
 			d.fail(n, path, fmt.Sprintf("no value where %s is wanted: give one, or remove the key to keep the default", d.want(t)))
 		}
@@ -91,8 +92,8 @@ func (d *decoder) value(path string, n *node, v reflect.Value, limits bounds) {
 	}
 }
 
-// problems counts what is wrong so far.
-func (d *decoder) problems() int { return len(*d.errs) + len(d.broken) }
+// problems counts what could not be decoded so far.
+func (d *decoder) problems() int { return len(*d.errs) - d.semantic + len(d.broken) }
 
 func (d *decoder) fail(n *node, path, message string) { d.errs.add(n.at, path, message) }
 
@@ -256,7 +257,7 @@ func (d *decoder) list(path string, n *node, v reflect.Value, limits bounds) {
 		return
 	}
 	if len(n.items) < limits.minItems {
-		d.fail(n, path, fmt.Sprintf("%d entries where at least %d is wanted", len(n.items), limits.minItems))
+		d.fail(n, path, fmt.Sprintf("%d entries: list at least %d", len(n.items), limits.minItems))
 	}
 	if len(n.items) == 0 {
 		v.SetZero()
@@ -277,12 +278,10 @@ func (d *decoder) mapping(path string, n *node, v reflect.Value, limits bounds) 
 		return
 	}
 	if len(n.entries) == 0 {
-		return // an empty mapping changes nothing, as anywhere
+		v.SetZero()
+		return
 	}
 	result := reflect.MakeMapWithSize(v.Type(), len(n.entries))
-	for _, key := range v.MapKeys() {
-		result.SetMapIndex(key, v.MapIndex(key))
-	}
 	for _, e := range n.entries {
 		element := d.element(v.Type().Elem())
 		d.value(join(path, e.key), e.value, element, limits)
@@ -312,6 +311,9 @@ func (d *decoder) structure(path string, n *node, v reflect.Value) {
 	d.keys(path, n, list)
 	if variant.IsValid() {
 		inline.value.Set(variant)
+		if d.problems() == before {
+			d.validate(path, n, variant)
+		}
 	}
 	if d.problems() == before {
 		d.validate(path, n, v)
@@ -360,8 +362,9 @@ func (d *decoder) union(path string, n *node, v reflect.Value) {
 	}
 }
 
-// choose returns an addressable value of the variant that n selects: the one v holds when n agrees
-// or does not say, else a fresh one with the variant's own defaults.
+// choose returns an addressable value of the variant that n selects: a fresh one with the variant's
+// own defaults when n says its type, the one v holds when n does not. What an earlier layer or the
+// defaults said about the same variant is in n already.
 func (d *decoder) choose(path string, n *node, v reflect.Value) (reflect.Value, bool) {
 	u, ok := d.unions[v.Type()]
 	if !ok {
@@ -371,32 +374,23 @@ func (d *decoder) choose(path string, n *node, v reflect.Value) (reflect.Value, 
 		d.wrongType(n, path, v.Type())
 		return reflect.Value{}, false
 	}
-	held := u.nameOf(v)
-	name := held
 	if e, given := n.lookup(typeKey); given {
-		before := len(*d.errs)
-		text, fine := d.text(join(path, typeKey), e.value, reflect.TypeFor[string]())
-		if !fine || len(*d.errs) > before {
+		name, fine := d.text(join(path, typeKey), e.value, reflect.TypeFor[string]())
+		if !fine {
 			return reflect.Value{}, false
 		}
-		name = text
-		if _, exists := u.variant(name); !exists {
+		variant, exists := u.variant(name)
+		if !exists {
 			d.fail(e.value, join(path, typeKey), fmt.Sprintf("unknown %s %q%s", u.Kind, shorten(name), known(name, u.names())))
 			return reflect.Value{}, false
 		}
+		return addressable(reflect.ValueOf(variant.New())), true
 	}
-	if name == "" {
+	if u.nameOf(v) == "" {
 		d.fail(n, path, fmt.Sprintf("no %s says which %s is meant; known: %s", typeKey, u.Kind, strings.Join(u.names(), ", ")))
 		return reflect.Value{}, false
 	}
-	var from reflect.Value
-	if name == held {
-		from = v.Elem()
-	} else {
-		variant, _ := u.variant(name)
-		from = reflect.ValueOf(variant.New())
-	}
-	return addressable(from), true
+	return addressable(v.Elem()), true
 }
 
 // addressable copies a struct, or what a pointer points to, so that its fields can be set without
@@ -429,6 +423,8 @@ func (d *decoder) validate(path string, n *node, v reflect.Value) {
 		return
 	}
 	if err := checker.Validate(); err != nil {
+		before := len(*d.errs)
 		d.errs.attach(n, path, err)
+		d.semantic += len(*d.errs) - before
 	}
 }

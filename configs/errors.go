@@ -80,12 +80,12 @@ func (e *Errors) add(at place, path, message string) {
 	one := &Error{Path: path, Message: message, at: at, path: path}
 	if at.source != nil {
 		if at.source.override > 0 {
-			one.Where = fmt.Sprintf("override %d: %s", at.source.override, shorten(string(at.source.Data)))
+			one.Where = at.String() + ": " + clip(strings.Join(strings.Fields(string(at.source.Data)), " "), 1)
 			if strings.HasPrefix(string(at.source.Data), path+"=") {
 				one.Path = ""
 			}
 		} else {
-			one.Where = fmt.Sprintf("%s:%d:%d", at.source.Name, at.line, at.column)
+			one.Where = at.String()
 		}
 		one.Excerpt = excerpt(at)
 	}

@@ -55,12 +55,22 @@ func (l *language) encode(v reflect.Value) *node {
 	case reflect.String:
 		return &node{text: v.String(), quoted: true}
 	case reflect.Float32, reflect.Float64:
-		return &node{text: strconv.FormatFloat(v.Float(), 'g', -1, t.Bits())}
+		return &node{text: floatText(v.Float(), t.Bits())}
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return &node{text: strconv.FormatUint(v.Uint(), 10)}
 	default:
 		return &node{text: strconv.FormatInt(v.Int(), 10)}
 	}
+}
+
+// floatText writes a float so that every YAML reader takes it for one: some want a dot before the
+// exponent.
+func floatText(x float64, bits int) string {
+	text := strconv.FormatFloat(x, 'g', -1, bits)
+	if mantissa, exponent, ok := strings.Cut(text, "e"); ok && !strings.Contains(mantissa, ".") {
+		return mantissa + ".0e" + exponent
+	}
+	return text
 }
 
 // shortDuration writes 5m for what time.Duration writes 5m0s.

@@ -14,7 +14,8 @@ type override struct {
 	value  *node
 }
 
-// parseOverride reads the i-th argument, counted from 1.
+// parseOverride reads the i-th argument, counted from 1. It returns nil when there is no telling what
+// the argument sets; a value that cannot be read becomes a bad node at its place.
 func parseOverride(text string, i int, errs *Errors) (*override, *Source) {
 	source := &Source{Name: fmt.Sprintf("override %d", i), Data: []byte(text), override: i}
 	path, _, ok := strings.Cut(text, "=")
@@ -35,13 +36,12 @@ func parseOverride(text string, i int, errs *Errors) (*override, *Source) {
 	value := text[len(path)+1:]
 	if strings.TrimSpace(value) == "" {
 		errs.add(place{source, 1, shift + 1}, path, `no value after =: write one, or "" for empty text`)
-		return nil, source
+		o.value = &node{bad: true}
+		return o, source
 	}
-	before := len(*errs)
 	reader := treeReader{source: source, errs: errs}
-	o.value = reader.document(value, shift)
-	if o.value == nil || len(*errs) > before {
-		return nil, source
+	if o.value = reader.document(value, shift); o.value == nil {
+		o.value = &node{bad: true}
 	}
 	return o, source
 }
@@ -114,6 +114,9 @@ func (o *override) apply(root *node, errs *Errors) *node {
 	}
 	if current.bad {
 		return root
+	}
+	if current.kind == scalarNode && current.null {
+		*current = node{kind: mappingNode, at: at, origin: o.value.origin}
 	}
 	if current.kind != mappingNode {
 		errs.add(at, path, fmt.Sprintf("%s here, so there is no key %q to set", current.describe(), last.key))

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 )
 
 //go:embed presets/*.yaml
@@ -36,7 +37,10 @@ func Preset(name string) (Source, error) {
 }
 
 // MethodNames lists the presets that are a method and nothing else, which "method: NAME" accepts.
-func MethodNames() []string {
+func MethodNames() []string { return slices.Clone(methodNames()) }
+
+// methodNames parses every preset once.
+var methodNames = sync.OnceValue(func() []string {
 	var names []string
 	for _, name := range PresetNames() {
 		if tree := presetTree(name); len(tree.entries) == 1 && tree.entries[0].key == methodKey {
@@ -44,7 +48,7 @@ func MethodNames() []string {
 		}
 	}
 	return names
-}
+})
 
 // presetTree parses a preset that exists.
 func presetTree(name string) *node {

@@ -54,11 +54,11 @@ func (r *referenceWriter) section(one setting) {
 	v := one.value
 	switch {
 	case v.Kind() == reflect.Struct:
-		fmt.Fprintf(&r.out, "## `%s`\n\n%s\n\n", one.name, describe(one))
+		fmt.Fprintf(&r.out, "## `%s`\n\n%s\n\n", one.name, meaning(one))
 		list, _ := r.settings(v)
 		r.table(list)
 	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
-		fmt.Fprintf(&r.out, "## `%s`\n\n%s\n\n", one.name, describe(one))
+		fmt.Fprintf(&r.out, "## `%s`\n\n%s\n\n", one.name, meaning(one))
 		element := r.element(v.Type().Elem())
 		list, inline := r.settings(element)
 		if inline == nil {
@@ -107,7 +107,7 @@ func (r *referenceWriter) row(key, kind, fallback string, one setting) {
 	if one.value.Type() == durationType {
 		limits = "> 0"
 	}
-	fmt.Fprintf(&r.out, "| `%s` | %s | %s | %s | %s |\n", key, kind, fallback, limits, strings.ReplaceAll(describe(one), "|", `\|`))
+	fmt.Fprintf(&r.out, "| `%s` | %s | %s | %s | %s |\n", key, kind, fallback, limits, strings.ReplaceAll(meaning(one), "|", `\|`))
 }
 
 // kind says how a value is written, with a link where that takes more than a word.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"reflect"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // object is a JSON object that keeps the order of its members.
@@ -120,7 +122,7 @@ func (s *schemaWriter) method(full any) object {
 // setting is the schema of one key.
 func (s *schemaWriter) setting(one setting) object {
 	var o object
-	if text := describe(one); text != "" {
+	if text := meaning(one); text != "" {
 		o = append(o, member{"description", text})
 	}
 	schema := s.value(one.value, one.bounds)
@@ -276,6 +278,19 @@ func describe(one setting) string {
 		name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
 		if name != "" && name != "-" {
 			text = replaceWord(text, field.Name, name)
+		}
+	}
+	return text
+}
+
+// meaning is describe for a place that shows the key already: "layers is the number of …" loses its
+// subject.
+func meaning(one setting) string {
+	text := describe(one)
+	for _, subject := range []string{one.name + " is ", one.name + " are "} {
+		if rest, ok := strings.CutPrefix(text, subject); ok {
+			first, size := utf8.DecodeRuneInString(rest)
+			return string(unicode.ToUpper(first)) + rest[size:]
 		}
 	}
 	return text

@@ -2,12 +2,14 @@ package configs
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // attach adds err, found in the section n that lies at path, at the place of the value it speaks
-// of. Joined errors are added one by one.
+// of. Joined errors are added one by one; what is already said about a value is not said again.
 func (e *Errors) attach(n *node, path string, err error) {
 	for outer := err; outer != nil; outer = errors.Unwrap(outer) {
 		if many, ok := outer.(interface{ Unwrap() []error }); ok {
@@ -17,64 +19,118 @@ func (e *Errors) attach(n *node, path string, err error) {
 			return
 		}
 	}
-	message, inner := err.Error(), ""
+	inner, message := subject(n, path, err)
+	full := path
+	for _, step := range splitPath(inner) {
+		full = step.extend(full)
+	}
+	at, chosen := locate(n, inner), inner
+	others := mentions(n, inner, message)
+	for _, other := range others {
+		if place := locate(n, other); weight(place) > weight(at) {
+			at, chosen = place, other
+		}
+	}
+	if at.source == nil {
+		at = enclosing(n, inner)
+	}
+	for _, other := range others {
+		if place := locate(n, other); place.source != nil && other != chosen {
+			message += fmt.Sprintf(" (%s: %s)", other, place)
+		}
+	}
+	for _, earlier := range *e {
+		if earlier.path == full && earlier.at == at {
+			return
+		}
+	}
+	e.add(at, full, message)
+}
+
+// subject returns the path, within the section n at path, of the value that err speaks of, and the
+// message without it.
+func subject(n *node, path string, err error) (inner, message string) {
 	var located interface {
 		error
 		ConfigPath() string
 	}
 	if errors.As(err, &located) {
 		inner = located.ConfigPath()
-		message = located.Error()
 		if cause := errors.Unwrap(located); cause != nil {
-			message = cause.Error()
-		} else {
-			message = strings.TrimPrefix(message, inner+": ")
+			return inner, cause.Error()
 		}
-	} else {
-		inner = leadingPath(n, message)
-		if inner != "" {
-			message = strings.TrimPrefix(message, inner+": ")
-		}
+		return inner, strings.TrimPrefix(located.Error(), inner+": ")
 	}
-	at, written := locate(n, inner)
-	full := path
-	for _, step := range splitPath(inner) {
-		full = step.extend(full)
-	}
-	if !written && at.source != nil && inner != "" {
-		message += " (a default here)"
-	}
-	e.add(at, full, message)
-}
-
-// leadingPath returns the first word of a message when it is the path of a setting below n. A
-// component that knows nothing of files names the setting first: "heads is 6 and kv_heads is 4: …".
-func leadingPath(n *node, message string) string {
+	// A component that knows nothing of files names the setting first: "clip_low: 2 is outside …",
+	// "heads is 6 and kv_heads is 4: …", or its own section before it.
+	message = strings.TrimPrefix(err.Error(), path[strings.LastIndexByte(path, '.')+1:]+".")
 	first, _, _ := strings.Cut(message, " ")
 	first = strings.TrimRight(first, ":,")
-	steps := splitPath(first)
-	if len(steps) == 0 || steps[0].key == "" || steps[0].of(n) == nil {
-		return ""
+	if !resolves(n, first) {
+		return "", message
 	}
-	return first
+	return first, strings.TrimPrefix(message, first+": ")
 }
 
-// locate returns the place of the value at path below n, or of the nearest enclosing value that a
-// source wrote. written is false when the value itself was not written.
-func locate(n *node, path string) (at place, written bool) {
-	at, written = n.at, n.at.source != nil
-	for _, step := range splitPath(path) {
-		next := step.of(n)
-		if next == nil {
-			return at, false
+// resolves reports whether path begins with a setting of n.
+func resolves(n *node, path string) bool {
+	steps := splitPath(path)
+	return len(steps) > 0 && steps[0].key != "" && steps[0].of(n) != nil
+}
+
+// mentions lists the other settings below n that a message names. A word without a dot or an
+// underscore is taken for prose.
+func mentions(n *node, subject, message string) []string {
+	var paths []string
+	for _, word := range strings.Fields(message) {
+		word = strings.Trim(word, ",;:()")
+		if strings.ContainsAny(word, "._") && word != subject && resolves(n, word) && !slices.Contains(paths, word) {
+			paths = append(paths, word)
 		}
-		n = next
-		written = n.at.source != nil
-		if written {
+	}
+	return paths
+}
+
+// weight ranks places by how likely the user can mend the value there: what the user wrote comes
+// before a preset, and that before a default.
+func weight(at place) int {
+	switch {
+	case at.source == nil:
+		return 0
+	case at.source.preset != "":
+		return 1
+	default:
+		return 2
+	}
+}
+
+// locate returns the place of the value at path below n, nowhere when no source wrote it.
+func locate(n *node, path string) place {
+	for _, step := range splitPath(path) {
+		if n = step.of(n); n == nil {
+			return place{}
+		}
+	}
+	return n.at
+}
+
+// enclosing returns the place of the innermost section around path that a source wrote. The whole
+// document is no help, so it does not count.
+func enclosing(n *node, path string) place {
+	steps := splitPath(path)
+	at := place{}
+	if len(steps) == 0 {
+		return n.at
+	}
+	for _, step := range steps {
+		if n = step.of(n); n == nil {
+			break
+		}
+		if n.at.source != nil {
 			at = n.at
 		}
 	}
-	return at, written
+	return at
 }
 
 // step is one part of a path: a key, or an index when key is "".

@@ -56,6 +56,14 @@ type place struct {
 	line, column int // 1-based, columns in runes
 }
 
+// String is "FILE:LINE:COLUMN" or "override N".
+func (p place) String() string {
+	if p.source.override > 0 {
+		return p.source.Name
+	}
+	return fmt.Sprintf("%s:%d:%d", p.source.Name, p.line, p.column)
+}
+
 func (n *node) lookup(key string) (*entry, bool) {
 	for i := range n.entries {
 		if n.entries[i].key == key {
