@@ -1,9 +1,6 @@
 package kernels
 
-import (
-	"fmt"
-	"math"
-)
+import "fmt"
 
 // Check reports the first way in which the batch cannot be evaluated by p with these totals: a stream
 // that p needs and that is nil, a stream of the wrong length, offsets or turns out of order, a value
@@ -111,22 +108,21 @@ func (b Batch[T]) checkNeeds(p Program) error {
 func (p Program) UsesTurns() bool { return p.Ratio == RatioTurn || p.Aggregate == StepMean }
 
 func (b Batch[T]) checkTokens() error {
-	streams := b.streams()
+	for _, stream := range b.streams() {
+		for t, v := range stream.values {
+			if b.Sampled[t] && v-v != 0 { // NaN and ±Inf, and nothing else, do not cancel
+				i, token := b.place(t)
+				return fmt.Errorf("batch: sequence %d, token %d: %s is %v where the policy sampled", i, token, stream.name, v)
+			}
+		}
+	}
+	if b.Turn == nil {
+		return nil
+	}
 	for i := 0; i < b.Sequences(); i++ {
 		last := int32(-1)
 		for t := b.Offsets[i]; t < b.Offsets[i+1]; t++ {
 			if !b.Sampled[t] {
-				continue
-			}
-			for _, stream := range streams {
-				if stream.values == nil {
-					continue
-				}
-				if v := float64(stream.values[t]); math.IsNaN(v) || math.IsInf(v, 0) {
-					return fmt.Errorf("batch: sequence %d, token %d: %s is %v where the policy sampled", i, t-b.Offsets[i], stream.name, v)
-				}
-			}
-			if b.Turn == nil {
 				continue
 			}
 			if b.Turn[t] < max(last, 0) {
@@ -137,4 +133,12 @@ func (b Batch[T]) checkTokens() error {
 		}
 	}
 	return nil
+}
+
+// place is the sequence a position lies in and its index there.
+func (b Batch[T]) place(position int) (sequence, token int) {
+	for int(b.Offsets[sequence+1]) <= position {
+		sequence++
+	}
+	return sequence, position - int(b.Offsets[sequence])
 }

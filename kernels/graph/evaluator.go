@@ -74,6 +74,9 @@ func evaluate[T element](graphs map[key]*compiled[T], p kernels.Program, b kerne
 		if c, err = compile[T](k, objectives[p.Objective]); err != nil {
 			return result, fmt.Errorf("compile the loss program (%s): %w", p, err)
 		}
+		if len(graphs) >= maxGraphs {
+			clear(graphs)
+		}
 		graphs[k] = c
 	}
 	if err := c.run(b, totals, &result); err != nil {
@@ -81,6 +84,9 @@ func evaluate[T element](graphs map[key]*compiled[T], p kernels.Program, b kerne
 	}
 	return result, nil
 }
+
+// maxGraphs bounds the cache. A run needs a handful; a sweep over programs would fill memory.
+const maxGraphs = 32
 
 // capacityFor rounds a token count up to a power of two, at least 256, so that few graphs serve
 // batches of all sizes.
