@@ -1,7 +1,5 @@
 package cpu
 
-import "fmt"
-
 // Packed is a matrix op(B) in the order in which the kernels read it. It is worth its memory where the
 // same matrix is multiplied often, as the weights of a decoder are.
 type Packed struct {
@@ -33,15 +31,6 @@ func GemmPacked(m int, a []float32, lda int, b *Packed, c []float32, ldc int, ac
 	p.usePacked(b)
 	p.run()
 }
-
-// Columns is the number of columns of op(B), which is that of the products.
-func (p *Packed) Columns() int { return p.n }
-
-// Rows is the number of rows of op(B), the length of the sums.
-func (p *Packed) Rows() int { return p.k }
-
-// String describes the shape.
-func (p *Packed) String() string { return fmt.Sprintf("packed %d×%d", p.k, p.n) }
 
 func (p *Packed) panels() int { return (p.n + panelColumns - 1) / panelColumns }
 
