@@ -63,7 +63,9 @@ type PrepareResult struct {
 	Committed int          `json:"committed"`
 	Weights   runstate.Ref `json:"weights"`
 	Evaluated []int        `json:"evaluated"`
-	Fence     int          `json:"fence"`
+	// Fence and Revision are the largest fence shown and the revision of the published control.
+	Fence    int `json:"fence"`
+	Revision int `json:"revision"`
 }
 
 // TrainInput asks for one step.

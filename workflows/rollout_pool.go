@@ -11,14 +11,15 @@ import (
 func RolloutPool(ctx workflow.Context, input PoolInput) error {
 	options := workOptions(RolloutQueue, input.Limits, "rollout loop")
 	options.StartToCloseTimeout = input.Limits.LoopTimeout
-	ctx = workflow.WithActivityOptions(ctx, options)
+	loop := workflow.WithActivityOptions(ctx, options)
 	var result LoopResult
-	err := workflow.ExecuteActivity(ctx, RolloutLoopActivity, LoopInput{
+	err := workflow.ExecuteActivity(loop, RolloutLoopActivity, LoopInput{
 		Run: input.Run, Pool: input.Pool, Pools: input.Pools, HandOverAfter: input.Limits.LoopTimeout / 2,
-	}).Get(ctx, &result)
+	}).Get(loop, &result)
 	switch {
 	case err != nil:
-		return tellRun(ctx, input, err)
+		tellRun(ctx, input, err)
+		return err
 	case result.Stopped:
 		return nil
 	}
@@ -26,14 +27,15 @@ func RolloutPool(ctx workflow.Context, input PoolInput) error {
 }
 
 // tellRun lets the run know that its pool is gone, so that it fails with the cause instead of waiting.
-func tellRun(ctx workflow.Context, input PoolInput, cause error) error {
+// A pool that someone cancelled is gone as well.
+func tellRun(ctx workflow.Context, input PoolInput, cause error) {
 	reason, failed := failure(ctx, cause)
 	if !failed {
-		return cause
+		reason = "its workflow was cancelled"
+		ctx, _ = workflow.NewDisconnectedContext(ctx)
 	}
 	message := PoolFailure{Pool: input.Pool, Reason: reason}
 	if err := workflow.SignalExternalWorkflow(ctx, input.Run, "", PoolFailedSignal, message).Get(ctx, nil); err != nil {
 		workflow.GetLogger(ctx).Warn("the run did not take the news of its failed pool", "run", input.Run, "error", err)
 	}
-	return cause
 }

@@ -1,10 +1,9 @@
 package workflows
 
 import (
-	"errors"
 	"fmt"
+	"time"
 
-	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -16,32 +15,31 @@ import (
 const maxHistory = 4000
 
 // TrainingRun carries one run from its first to its last step.
+//
+// One coroutine decides: it takes signals, updates and results in the order they came, never blocks on
+// the outside, and queues what the machine commands. Another one carries the commands out in order. So
+// a slow disk delays the run but not the answer to a pause or a cancellation.
 func TrainingRun(ctx workflow.Context, input RunInput) (RunResult, error) {
-	run := &trainingRun{input: input, machine: runstate.New(input.Spec)}
-	if input.State != nil {
-		run.machine = runstate.Restore(input.Spec, *input.State)
-	}
-	if err := run.listen(ctx); err != nil {
+	run, err := newTrainingRun(ctx, input)
+	if err != nil {
 		return RunResult{}, err
 	}
-	if input.State == nil {
-		workflow.Go(ctx, run.prepare)
-	} else {
-		run.post(runstate.ContinuedAsNew{})
-	}
 	for {
-		// A cancelled context ends the wait; what is posted before is still taken.
-		_ = workflow.Await(ctx, func() bool { return len(run.inbox) > 0 || ctx.Err() != nil })
-		if ctx.Err() != nil {
+		err := workflow.Await(ctx, func() bool { return run.hasNews() || run.settled(ctx) })
+		if err != nil || ctx.Err() != nil {
 			return run.abandon(ctx)
 		}
-		run.takeInbox(ctx)
+		run.decide(ctx)
 		switch {
-		case run.fatal != nil:
-			return RunResult{}, run.fatal
+		case !run.settled(ctx):
 		case run.finished != nil:
-			return run.end(ctx)
-		case run.handedOver:
+			return run.result()
+		case run.answered:
+			// The reply to an update can be lost when the workflow continues as new in the same
+			// workflow task, so the reply gets a task of its own.
+			run.answered = false
+			_ = workflow.Sleep(ctx, time.Millisecond)
+		default:
 			return RunResult{}, run.continueAsNew(ctx)
 		}
 	}
@@ -49,126 +47,149 @@ func TrainingRun(ctx workflow.Context, input RunInput) (RunResult, error) {
 
 // trainingRun is the shell around the machine. All of it runs in workflow coroutines, one at a time.
 type trainingRun struct {
-	input      RunInput
-	machine    *runstate.Machine
-	inbox      []runstate.Event
-	posted     int // events ever queued
-	taken      int // events the machine has seen
-	groups     workflow.ReceiveChannel
-	finished   *runstate.Finish
-	handedOver bool
+	input    RunInput
+	machine  *runstate.Machine
+	groups   workflow.ReceiveChannel
+	failures workflow.ReceiveChannel
+	// inbox holds events that the machine has not taken; outbox commands that are not carried out,
+	// the first of them being under way.
+	inbox  []runstate.Event
+	outbox []runstate.Command
+	// posted and taken count the events ever queued and those the machine has taken.
+	posted, taken int
+	// working counts the coroutines that prepare, train or evaluate.
+	working    int
 	asked      bool // a hand-over was asked for
-	fatal      error
+	handedOver bool
+	answered   bool // an update was answered since the last look at it
+	abandoned  bool // the workflow was cancelled
+	finished   *runstate.Finish
+	class      string // the status attribute as last set
 }
 
-// post queues an event for the main loop and returns its ticket: the event has been taken when taken
-// is at least the ticket.
+func newTrainingRun(ctx workflow.Context, input RunInput) (*trainingRun, error) {
+	run := &trainingRun{
+		input:    input,
+		machine:  runstate.New(input.Spec),
+		groups:   workflow.GetSignalChannel(ctx, GroupSignal),
+		failures: workflow.GetSignalChannel(ctx, PoolFailedSignal),
+	}
+	if input.State != nil {
+		run.machine = runstate.Restore(input.Spec, *input.State)
+	}
+	if err := run.listen(ctx); err != nil {
+		return nil, err
+	}
+	if input.State == nil {
+		run.work(ctx, run.prepare)
+	} else {
+		run.post(runstate.ContinuedAsNew{})
+	}
+	workflow.Go(ctx, run.carryOut)
+	return run, nil
+}
+
+// post queues an event for the machine and returns its ticket: the event has been taken when taken is
+// at least the ticket.
 func (r *trainingRun) post(event runstate.Event) (ticket int) {
 	r.inbox = append(r.inbox, event)
 	r.posted++
 	return r.posted
 }
 
-// takeInbox feeds the queued events to the machine and carries out its commands in order.
-func (r *trainingRun) takeInbox(ctx workflow.Context) {
+// hasNews says whether there is something to decide on. Signals stay in their channels until then: a
+// coroutine blocked in Receive could hold one, unseen, while the run continues as new.
+func (r *trainingRun) hasNews() bool {
+	return len(r.inbox) > 0 || r.groups.Len() > 0 || r.failures.Len() > 0
+}
+
+// settled says whether the workflow may return: the machine is through, everything it decided is
+// carried out, every update is answered and nothing has come in since.
+func (r *trainingRun) settled(ctx workflow.Context) bool {
+	return (r.finished != nil || r.handedOver) && len(r.outbox) == 0 && !r.hasNews() && workflow.AllHandlersFinished(ctx)
+}
+
+// decide feeds everything that has come in to the machine and queues its commands. It does not block.
+func (r *trainingRun) decide(ctx workflow.Context) {
+	var group runstate.GroupRef
+	for r.groups.ReceiveAsync(&group) {
+		r.post(runstate.GroupReady{Group: group})
+		group = runstate.GroupRef{}
+	}
+	var pool PoolFailure
+	for r.failures.ReceiveAsync(&pool) {
+		r.post(runstate.PoolFailed{Pool: pool.Pool, Reason: pool.Reason})
+		pool = PoolFailure{}
+	}
 	info := workflow.GetInfo(ctx)
 	if !r.asked && (info.GetContinueAsNewSuggested() || info.GetCurrentHistoryLength() > maxHistory) {
 		r.asked = true
 		r.post(runstate.HandoverAsked{})
 	}
-	events := r.inbox
-	r.inbox = nil
-	for _, event := range events {
-		for _, command := range r.machine.Step(event) {
-			r.carryOut(ctx, command)
+	for ; len(r.inbox) > 0; r.inbox = r.inbox[1:] {
+		for _, command := range r.machine.Step(r.inbox[0]) {
+			r.queue(command)
 		}
 		r.taken++
 	}
-	status := r.machine.Status()
-	workflow.SetCurrentDetails(ctx, fmt.Sprintf("%s · step %d/%d · waiting for %s",
-		status.Phase, status.Committed, status.LastStep, status.WaitingFor))
+	r.show(ctx)
 }
 
-// carryOut starts what a command asks for. Slow commands run in coroutines of their own and post an
-// event when they end.
-func (r *trainingRun) carryOut(ctx workflow.Context, command runstate.Command) {
+// queue hands a command to the coroutine that carries commands out, or takes note of the end.
+func (r *trainingRun) queue(command runstate.Command) {
 	switch c := command.(type) {
-	case runstate.StartPools:
-		r.startPools(ctx, c.Pools)
-	case runstate.PublishControl:
-		r.publish(ctx, c.Control)
-	case runstate.TrainStep:
-		workflow.Go(ctx, func(ctx workflow.Context) { r.train(ctx, c) })
-	case runstate.Evaluate:
-		workflow.Go(ctx, func(ctx workflow.Context) { r.evaluate(ctx, c) })
-	case runstate.Note:
-		r.record(ctx, c.Text)
 	case runstate.HandOver:
 		r.handedOver = true
 	case runstate.Finish:
 		r.finished = &c
+		r.outbox = append(r.outbox, runstate.Note{Text: r.lastLine()})
+	default:
+		r.outbox = append(r.outbox, command)
 	}
 }
 
-// listen registers the query, the updates and the group signal.
-func (r *trainingRun) listen(ctx workflow.Context) error {
-	err := workflow.SetQueryHandler(ctx, StatusQuery, func() (runstate.Status, error) { return r.machine.Status(), nil })
-	if err != nil {
-		return err
+// carryOut carries out what is decided, in order, until the workflow returns or is cancelled. Slow
+// commands run in coroutines of their own and post an event when they end.
+func (r *trainingRun) carryOut(ctx workflow.Context) {
+	for workflow.Await(ctx, func() bool { return len(r.outbox) > 0 }) == nil {
+		switch c := r.outbox[0].(type) {
+		case runstate.StartPools:
+			r.startPools(ctx, c.Pools)
+		case runstate.PublishControl:
+			r.publish(ctx, c.Control)
+		case runstate.TrainStep:
+			r.work(ctx, func(ctx workflow.Context) { r.train(ctx, c) })
+		case runstate.Evaluate:
+			r.work(ctx, func(ctx workflow.Context) { r.evaluate(ctx, c) })
+		case runstate.Note:
+			r.record(ctx, c.Text)
+		}
+		r.outbox = r.outbox[1:]
 	}
-	updates := []struct {
-		name  string
-		event runstate.Event
-	}{{PauseUpdate, runstate.PauseAsked{}}, {ResumeUpdate, runstate.ResumeAsked{}}, {CancelUpdate, runstate.CancelAsked{}}}
-	for _, update := range updates {
-		handler := func(ctx workflow.Context) (ControlReply, error) {
-			ticket := r.post(update.event)
-			err := workflow.Await(ctx, func() bool { return r.taken >= ticket })
-			return ControlReply{Status: r.machine.Status()}, err
-		}
-		validator := func(workflow.Context) error {
-			if status := r.machine.Status(); r.finished != nil {
-				return fmt.Errorf("the run has ended (%s)", status.Phase)
-			}
-			return nil
-		}
-		err := workflow.SetUpdateHandlerWithOptions(ctx, update.name, handler, workflow.UpdateHandlerOptions{Validator: validator})
-		if err != nil {
-			return err
-		}
-	}
-	r.receive(ctx)
-	return nil
 }
 
-// receive turns signals into events for as long as the workflow runs.
-func (r *trainingRun) receive(ctx workflow.Context) {
-	r.groups = workflow.GetSignalChannel(ctx, GroupSignal)
+// work runs a slow command in a coroutine of its own.
+func (r *trainingRun) work(ctx workflow.Context, command func(workflow.Context)) {
+	r.working++
 	workflow.Go(ctx, func(ctx workflow.Context) {
-		for {
-			var group runstate.GroupRef
-			r.groups.Receive(ctx, &group)
-			r.post(runstate.GroupReady{Group: group})
-		}
-	})
-	failures := workflow.GetSignalChannel(ctx, PoolFailedSignal)
-	workflow.Go(ctx, func(ctx workflow.Context) {
-		for {
-			var pool PoolFailure
-			failures.Receive(ctx, &pool)
-			r.post(runstate.PoolFailed{Pool: pool.Pool, Reason: pool.Reason})
-		}
+		defer func() { r.working-- }()
+		command(ctx)
 	})
 }
 
-// end waits for the last control object to be written and returns how the run ended.
-func (r *trainingRun) end(ctx workflow.Context) (RunResult, error) {
-	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
-		return RunResult{}, err
+// lastLine is what the run's events end with.
+func (r *trainingRun) lastLine() string {
+	line := fmt.Sprintf("%s at step %d of %d", r.finished.Outcome, r.machine.State().Committed, r.input.Spec.LastStep())
+	if r.finished.Reason != "" {
+		line += ": " + r.finished.Reason
 	}
+	return line
+}
+
+// result is how the run ended, as the workflow returns it.
+func (r *trainingRun) result() (RunResult, error) {
 	state := r.machine.State()
 	result := RunResult{Outcome: r.finished.Outcome, Committed: state.Committed, Weights: state.Weights, Reason: r.finished.Reason}
-	r.record(ctx, fmt.Sprintf("%s at step %d of %d%s", result.Outcome, result.Committed, r.input.Spec.LastStep(), reasonSuffix(result.Reason)))
 	switch r.finished.Outcome {
 	case runstate.Failed:
 		return result, temporal.NewNonRetryableApplicationError(result.Reason, "RunFailed", nil, result)
@@ -178,63 +199,37 @@ func (r *trainingRun) end(ctx workflow.Context) (RunResult, error) {
 	return result, nil
 }
 
-func reasonSuffix(reason string) string {
-	if reason == "" {
-		return ""
-	}
-	return ": " + reason
-}
-
-// abandon answers a cancellation by Temporal itself: the activities in flight are cancelled with the
-// context, and the rollout workers are sent home.
+// abandon answers a cancellation by Temporal itself: the rollout workers are sent home, and the
+// activities in flight, which are cancelled with the context, get time to say that they have stopped.
+// A run whose end was decided before ends that way.
 func (r *trainingRun) abandon(ctx workflow.Context) (RunResult, error) {
-	err := ctx.Err()
+	r.abandoned = true
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	control := r.machine.State().Control
-	control.Revision++
-	control.Stopped = true
-	r.publish(ctx, control)
-	r.record(ctx, fmt.Sprintf("cancelled at once after step %d of %d", r.machine.State().Committed, r.input.Spec.LastStep()))
-	return RunResult{Outcome: runstate.Cancelled, Committed: r.machine.State().Committed}, err
+	r.post(runstate.CancelAsked{})
+	r.decide(ctx)
+	if control := r.machine.State().Control; control.Revision > 0 {
+		if !control.Stopped {
+			control.Revision++
+			control.Stopped = true
+		}
+		r.publish(ctx, control)
+	}
+	// A worker that has died stops heartbeating, and its activity ends with that.
+	_, _ = workflow.AwaitWithTimeout(ctx, 2*r.input.Limits.HeartbeatTimeout, func() bool { return r.working == 0 })
+	r.decide(ctx)
+	if r.finished == nil {
+		r.finished = &runstate.Finish{Outcome: runstate.Cancelled}
+	}
+	r.record(ctx, r.lastLine())
+	r.setClass(ctx, string(r.finished.Outcome))
+	return r.result()
 }
 
-// continueAsNew takes the signals that have arrived and carries the state to a fresh history. The
-// rollout pools are workflows of their own and go on meanwhile.
+// continueAsNew carries the state to a fresh history. Nothing blocks between the decision and this.
+// The rollout pools are workflows of their own and go on meanwhile.
 func (r *trainingRun) continueAsNew(ctx workflow.Context) error {
-	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
-		return err
-	}
-	for {
-		var group runstate.GroupRef
-		if !r.groups.ReceiveAsync(&group) {
-			break
-		}
-		r.post(runstate.GroupReady{Group: group})
-	}
-	for _, event := range r.inbox {
-		r.machine.Step(event) // handing over, the machine issues nothing but the hand-over itself
-	}
 	next := r.input
 	state := r.machine.State()
 	next.State = &state
 	return workflow.NewContinueAsNewError(ctx, TrainingRunType, next)
-}
-
-// startPools starts the rollout pools as children that outlive this workflow run.
-func (r *trainingRun) startPools(ctx workflow.Context, pools int) {
-	for pool := range pools {
-		options := workflow.ChildWorkflowOptions{
-			WorkflowID:            PoolID(r.input.Run, pool),
-			TaskQueue:             ControlQueue,
-			ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
-			WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		}
-		child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, options), RolloutPoolType,
-			PoolInput{Run: r.input.Run, Pool: pool, Pools: pools, Limits: r.input.Limits})
-		err := child.GetChildWorkflowExecution().Get(ctx, nil)
-		var running *temporal.ChildWorkflowExecutionAlreadyStartedError
-		if err != nil && !errors.As(err, &running) && r.fatal == nil {
-			r.fatal = fmt.Errorf("start rollout pool %d: %w", pool, err)
-		}
-	}
 }

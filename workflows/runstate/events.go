@@ -8,18 +8,24 @@ type Event interface{ isEvent() }
 type Prepared struct {
 	Committed int   // last committed step
 	Weights   Ref   // weights of that step
-	Evaluated []int // versions whose evaluation is recorded, ascending
+	Evaluated []int // versions whose evaluation is recorded, in any order
 	Fence     int   // largest fence a learner has shown; new ones are larger
+	Revision  int   // revision of the published control; new ones are larger
 }
 
 // ContinuedAsNew says that the workflow goes on in a fresh history with the state it had.
 type ContinuedAsNew struct{}
 
-// PoolFailed says that a rollout pool cannot go on, ever.
+// PoolFailed says that a rollout pool cannot go on, ever. Before StartPools it means nothing: it is
+// news of an earlier run of the same folder.
 type PoolFailed struct {
 	Pool   int
 	Reason string
 }
+
+// Broken says that something the run cannot do without failed, ever: its preparation or its own
+// bookkeeping.
+type Broken struct{ Reason string }
 
 // StepCommitted says that a step's manifest exists.
 type StepCommitted struct {
@@ -61,6 +67,7 @@ type HandoverAsked struct{}
 func (Prepared) isEvent()         {}
 func (ContinuedAsNew) isEvent()   {}
 func (PoolFailed) isEvent()       {}
+func (Broken) isEvent()           {}
 func (StepCommitted) isEvent()    {}
 func (StepFailed) isEvent()       {}
 func (GroupReady) isEvent()       {}

@@ -6,7 +6,7 @@ import (
 	"sort"
 )
 
-// State is everything a machine remembers. It is plain data, carried over continue-as-new.
+// State is everything a machine remembers. It is plain data, carried over continue-as-new as JSON.
 type State struct {
 	// Known is true once the folder has been looked at.
 	Known bool `json:"known"`
@@ -78,6 +78,13 @@ func (m *Machine) emit(command Command) { m.out = append(m.out, command) }
 
 func (m *Machine) note(format string, args ...any) { m.emit(Note{Text: fmt.Sprintf(format, args...)}) }
 
+// fail notes why the run cannot go on. The first cause stays: what follows is often its consequence.
+func (m *Machine) fail(format string, args ...any) {
+	if m.state.Failure == "" {
+		m.state.Failure = fmt.Sprintf(format, args...)
+	}
+}
+
 // apply writes the event into the state.
 func (m *Machine) apply(event Event) {
 	s := &m.state
@@ -92,21 +99,25 @@ func (m *Machine) apply(event Event) {
 	case StepFailed:
 		if e.Step == s.Training {
 			s.Training = 0
-			s.Failure = fmt.Sprintf("step %d: %s", e.Step, e.Reason)
+			m.fail("step %d: %s", e.Step, e.Reason)
 		}
 	case GroupReady:
 		m.groupReady(e.Group)
 	case Evaluated:
-		m.evaluationEnded(e.Version)
-		if !slices.Contains(s.Evaluated, e.Version) {
+		if m.evaluationEnded(e.Version) {
 			s.Evaluated = append(s.Evaluated, e.Version)
 			slices.Sort(s.Evaluated)
 		}
 	case EvaluationFailed:
-		m.evaluationEnded(e.Version)
-		s.Failure = fmt.Sprintf("evaluation of version %d: %s", e.Version, e.Reason)
+		if m.evaluationEnded(e.Version) {
+			m.fail("evaluation of version %d: %s", e.Version, e.Reason)
+		}
 	case PoolFailed:
-		s.Failure = fmt.Sprintf("rollout pool %d: %s", e.Pool, e.Reason)
+		if s.PoolsStarted { // else it is news of an earlier run of the same folder
+			m.fail("rollout pool %d: %s", e.Pool, e.Reason)
+		}
+	case Broken:
+		m.fail("%s", e.Reason)
 	case PauseAsked:
 		if !s.Paused {
 			s.Paused = true
@@ -134,15 +145,29 @@ func (m *Machine) prepared(e Prepared) {
 	}
 	s.Known, s.Committed, s.Weights = true, e.Committed, e.Weights
 	s.Fence = max(s.Fence, e.Fence)
+	s.Control.Revision = max(s.Control.Revision, e.Revision)
 	s.Evaluated = slices.Clone(e.Evaluated)
+	slices.Sort(s.Evaluated)
+	if e.Committed < 0 || e.Committed > m.spec.LastStep() {
+		m.fail("the run's folder holds step %d, the plan has %d steps: submit with the plan that made the folder", e.Committed, m.spec.LastStep())
+		return
+	}
 	if e.Committed > 0 {
 		m.note("continuing from step %d of %d", e.Committed, m.spec.LastStep())
 	}
+	for version := m.spec.WarmSteps; version < e.Committed; version++ {
+		if m.spec.EvaluationDue(version) && !slices.Contains(s.Evaluated, version) {
+			m.note("version %d was not evaluated before the run was started again", version)
+		}
+	}
 }
 
+// groupReady keeps a group for its step. A group that is trained comes late; one that is not admitted
+// comes from a pool of an earlier run of the same folder, and this run's pools find it in the store
+// once it is admitted.
 func (m *Machine) groupReady(group GroupRef) {
 	s := &m.state
-	if group.Number < m.consumed() {
+	if group.Number < m.consumed() || group.Number >= s.Control.Admitted {
 		return
 	}
 	at := sort.Search(len(s.Ready), func(i int) bool { return s.Ready[i].Number >= group.Number })
@@ -152,8 +177,12 @@ func (m *Machine) groupReady(group GroupRef) {
 	s.Ready = slices.Insert(s.Ready, at, group)
 }
 
-func (m *Machine) evaluationEnded(version int) {
-	m.state.Evaluating = slices.DeleteFunc(m.state.Evaluating, func(v int) bool { return v == version })
+// evaluationEnded takes an evaluation out of flight; false when it was not in flight.
+func (m *Machine) evaluationEnded(version int) bool {
+	s := &m.state
+	before := len(s.Evaluating)
+	s.Evaluating = slices.DeleteFunc(s.Evaluating, func(v int) bool { return v == version })
+	return len(s.Evaluating) < before
 }
 
 // consumed is the number of groups already trained.
@@ -165,6 +194,9 @@ func (m *Machine) consumed() int {
 func (m *Machine) advance() {
 	s := &m.state
 	if !s.Known {
+		if s.Failure != "" {
+			m.finish(Failed, s.Failure)
+		}
 		return
 	}
 	idle := s.Training == 0 && len(s.Evaluating) == 0
@@ -177,14 +209,15 @@ func (m *Machine) advance() {
 	case s.Cancelling:
 		if idle {
 			m.finish(Cancelled, "")
-			return
 		}
-		m.publish()
 		return
 	case s.HandingOver:
 		if idle {
 			m.emit(HandOver{})
 		}
+		return
+	case idle && m.done():
+		m.finish(Completed, "")
 		return
 	case s.Paused:
 		m.publish()
@@ -193,9 +226,11 @@ func (m *Machine) advance() {
 	m.evaluate()
 	m.publish()
 	m.train()
-	if s.Committed == m.spec.LastStep() && s.Training == 0 && len(s.Evaluating) == 0 {
-		m.finish(Completed, "")
-	}
+}
+
+// done says whether every step is committed and the last version is evaluated.
+func (m *Machine) done() bool {
+	return m.state.Committed == m.spec.LastStep() && slices.Contains(m.state.Evaluated, m.spec.LastStep())
 }
 
 // evaluate issues the evaluation that is due at the committed version, if any.
@@ -208,27 +243,11 @@ func (m *Machine) evaluate() {
 	m.emit(Evaluate{Version: s.Committed, Weights: s.Weights})
 }
 
-// EvaluationDue says whether the version is evaluated: the one after the warm start, the last one,
-// and those EvaluateEvery steps apart in between.
-func (s Spec) EvaluationDue(version int) bool {
-	trained := version - s.WarmSteps
-	switch {
-	case trained < 0:
-		return false
-	case trained == 0 || version == s.LastStep():
-		return true
-	}
-	return s.EvaluateEvery > 0 && trained%s.EvaluateEvery == 0
-}
-
 // publish brings the control object up to date, and the pools to life once there is work for them.
 func (m *Machine) publish() {
 	s := &m.state
-	if s.Committed < m.spec.WarmSteps || m.spec.TrainSteps == 0 {
-		return
-	}
-	if !s.PoolsStarted && m.admitted() == 0 {
-		return
+	if !s.PoolsStarted && (s.Committed < m.spec.WarmSteps || m.admitted() <= m.consumed()) {
+		return // rollout workers have nothing to do yet, or never will
 	}
 	want := Control{Revision: s.Control.Revision, Version: s.Committed, Weights: s.Weights,
 		Admitted: m.admitted(), Consumed: m.consumed()}
@@ -244,10 +263,12 @@ func (m *Machine) publish() {
 }
 
 // admitted is how many groups may have been started: those of the steps that the committed version
-// may still sample for. A pause or a cancellation admits nothing beyond what was admitted before.
+// may still sample for. The first are admitted once the version they start from is evaluated. A pause
+// admits nothing beyond what was admitted before.
 func (m *Machine) admitted() int {
 	s := &m.state
-	if s.Paused || s.Cancelling || !slices.Contains(s.Evaluated, m.spec.WarmSteps) {
+	measured := s.Committed > m.spec.WarmSteps || slices.Contains(s.Evaluated, m.spec.WarmSteps)
+	if s.Paused || !measured {
 		return s.Control.Admitted
 	}
 	steps := min(s.Committed-m.spec.WarmSteps+1+m.spec.Staleness, m.spec.TrainSteps)
@@ -298,8 +319,10 @@ func (m *Machine) finish(outcome Outcome, reason string) {
 		outcome, reason = Failed, fmt.Sprintf("ended at step %d of %d", s.Committed, m.spec.LastStep())
 	}
 	s.Outcome, s.Failure = outcome, reason
-	s.Control.Revision++
-	s.Control.Stopped = true
-	m.emit(PublishControl{Control: s.Control})
+	if s.Known {
+		s.Control = Control{Revision: s.Control.Revision + 1, Version: s.Committed, Weights: s.Weights,
+			Admitted: s.Control.Admitted, Consumed: m.consumed(), Stopped: true}
+		m.emit(PublishControl{Control: s.Control})
+	}
 	m.emit(Finish{Outcome: outcome, Reason: reason})
 }

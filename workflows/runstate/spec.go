@@ -40,6 +40,19 @@ func (s Spec) Validate() error {
 	return nil
 }
 
+// EvaluationDue says whether the version is evaluated: the one after the warm start, the last one,
+// and those EvaluateEvery steps apart in between.
+func (s Spec) EvaluationDue(version int) bool {
+	trained := version - s.WarmSteps
+	switch {
+	case trained < 0 || version > s.LastStep():
+		return false
+	case trained == 0 || version == s.LastStep():
+		return true
+	}
+	return s.EvaluateEvery > 0 && trained%s.EvaluateEvery == 0
+}
+
 // Kind says what a step trains on.
 type Kind string
 

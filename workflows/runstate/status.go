@@ -1,11 +1,14 @@
 package runstate
 
-import "fmt"
+import (
+	"fmt"
+	"sort"
+)
 
 // Status is a run as a person sees it.
 type Status struct {
 	// Phase is one word: preparing, warm-start, rolling-out, training, evaluating, pausing, paused,
-	// cancelling, completed, failed, cancelled.
+	// cancelling, failing, completed, failed, cancelled.
 	Phase string `json:"phase"`
 	// Committed and LastStep count steps through the whole plan; WarmSteps of them are supervised.
 	Committed int `json:"committed"`
@@ -24,31 +27,34 @@ type Status struct {
 func (m *Machine) Status() Status {
 	s := &m.state
 	status := Status{Committed: s.Committed, LastStep: m.spec.LastStep(), WarmSteps: m.spec.WarmSteps,
-		GroupsReady: len(s.Ready), GroupsPerStep: m.spec.GroupsPerStep, Reason: s.Failure}
+		GroupsReady: m.readyForNext(), GroupsPerStep: m.spec.GroupsPerStep, Reason: s.Failure}
 	status.Phase, status.WaitingFor = m.phase()
 	return status
 }
 
+// readyForNext counts the ready groups that belong to the next step's batch.
+func (m *Machine) readyForNext() int {
+	return sort.Search(len(m.state.Ready), func(i int) bool {
+		return m.state.Ready[i].Number >= m.consumed()+m.spec.GroupsPerStep
+	})
+}
+
 func (m *Machine) phase() (phase, waitingFor string) {
 	s := &m.state
-	inFlight := ""
-	switch {
-	case s.Training != 0:
-		inFlight = fmt.Sprintf("the learner to commit step %d", s.Training)
-	case len(s.Evaluating) > 0:
-		inFlight = fmt.Sprintf("the evaluation of version %d", s.Evaluating[0])
-	}
+	inFlight := m.inFlight()
 	switch {
 	case s.Outcome != "":
 		return string(s.Outcome), ""
-	case !s.Known:
-		return "preparing", "the run folder to be prepared"
+	case s.Failure != "":
+		return "failing", inFlight
 	case s.Cancelling:
 		return "cancelling", inFlight
 	case s.Paused && inFlight != "":
 		return "pausing", inFlight
 	case s.Paused:
 		return "paused", "resume"
+	case !s.Known:
+		return "preparing", inFlight
 	case s.Training != 0 && s.Training <= m.spec.WarmSteps:
 		return "warm-start", inFlight
 	case s.Training != 0:
@@ -56,5 +62,19 @@ func (m *Machine) phase() (phase, waitingFor string) {
 	case len(s.Evaluating) > 0 && s.Control.Admitted <= m.consumed():
 		return "evaluating", inFlight
 	}
-	return "rolling-out", fmt.Sprintf("groups: %d of %d ready", len(s.Ready), m.spec.GroupsPerStep)
+	return "rolling-out", fmt.Sprintf("groups: %d of %d ready", m.readyForNext(), m.spec.GroupsPerStep)
+}
+
+// inFlight names what the run could not leave now without losing it; "" when that is nothing.
+func (m *Machine) inFlight() string {
+	s := &m.state
+	switch {
+	case !s.Known:
+		return "the run folder to be prepared"
+	case s.Training != 0:
+		return fmt.Sprintf("the learner to commit step %d", s.Training)
+	case len(s.Evaluating) > 0:
+		return fmt.Sprintf("the evaluation of version %d", s.Evaluating[0])
+	}
+	return ""
 }
