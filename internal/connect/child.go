@@ -73,6 +73,8 @@ type Child struct {
 	Attached bool
 
 	config SpawnConfig
+	// backoff is the wait before the first restart; it doubles with each attempt.
+	backoff time.Duration
 
 	mu       sync.Mutex
 	endpoint Endpoint
@@ -95,7 +97,7 @@ func Spawn(ctx context.Context, s SpawnConfig) (*Child, error) {
 	if s.StartTimeout == 0 {
 		s.StartTimeout = defaultStartTimeout
 	}
-	c := &Child{config: s}
+	c := &Child{config: s, backoff: restartBackoff}
 	if err := c.obtain(ctx, s); err != nil {
 		return nil, err
 	}

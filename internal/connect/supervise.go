@@ -105,7 +105,7 @@ func (c *Child) restart(ctx context.Context, attempt *int, last error) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(restartBackoff << (*attempt - 1)):
+		case <-time.After(c.backoff << (*attempt - 1)):
 		}
 		if c.isStopping() {
 			return nil

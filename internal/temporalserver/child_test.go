@@ -162,3 +162,27 @@ func TestChildThatCannotServeSaysWhy(t *testing.T) {
 		t.Fatalf("got %v, expected the child's own words: port %s is taken, choose another with --port", err, port)
 	}
 }
+
+func TestDetachedServerIsLeftRunning(t *testing.T) {
+	dir := t.TempDir()
+	config := childConfig(dir)
+	config.Detach = true
+	child, err := connect.Spawn(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := child.Endpoint().PID
+	defer func() {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+	}()
+	child.Stop()
+	again, err := connect.Spawn(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !again.Attached || again.Endpoint().PID != pid {
+		t.Errorf("got %+v, expected to attach to process %d", again.Endpoint(), pid)
+	}
+}

@@ -18,16 +18,6 @@ const localhost = "127.0.0.1"
 
 func loopback(port int) string { return net.JoinHostPort(localhost, strconv.Itoa(port)) }
 
-// ports are those of one server. The two that people and clients know are remembered in the data folder, so that a restart finds
-// them again and clients reconnect.
-type ports struct {
-	Frontend int `json:"frontend"`
-	// UI is 0 when no web interface was ever served.
-	UI int `json:"ui"`
-
-	http, internalFrontend, history, matching, worker int
-}
-
 func portsFile(dataDir string) string { return filepath.Join(connect.Folder(dataDir), "ports.json") }
 
 // choosePorts settles every port of the server. Fixed ports that are taken are an error; remembered ones are replaced, with a
@@ -97,19 +87,6 @@ func rememberedPorts(dataDir string) (ports, error) {
 	p, err := decodePorts(raw)
 	if err != nil {
 		return ports{}, fmt.Errorf("%s: %w: delete it to have ports chosen again", portsFile(dataDir), err)
-	}
-	return p, nil
-}
-
-func decodePorts(raw []byte) (ports, error) {
-	var p ports
-	if err := json.Unmarshal(raw, &p); err != nil {
-		return ports{}, err
-	}
-	for _, n := range []int{p.Frontend, p.UI} {
-		if n < 0 || n > 65535 {
-			return ports{}, fmt.Errorf("port %d, expected 0 to 65535", n)
-		}
 	}
 	return p, nil
 }

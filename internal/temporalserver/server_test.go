@@ -3,6 +3,7 @@
 package temporalserver_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -55,7 +56,7 @@ func dial(t *testing.T, e connect.Endpoint) client.Client {
 func TestServer(t *testing.T) {
 	// Characters that mean something in a SQLite URI.
 	dir := filepath.Join(t.TempDir(), "data 50%?#&x")
-	s := start(t, temporalserver.Config{DataDir: dir, UI: true})
+	s := start(t, temporalserver.Config{DataDir: dir, UI: true, LogLevel: slog.LevelDebug})
 	e := s.Info()
 	c := dial(t, e)
 
@@ -77,6 +78,7 @@ func TestServer(t *testing.T) {
 		}
 		other.Close()
 	})
+	t.Run("as a cluster", func(t *testing.T) { checkAsCluster(t, e) })
 	t.Run("web interface", func(t *testing.T) { checkUI(t, e) })
 	t.Run("web interface without the gate", func(t *testing.T) { checkUIHoldsNoToken(t, e) })
 
@@ -87,6 +89,7 @@ func TestServer(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(connect.Folder(dir), "endpoint.json")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("endpoint.json is still there: %v", err)
 	}
+	checkLogHoldsNoToken(t, dir)
 	if _, _, err := connect.DialEmbedded(t.Context(), connect.Options{DataDir: dir}); !errors.Is(err, connect.ErrNoServer) {
 		t.Errorf("got %v, expected ErrNoServer", err)
 	}
@@ -136,6 +139,58 @@ func checkLoopback(t *testing.T) {
 	// Five services, the HTTP form, the web interface.
 	if len(found) != 7 {
 		t.Errorf("found %d listening sockets of this process, expected 7: %v", len(found), found)
+	}
+}
+
+// checkAsCluster reaches the server as any cluster is reached: by the standard variables, key and TLS setting included.
+func checkAsCluster(t *testing.T, e connect.Endpoint) {
+	token, err := os.ReadFile(e.TokenFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TEMPORAL_CONFIG_FILE", filepath.Join(t.TempDir(), "none.toml"))
+	t.Setenv("TEMPORAL_ADDRESS", e.Address)
+	t.Setenv("TEMPORAL_API_KEY", string(bytes.TrimSpace(token)))
+	t.Setenv("TEMPORAL_TLS", "false")
+	for namespace, want := range map[string]string{e.Namespace: "", "absent": "temporal operator namespace create"} {
+		t.Setenv("TEMPORAL_NAMESPACE", namespace)
+		c, found, err := connect.Dial(t.Context(), connect.Options{Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found.Embedded || found.Address != e.Address || found.Namespace != namespace {
+			t.Errorf("reached %+v, expected a cluster at %s with namespace %s", found, e.Address, namespace)
+		}
+		err = connect.Preflight(t.Context(), c, found)
+		c.Close()
+		if (want == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), want)) {
+			t.Errorf("namespace %s: preflight says %v, expected %q", namespace, err, want)
+		}
+	}
+	t.Setenv("TEMPORAL_API_KEY", strings.Repeat("b", 64))
+	t.Setenv("TEMPORAL_NAMESPACE", e.Namespace)
+	c, found, err := connect.Dial(t.Context(), connect.Options{Logger: quiet})
+	if err == nil {
+		err = connect.Preflight(t.Context(), c, found)
+		c.Close()
+	}
+	if !connect.IsUnreachable(err) || !strings.Contains(err.Error(), "TEMPORAL_API_KEY") {
+		t.Errorf("with a wrong key: %v, expected a refusal that names TEMPORAL_API_KEY", err)
+	}
+}
+
+// checkLogHoldsNoToken looks at a log that was written at the most talkative level.
+func checkLogHoldsNoToken(t *testing.T, dir string) {
+	log, err := os.ReadFile(filepath.Join(connect.Folder(dir), "server.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := os.ReadFile(connect.TokenFile(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(log) == 0 || bytes.Contains(log, bytes.TrimSpace(token)) {
+		t.Errorf("server.log has %d bytes and must have some, none of them the token", len(log))
 	}
 }
 

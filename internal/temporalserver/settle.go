@@ -32,7 +32,11 @@ func settle(ctx context.Context, c Config, e connect.Endpoint, log *slog.Logger)
 	if err := keepRetention(ctx, client, c); err != nil {
 		return err
 	}
-	if err := connect.Preflight(ctx, client, e); err != nil {
+	warnings, err := connect.Check(ctx, client, e)
+	for _, w := range warnings {
+		c.Notice(w)
+	}
+	if err != nil {
 		return fmt.Errorf("embedded server: %w", err)
 	}
 	return nil

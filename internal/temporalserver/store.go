@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/server/common/config"
@@ -24,12 +23,6 @@ import (
 
 // store is the database a server runs on, ready for it: schema and namespace are there.
 type store struct{ sql *config.SQL }
-
-// storeVersion is the record beside the database file that says which server made it. Temporal has no migrations for SQLite: a
-// database of another minor version opens, and lacks tables.
-type storeVersion struct {
-	Server string `json:"server"`
-}
 
 func openStore(c Config) (store, error) {
 	if c.InMemory {
@@ -106,24 +99,6 @@ func madeBy(record string) (string, error) {
 		return "", fmt.Errorf("%s: %w: delete it to set the database aside and start a new one", record, err)
 	}
 	return v, nil
-}
-
-func decodeVersion(raw []byte) (string, error) {
-	var v storeVersion
-	if err := json.Unmarshal(raw, &v); err != nil {
-		return "", err
-	}
-	// It becomes part of a file name.
-	if v.Server == "" || strings.Trim(v.Server, "0123456789.") != "" {
-		return "", fmt.Errorf("server version %q, expected digits and dots", v.Server)
-	}
-	return v.Server, nil
-}
-
-// minor cuts a version to "major.minor".
-func minor(version string) string {
-	parts := strings.SplitN(version, ".", 3)
-	return strings.Join(parts[:min(2, len(parts))], ".")
 }
 
 func freeName(path string) string {
