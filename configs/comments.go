@@ -71,6 +71,7 @@ var comments = map[string]string{
 	"configs.Tokenizer.VocabSize":                "VocabSize is the most token ids the tokenizer may learn: 256 bytes, the special tokens, and merges learned from the environments' texts.",
 	"configs.Training.GroupSize":                 "GroupSize is how many trajectories of one task form a group.",
 	"configs.Training.GroupsPerStep":             "GroupsPerStep is how many groups one step trains on.",
+	"configs.Training.LearningRateEnd":           "LearningRateEnd is the share of optimizer.learning_rate that is left at the last step; the rate falls linearly. 1 keeps it constant.",
 	"configs.Training.MicroBatchTokens":          "MicroBatchTokens bounds the tokens of one forward and backward pass, which bounds memory. It does not change the loss.",
 	"configs.Training.Minibatches":               "Minibatches is how many optimizer updates one step makes, each on an equal part of its batch.",
 	"configs.Training.Staleness":                 "Staleness bounds version trained − oldest version that sampled a trained token. Only 0, the synchronous mode, is supported.",

@@ -61,6 +61,9 @@ func (e *Error) Line() string {
 	return strings.Join(parts, ": ")
 }
 
+// maxErrors bounds what is printed about a file that is no configuration at all.
+const maxErrors = 100
+
 // Errors is everything wrong with a configuration, in the order of the sources. It is a user's
 // mistake, not a failure: a command prints it and exits 2.
 type Errors []*Error
@@ -87,7 +90,6 @@ func (e *Errors) add(at place, path, message string) {
 		} else {
 			one.Where = at.String()
 		}
-		one.Excerpt = excerpt(at)
 	}
 	*e = append(*e, one)
 }
@@ -102,7 +104,16 @@ func (e Errors) ordered(sources []*Source) error {
 	slices.SortStableFunc(sorted, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(rank(a.at), rank(b.at)), cmp.Compare(a.at.line, b.at.line), cmp.Compare(a.at.column, b.at.column))
 	})
-	return slices.CompactFunc(sorted, func(a, b *Error) bool { return a.Line() == b.Line() })
+	sorted = slices.CompactFunc(sorted, func(a, b *Error) bool { return a.Line() == b.Line() })
+	if more := len(sorted) - maxErrors; more > 0 {
+		sorted = append(sorted[:maxErrors], &Error{Message: fmt.Sprintf("%d more errors are not shown: mend these first", more)})
+	}
+	for _, one := range sorted {
+		if one.at.source != nil {
+			one.Excerpt = excerpt(one.at)
+		}
+	}
+	return sorted
 }
 
 // excerpt prints the line of a place under the two before it, with a caret, in the form goccy/go-yaml
@@ -115,18 +126,19 @@ func excerpt(at place) string {
 	}
 	var b strings.Builder
 	single := at.source.override > 0
+	width := max(2, len(fmt.Sprint(at.line)))
 	for number := max(1, at.line-2); number <= at.line; number++ {
 		line := clip(strings.ReplaceAll(lines[number-1], "\t", " "), at.column)
 		switch {
 		case single:
 			fmt.Fprintf(&b, ">  %s\n", line)
 		case number == at.line:
-			fmt.Fprintf(&b, "> %2d | %s\n", number, line)
+			fmt.Fprintf(&b, "> %*d | %s\n", width, number, line)
 		default:
-			fmt.Fprintf(&b, "  %2d | %s\n", number, line)
+			fmt.Fprintf(&b, "  %*d | %s\n", width, number, line)
 		}
 	}
-	margin := len(fmt.Sprintf("> %2d | ", at.line))
+	margin := len("> ") + width + len(" | ")
 	if single {
 		margin = len(">  ")
 	}

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -254,6 +255,26 @@ func TestDigestIgnoresOrigins(t *testing.T) {
 	}
 	if !strings.HasPrefix(a.Digest(), "sha256:") || len(a.Digest()) != len("sha256:")+64 {
 		t.Errorf("digest %q", a.Digest())
+	}
+}
+
+func TestRefusesWhatIsNoConfiguration(t *testing.T) {
+	var manyKeys strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&manyKeys, "key%d: 1\n", i)
+	}
+	for _, tt := range []struct{ name, text, want string }{
+		{"long line", "a: [" + strings.Repeat("1, ", 4000) + "]\n", "a.yaml:1:1: a line of 12006 bytes where at most 8192 are allowed"},
+		{"brackets", strings.Repeat("[\n", 1200), "a.yaml:1001:1: more than 1000 brackets are open here"},
+		{"large", strings.Repeat("# padding\n", 7000), "a.yaml:1:1: 70000 bytes where at most 65536 are allowed"},
+		{"NUL", "seed: \x00\n", "a.yaml:1:1: the text holds a NUL byte"},
+		{"deep", calcOnly + "policy: " + strings.Repeat("{a: ", 100) + strings.Repeat("}", 100), "nested more than 64 deep"},
+		{"many mistakes", calcOnly + manyKeys.String(), "2900 more errors are not shown"},
+	} {
+		_, err := Load(files(tt.text), nil)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %.300v, want it to contain %q", tt.name, err, tt.want)
+		}
 	}
 }
 

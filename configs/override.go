@@ -28,8 +28,8 @@ func parseOverride(text string, i int, errs *Errors) (*override, *Source) {
 		errs.add(place{source, 1, column}, "", problem)
 		return nil, source
 	}
-	if len(text) > maxSourceBytes || strings.ContainsRune(text, 0) {
-		errs.add(place{source, 1, 1}, "", "not a setting: the value is too long or holds a NUL byte")
+	if _, problem := refuseText(text); problem != "" {
+		errs.add(place{source, 1, 1}, "", problem)
 		return nil, source
 	}
 	shift := len([]rune(path)) + 1

@@ -81,6 +81,9 @@ type Training struct {
 	GroupsPerStep int `yaml:"groups_per_step" jsonschema:"minimum=1"`
 	// GroupSize is how many trajectories of one task form a group.
 	GroupSize int `yaml:"group_size" jsonschema:"minimum=1"`
+	// LearningRateEnd is the share of optimizer.learning_rate that is left at the last step; the rate
+	// falls linearly. 1 keeps it constant.
+	LearningRateEnd float64 `yaml:"learning_rate_end" jsonschema:"minimum=0,maximum=1"`
 	// Minibatches is how many optimizer updates one step makes, each on an equal part of its batch.
 	Minibatches int `yaml:"minibatches" jsonschema:"minimum=1"`
 	// MicroBatchTokens bounds the tokens of one forward and backward pass, which bounds memory. It
@@ -152,7 +155,7 @@ func Default() Run {
 		Policy:    policy.DefaultConfig(),
 		Optimizer: optim.DefaultConfig(),
 		WarmStart: WarmStart{Steps: 10, UpdatesPerStep: 20, Demonstrations: 512, BatchSize: 32, LearningRate: 1e-3},
-		Training:  Training{Steps: 100, GroupsPerStep: 32, GroupSize: 8, Minibatches: 1, MicroBatchTokens: 8192},
+		Training:  Training{Steps: 100, GroupsPerStep: 32, GroupSize: 8, LearningRateEnd: 1, Minibatches: 1, MicroBatchTokens: 4096},
 		Sampling:  Sampling{Temperature: 1, MaxTurns: 8, MaxTurnTokens: 64, MaxTokens: 512, Slots: 64, Pools: 1},
 		// 128 tasks put the standard error of a success rate under 4.5 points.
 		Evaluation: Evaluation{Tasks: 128, Every: 20},

@@ -13,11 +13,14 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// maxSourceBytes bounds one source. A run takes a few kilobytes; more is a wrong file.
-const maxSourceBytes = 1 << 20
-
-// maxDepth bounds nesting, so that the recursive walks below cannot exhaust the stack.
-const maxDepth = 64
+// A run takes a few kilobytes in short lines; more is a wrong file. The bounds also keep the YAML
+// parser, whose time grows with the square of nesting, from being kept busy.
+const (
+	maxSourceBytes = 64 << 10
+	maxLineBytes   = 8 << 10
+	maxBrackets    = 1000 // unclosed ones at any point, comments and quotes included
+	maxDepth       = 64   // of the tree
+)
 
 type nodeKind int
 
@@ -125,15 +128,8 @@ func shorten(s string) string {
 func parse(source *Source, errs *Errors) (*node, bool) {
 	reader := treeReader{source: source, errs: errs}
 	text := string(source.Data)
-	switch {
-	case len(text) > maxSourceBytes:
-		reader.fail(1, 1, fmt.Sprintf("%d bytes where at most %d are allowed: this is not a configuration", len(text), maxSourceBytes))
-		return nil, false
-	case !utf8.ValidString(text):
-		reader.fail(1, 1, "the text is not valid UTF-8: save the file as UTF-8")
-		return nil, false
-	case strings.ContainsRune(text, 0):
-		reader.fail(1, 1, "the text holds a NUL byte: this is not a configuration")
+	if line, problem := refuseText(text); problem != "" {
+		reader.fail(line, 1, problem)
 		return nil, false
 	}
 	root := reader.document(text, 0)
@@ -141,6 +137,31 @@ func parse(source *Source, errs *Errors) (*node, bool) {
 		return nil, false
 	}
 	return root, true
+}
+
+// refuseText says why a text is not worth parsing and at which line, "" when it is.
+func refuseText(text string) (line int, problem string) {
+	switch {
+	case len(text) > maxSourceBytes:
+		return 1, fmt.Sprintf("%d bytes where at most %d are allowed: this is not a configuration", len(text), maxSourceBytes)
+	case !utf8.ValidString(text):
+		return 1, "the text is not valid UTF-8: save the file as UTF-8"
+	case strings.ContainsRune(text, 0):
+		return 1, "the text holds a NUL byte: this is not a configuration"
+	}
+	open := 0
+	for one := range strings.Lines(text) {
+		line++
+		if len(one) > maxLineBytes {
+			return line, fmt.Sprintf("a line of %d bytes where at most %d are allowed: this is not a configuration", len(one), maxLineBytes)
+		}
+		open += strings.Count(one, "[") + strings.Count(one, "{")
+		if open > maxBrackets {
+			return line, fmt.Sprintf("more than %d brackets are open here: this is not a configuration", maxBrackets)
+		}
+		open = max(0, open-strings.Count(one, "]")-strings.Count(one, "}"))
+	}
+	return 0, ""
 }
 
 // treeReader reads one source's AST.
@@ -190,10 +211,25 @@ func (r *treeReader) document(text string, shift int) *node {
 		}
 		body = doc.Body
 	}
+	if body == nil && holdsContent(text) {
+		r.fail(1, 1, "not valid YAML: no value could be read")
+		return nil
+	}
 	if body == nil {
 		return &node{kind: mappingNode, at: place{r.source, 1, 1 + shift}, origin: r.source.origin(1)}
 	}
 	return r.read(body, 0)
+}
+
+// holdsContent reports whether a text has more than comments and document markers.
+func holdsContent(text string) bool {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(strings.TrimPrefix(line, "\ufeff"))
+		if line != "" && line != "---" && line != "..." && line[0] != '#' && line[0] != '%' {
+			return true
+		}
+	}
+	return false
 }
 
 // read turns an AST node into a tree node, or reports why not and returns nil.
