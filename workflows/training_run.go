@@ -86,6 +86,7 @@ func newTrainingRun(ctx workflow.Context, input RunInput) (*trainingRun, error) 
 		run.post(runstate.ContinuedAsNew{})
 	}
 	workflow.Go(ctx, run.carryOut)
+	run.show(ctx)
 	return run, nil
 }
 

@@ -211,13 +211,13 @@ func (m *Machine) advance() {
 			m.finish(Cancelled, "")
 		}
 		return
+	case idle && m.done():
+		m.finish(Completed, "")
+		return
 	case s.HandingOver:
 		if idle {
 			m.emit(HandOver{})
 		}
-		return
-	case idle && m.done():
-		m.finish(Completed, "")
 		return
 	case s.Paused:
 		m.publish()
