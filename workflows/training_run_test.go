@@ -373,6 +373,27 @@ func TestContinueAsNewWithNews(t *testing.T) {
 	completed(t, again, again.play(in))
 }
 
+// TestReplyBeforeContinueAsNew asks for nothing new in the workflow task that starts the hand-over: the
+// reply is given, and leaves with a task before the one that ends the history.
+func TestReplyBeforeContinueAsNew(t *testing.T) {
+	s := newStage(t, newRunFolder(small))
+	s.folder.signal = func(runstate.GroupRef) {}
+	timers, answered := 0, -1
+	s.SetOnTimerScheduledListener(func(string, time.Duration) { timers++ })
+	s.RegisterDelayedCallback(func() {
+		s.SetContinueAsNewSuggested(true)
+		timers = 0
+		s.updateNow(ResumeUpdate, func(reply) { answered = timers })
+	}, time.Hour)
+	in := next(t, s.play(input(small)))
+	if answered < 0 || timers != 1 {
+		t.Errorf("answered after %d timers, then %d before the end; want an answer and one timer", answered, timers)
+	}
+	if in.State.Committed != 2 {
+		t.Errorf("state carried along: %+v", in.State)
+	}
+}
+
 // TestCancelDuringHandover asks for the end while the workflow is about to continue as new.
 func TestCancelDuringHandover(t *testing.T) {
 	s := newStage(t, newRunFolder(small))
