@@ -227,5 +227,5 @@ func (e *lookupEpisode) run(call rollout.Call) Result {
 	if !known {
 		return failed("no relation " + tool.Excerpt(name) + "; relations: " + strings.Join(relationNames, ", "))
 	}
-	return succeeded(factsText(e.world.search(entity, relation, e.distractors)))
+	return succeeded(factsText(e.world.search(entity, relation, e.distractors), entity, relation))
 }

@@ -104,9 +104,14 @@ func (w world) search(entity, relation, distractors int) []fact {
 	return shuffle(d, facts)
 }
 
-func factsText(facts []fact) string {
+// factsText writes a search result. A fact that was not asked for begins with the word near, as a
+// search engine sets near matches apart; facts stand in any order.
+func factsText(facts []fact, entity, relation int) string {
 	var b strings.Builder
 	for _, f := range facts {
+		if f.entity != entity || f.relation != relation {
+			b.WriteString(" near")
+		}
 		b.WriteString(" " + relationNames[f.relation] + " of " + entityNames[f.entity] + " is " + entityNames[f.object] + " .")
 	}
 	return b.String()

@@ -32,22 +32,19 @@ type Model struct {
 	work       workspace
 }
 
-// New makes a network with random weights that depend on the shape and the seed alone: matrices are
-// normal with deviation 0.02, those that write into the residual stream are scaled by
-// 1/sqrt(2·layers) so that its variance does not grow with depth, and norms are 1.
+// New makes a network with random weights that depend on the shape and the seed alone. Matrices are
+// normal with deviation 1/√(inputs), so that a layer keeps the scale of what it reads whatever the
+// width; those that write into the residual stream are scaled by 1/√(2·layers) besides, so that its
+// variance does not grow with depth. The tied embedding has deviation 1/√(hidden), which makes the
+// first logits of order one, and norms are 1.
 func New(c Config, seed uint64) (*Model, error) {
 	m, err := newZero(c)
 	if err != nil {
 		return nil, err
 	}
-	const deviation = 0.02
-	residual := deviation / math.Sqrt(2*float64(c.Layers))
 	random := rand.New(rand.NewPCG(seed, 0x706f6c696379))
 	for _, p := range m.parameters {
-		std := deviation
-		if strings.HasSuffix(p.Name, "o_proj.weight") || strings.HasSuffix(p.Name, "down_proj.weight") {
-			std = residual
-		}
+		std := initialDeviation(c, p)
 		for i := range p.Data {
 			if len(p.Shape) == 1 {
 				p.Data[i] = 1
@@ -57,6 +54,16 @@ func New(c Config, seed uint64) (*Model, error) {
 		}
 	}
 	return m, nil
+}
+
+// initialDeviation is the standard deviation of a matrix's first weights.
+func initialDeviation(c Config, p Parameter) float64 {
+	inputs := p.Shape[len(p.Shape)-1] // rows are outputs; of the embedding, tokens
+	std := 1 / math.Sqrt(float64(inputs))
+	if strings.HasSuffix(p.Name, "o_proj.weight") || strings.HasSuffix(p.Name, "down_proj.weight") {
+		std /= math.Sqrt(2 * float64(c.Layers))
+	}
+	return std
 }
 
 // newZero makes a network whose weights are all zero.

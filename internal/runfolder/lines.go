@@ -1,0 +1,117 @@
+package runfolder
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// MetricsLine is one line of metrics.jsonl.
+type MetricsLine struct {
+	Step      int       `json:"step"`
+	Kind      string    `json:"kind"`
+	Time      time.Time `json:"time"`
+	Loss      float64   `json:"loss"`
+	Reward    float64   `json:"reward"`
+	Success   float64   `json:"success"`
+	Turns     float64   `json:"turns"`
+	Entropy   float64   `json:"entropy"`
+	GradNorm  float64   `json:"grad_norm"`
+	ClipRatio float64   `json:"clip_ratio"`
+	RatioMean float64   `json:"ratio_mean"`
+	// BehaviorKL is the k3 estimate per token; OnPolicyGap the largest log-probability difference
+	// between sampler and learner before the first update (0: the same bits).
+	BehaviorKL    float64 `json:"behavior_kl"`
+	OnPolicyGap   float64 `json:"on_policy_gap"`
+	TokensSampled int     `json:"tokens_sampled"`
+	TokensTrained int     `json:"tokens_trained"`
+	UpdateSeconds float64 `json:"update_seconds"`
+}
+
+// Line is the manifest as a line of metrics.
+func (m Manifest) Line() MetricsLine {
+	return MetricsLine{
+		Step: m.Step, Kind: string(m.Kind), Time: m.Committed, Loss: m.Report.Loss,
+		Reward: m.Rewards.Reward, Success: m.Rewards.Success, Turns: m.Rewards.Turns,
+		Entropy: m.Report.Entropy, GradNorm: m.Report.GradNorm, ClipRatio: m.Report.ClipRatio,
+		RatioMean: m.Report.RatioMean, BehaviorKL: m.Report.BehaviorKL, OnPolicyGap: m.Report.OnPolicyGap,
+		TokensSampled: m.Rewards.SampledTokens, TokensTrained: m.Report.TokensTrained, UpdateSeconds: m.Seconds.Update,
+	}
+}
+
+// Event is one line of events.jsonl.
+type Event struct {
+	Time time.Time `json:"time"`
+	Text string    `json:"text"`
+}
+
+// AppendEvent writes a line of events.
+func (f *Folder) AppendEvent(ctx context.Context, event Event) error {
+	return f.appendLine(ctx, EventsKey, event)
+}
+
+// AppendMetrics writes the line of every committed step that has none yet, up to and including upTo.
+// A learner that died between a commit and its line is made up for here.
+func (f *Folder) AppendMetrics(ctx context.Context, upTo int) error {
+	lines, err := f.Metrics(ctx)
+	if err != nil {
+		return err
+	}
+	next := 1
+	if len(lines) > 0 {
+		next = lines[len(lines)-1].Step + 1
+	}
+	for ; next <= upTo; next++ {
+		manifest, err := f.Manifest(ctx, next)
+		if err != nil {
+			return err
+		}
+		if err := f.appendLine(ctx, MetricsKey, manifest.Line()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Folder) appendLine(ctx context.Context, key string, value any) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return f.Append(ctx, key, data)
+}
+
+// Metrics reads metrics.jsonl. A torn last line, as a crash may leave it, is left out.
+func (f *Folder) Metrics(ctx context.Context) ([]MetricsLine, error) {
+	return readLines[MetricsLine](filepath.Join(f.Path, MetricsKey))
+}
+
+// Events reads events.jsonl. A torn last line, as a crash may leave it, is left out.
+func (f *Folder) Events(ctx context.Context) ([]Event, error) {
+	return readLines[Event](filepath.Join(f.Path, EventsKey))
+}
+
+func readLines[T any](path string) ([]T, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	var out []T
+	scanner := bufio.NewScanner(file)
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		var line T
+		if json.Unmarshal(scanner.Bytes(), &line) == nil {
+			out = append(out, line)
+		}
+	}
+	return out, scanner.Err()
+}

@@ -1,0 +1,119 @@
+// Package activity carries out what the workflows decide: it prepares a run's folder, plays rollouts,
+// makes and commits training steps, and evaluates.
+//
+// Every activity may run more than once; its effect happens once, because what it makes is created
+// only when it does not exist yet. An error that retrying cannot cure is marked
+// [workflows.NonRetryable]; any other error is retried by Temporal until its cause has passed.
+package activity
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/turnwise-rl/turnwise/internal/blob"
+	"github.com/turnwise-rl/turnwise/trainer"
+	"github.com/turnwise-rl/turnwise/workflows"
+)
+
+// Activities are the activities of one worker process.
+type Activities struct {
+	// DataDir is the data folder that holds the runs.
+	DataDir string
+	// Signals reach the runs' workflows.
+	Signals Signaler
+	// NewEvaluator makes a loss evaluator for one learner.
+	NewEvaluator func() trainer.Evaluator
+	Log          *slog.Logger
+
+	mu       sync.Mutex
+	sessions map[string]*session // learners by run
+}
+
+// Signaler delivers a signal to a workflow; [client.Client] is one.
+type Signaler interface {
+	SignalWorkflow(ctx context.Context, workflowID, runID, name string, arg any) error
+}
+
+var _ Signaler = client.Client(nil)
+
+// Registry takes activities under a name; a Temporal worker is one.
+type Registry interface {
+	RegisterActivityWithOptions(a any, options activity.RegisterOptions)
+}
+
+// RegisterLearner registers what the learner role serves.
+func (a *Activities) RegisterLearner(registry Registry) {
+	register(registry, workflows.PrepareActivity, a.Prepare)
+	register(registry, workflows.PublishControlActivity, a.PublishControl)
+	register(registry, workflows.RecordEventActivity, a.RecordEvent)
+	register(registry, workflows.TrainStepActivity, a.TrainStep)
+}
+
+// RegisterRollout registers what the rollout role serves.
+func (a *Activities) RegisterRollout(registry Registry) {
+	register(registry, workflows.RolloutLoopActivity, a.RolloutLoop)
+	register(registry, workflows.EvaluateActivity, a.Evaluate)
+}
+
+func register(registry Registry, name string, function any) {
+	registry.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
+}
+
+// heartbeat keeps an activity alive while it computes. The returned function ends it and waits.
+func heartbeat(ctx context.Context) (stop func()) {
+	interval := activity.GetInfo(ctx).HeartbeatTimeout / 4
+	if interval <= 0 {
+		interval = time.Second
+	}
+	done := make(chan struct{})
+	var beating sync.WaitGroup
+	beating.Go(func() {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			activity.RecordHeartbeat(ctx)
+			select {
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+		}
+	})
+	return func() {
+		close(done)
+		beating.Wait()
+	}
+}
+
+// classify marks errors that retrying cannot cure.
+func classify(err error) error {
+	var corrupt *blob.CorruptError
+	var broken *contractError
+	if err != nil && (errors.As(err, &corrupt) || errors.As(err, &broken)) {
+		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.NonRetryable, err)
+	}
+	return err
+}
+
+// contractError is an error about data or settings that no retry can cure.
+type contractError struct{ err error }
+
+func (e *contractError) Error() string { return e.err.Error() }
+func (e *contractError) Unwrap() error { return e.err }
+
+// lasting marks err as one that no retry can cure; nil stays nil.
+func lasting(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &contractError{err}
+}

@@ -1,0 +1,131 @@
+package activity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.temporal.io/api/serviceerror"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/turnwise-rl/turnwise/internal/blob"
+	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/rollout"
+	"github.com/turnwise-rl/turnwise/rollout/render"
+	"github.com/turnwise-rl/turnwise/rollout/worker"
+	"github.com/turnwise-rl/turnwise/workflows"
+)
+
+// runIsGone says that no signal can reach the run any more: it has ended or never was.
+func runIsGone(err error) bool {
+	var gone *serviceerror.NotFound
+	return errors.As(err, &gone)
+}
+
+// Evaluate plays held-out tasks with one version and records the verifier's verdicts.
+func (a *Activities) Evaluate(ctx context.Context, input workflows.EvaluateInput) error {
+	defer heartbeat(ctx)()
+	err := a.evaluate(ctx, input)
+	if err != nil && ctx.Err() == nil {
+		a.Log.Error("evaluation failed", "run", input.Run, "version", input.Version, "error", err)
+	}
+	return classify(err)
+}
+
+func (a *Activities) evaluate(ctx context.Context, input workflows.EvaluateInput) error {
+	r, err := a.openRun(ctx, input.Run)
+	if err != nil {
+		return err
+	}
+	if _, err := r.folder.Evaluation(ctx, input.Version); !errors.Is(err, blob.ErrNotFound) {
+		return err // recorded already, or unreadable
+	}
+	model, err := r.loadWeights(ctx, blob.Ref(input.Weights))
+	if err != nil {
+		return err
+	}
+	engine, err := r.newEngine()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	engine.Load(model, rollout.Version(input.Version))
+	started := time.Now()
+	played, err := r.playHeldOut(ctx, worker.Sampling{Sampler: engine, Temperature: r.config.Evaluation.Temperature})
+	if err != nil {
+		return err
+	}
+	evaluation := r.judge(played)
+	evaluation.Version, evaluation.Finished = input.Version, time.Now().UTC()
+	evaluation.Seconds = time.Since(started).Seconds()
+	return r.folder.PutEvaluation(ctx, evaluation)
+}
+
+// attempt is one held-out task and what the policy made of it.
+type attempt struct {
+	environment string
+	task        rollout.Task
+	trajectory  rollout.Trajectory
+}
+
+// playHeldOut plays the same held-out tasks with the same seeds for every version.
+func (r *run) playHeldOut(ctx context.Context, sampling worker.Sampling) ([]attempt, error) {
+	per := r.config.Evaluation.Tasks
+	attempts := make([]attempt, len(r.environments)*per)
+	player := r.player()
+	playing, ctx := errgroup.WithContext(ctx)
+	playing.SetLimit(r.config.Sampling.Slots)
+	for e, environment := range r.environments {
+		for i := range per {
+			playing.Go(func() error {
+				task := environment.Task(rollout.HeldOut, rollout.Seed(r.config.Seed, heldOutTaskStream), i)
+				own := sampling
+				own.Seed = rollout.Seed(r.config.Seed, evaluationStream, uint64(e), uint64(i))
+				trajectory, err := player.Play(ctx, task, fmt.Sprintf("eval%d.%d/0", e, i), own)
+				attempts[e*per+i] = attempt{environment: environment.Name(), task: task, trajectory: trajectory}
+				return err
+			})
+		}
+	}
+	return attempts, playing.Wait()
+}
+
+// judge counts the verifier's verdicts.
+func (r *run) judge(attempts []attempt) runfolder.Evaluation {
+	out := runfolder.Evaluation{Temperature: r.config.Evaluation.Temperature, Tasks: len(attempts)}
+	for _, environment := range r.environments {
+		score := runfolder.EnvironmentScore{Environment: environment.Name()}
+		for _, a := range attempts {
+			if a.environment != score.Environment {
+				continue
+			}
+			if score.Tasks == 0 {
+				out.Transcripts = append(out.Transcripts, Transcribe(r.tokenizer, a.task, a.trajectory))
+			}
+			score.Tasks++
+			out.Turns += float64(len(a.trajectory.Turns)) / float64(len(attempts))
+			if *a.trajectory.Outcome >= 1 {
+				score.Success++
+			}
+		}
+		out.Success += score.Success / float64(len(attempts))
+		score.Success /= float64(max(1, score.Tasks))
+		out.ByEnvironment = append(out.ByEnvironment, score)
+	}
+	return out
+}
+
+// Transcribe writes an episode as text, turn by turn.
+func Transcribe(tokenizer *render.Tokenizer, task rollout.Task, t rollout.Trajectory) runfolder.Transcript {
+	out := runfolder.Transcript{Environment: task.Env, Task: task.ID, Prompt: task.Prompt, Answer: t.Answer,
+		Gold: task.Gold.Answer, Stop: string(t.Stop), Success: t.Outcome != nil && *t.Outcome >= 1}
+	for _, turn := range t.Turns {
+		line := runfolder.TranscriptTurn{Policy: tokenizer.PlainText(t.Tokens[turn.Start:turn.End])}
+		if turn.Observation != nil {
+			line.Observation = tokenizer.PlainText(t.Tokens[turn.Observation.Start:turn.Observation.End])
+		}
+		out.Turns = append(out.Turns, line)
+	}
+	return out
+}

@@ -1,0 +1,176 @@
+package activity
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/turnwise-rl/turnwise/internal/blob"
+	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/rollout"
+	"github.com/turnwise-rl/turnwise/rollout/env"
+	"github.com/turnwise-rl/turnwise/rollout/record"
+	"github.com/turnwise-rl/turnwise/rollout/render"
+	"github.com/turnwise-rl/turnwise/trainer/policy"
+	"github.com/turnwise-rl/turnwise/workflows"
+	"github.com/turnwise-rl/turnwise/workflows/runstate"
+)
+
+// corpusTasks is how many tasks of each environment the tokenizer is trained on: enough for every
+// word of the quickstart environments to occur several times.
+const corpusTasks = 2000
+
+// Prepare makes a run's folder ready: config, tokenizer, demonstrations and the untrained policy as
+// step 0. On a folder that is ready it says what is committed.
+func (a *Activities) Prepare(ctx context.Context, input workflows.PrepareInput) (workflows.PrepareResult, error) {
+	defer heartbeat(ctx)()
+	result, err := a.prepare(ctx, input)
+	return result, classify(err)
+}
+
+func (a *Activities) prepare(ctx context.Context, input workflows.PrepareInput) (workflows.PrepareResult, error) {
+	folder, err := runfolder.Open(a.DataDir, input.Run)
+	if err != nil {
+		return workflows.PrepareResult{}, err
+	}
+	if err := putConfig(ctx, folder, input.Config); err != nil {
+		return workflows.PrepareResult{}, err
+	}
+	committed, err := folder.Committed(ctx)
+	if err != nil {
+		return workflows.PrepareResult{}, lasting(err)
+	}
+	if committed < 0 {
+		if err := a.initialise(ctx, folder, input); err != nil {
+			return workflows.PrepareResult{}, fmt.Errorf("prepare run %s: %w", input.Run, err)
+		}
+	}
+	return found(ctx, folder)
+}
+
+// putConfig writes the run's config once. A folder with another config belongs to another run.
+func putConfig(ctx context.Context, folder *runfolder.Folder, text string) error {
+	_, err := folder.Put(ctx, runfolder.ConfigKey, []byte(text))
+	if !errors.Is(err, blob.ErrExists) {
+		return err
+	}
+	existing, err := folder.Read(ctx, runfolder.ConfigKey)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(existing, []byte(text)) {
+		return lasting(fmt.Errorf("%s holds a run with another config: choose another run id", folder.Path))
+	}
+	return nil
+}
+
+// found reads what a prepared folder holds.
+func found(ctx context.Context, folder *runfolder.Folder) (workflows.PrepareResult, error) {
+	var result workflows.PrepareResult
+	var err error
+	if result.Committed, err = folder.Committed(ctx); err != nil {
+		return result, lasting(err)
+	}
+	manifest, err := folder.Manifest(ctx, result.Committed)
+	if err != nil {
+		return result, err
+	}
+	if manifest.Weights != nil {
+		result.Weights = runstate.Ref(*manifest.Weights)
+	}
+	if result.Evaluated, err = folder.Evaluations(ctx); err != nil {
+		return result, err
+	}
+	control, err := folder.Control(ctx)
+	if err != nil {
+		return result, err
+	}
+	result.Revision = control.Revision
+	fence, err := folder.Fence(ctx)
+	result.Fence = fence >> attemptBits
+	return result, err
+}
+
+// initialise makes tokenizer, demonstrations and the untrained policy, and commits step 0.
+func (a *Activities) initialise(ctx context.Context, folder *runfolder.Folder, input workflows.PrepareInput) error {
+	r, err := newRun(folder, []byte(input.Config))
+	if err != nil {
+		return err
+	}
+	if err := r.putTokenizer(ctx); err != nil {
+		return fmt.Errorf("tokenizer: %w", err)
+	}
+	if err := r.putDemonstrations(ctx); err != nil {
+		return fmt.Errorf("demonstrations: %w", err)
+	}
+	shape := r.config.Policy
+	shape.VocabSize = r.tokenizer.VocabSize()
+	model, err := policy.New(shape, rollout.Seed(r.config.Seed, weightsStream))
+	if err != nil {
+		return lasting(err)
+	}
+	learner := newSession(r, model, a.NewEvaluator())
+	manifest := runfolder.Manifest{Kind: runfolder.InitKind, Committed: time.Now().UTC(), ISA: cpu.ISA()}
+	if err := learner.store(ctx, &manifest, true, true); err != nil {
+		return err
+	}
+	if err := folder.Commit(ctx, manifest); err != nil && !errors.Is(err, blob.ErrExists) {
+		return err
+	}
+	return nil
+}
+
+// putTokenizer trains the tokenizer on texts of training tasks.
+func (r *run) putTokenizer(ctx context.Context) error {
+	var corpus []string
+	for i, environment := range r.environments {
+		corpus = append(corpus, env.Corpus(environment, corpusTasks, rollout.Seed(r.config.Seed, corpusStream, uint64(i)))...)
+	}
+	tokenizer, err := render.Train(corpus, r.config.Tokenizer.VocabSize)
+	if err != nil {
+		return lasting(err)
+	}
+	data, err := tokenizer.Encode()
+	if err != nil {
+		return err
+	}
+	if _, err := r.folder.PutOnce(ctx, runfolder.TokenizerKey, data); err != nil {
+		return err
+	}
+	r.tokenizer = tokenizer
+	return nil
+}
+
+// putDemonstrations plays the scripted episodes of the warm start.
+func (r *run) putDemonstrations(ctx context.Context) error {
+	var out bytes.Buffer
+	player := r.player()
+	seed := rollout.Seed(r.config.Seed, demonstrationStream)
+	for i := range r.config.WarmStart.Demonstrations {
+		chosen, index := r.schedule.at(i)
+		environment := r.environments[chosen]
+		demonstrator, ok := environment.(env.Demonstrator)
+		if !ok {
+			return lasting(fmt.Errorf("environment %s has no demonstrations: set warm_start.demonstrations=0 and warm_start.steps=0", environment.Name()))
+		}
+		task := environment.Task(rollout.Train, seed, index)
+		turns, err := demonstrator.Demonstrate(task, rollout.Seed(seed, uint64(i)))
+		if err != nil {
+			return fmt.Errorf("task %s: %w", task.ID, err)
+		}
+		id := fmt.Sprintf("demo%d", i)
+		trajectory, err := player.PlayScript(ctx, task, id+"/0", turns)
+		if err != nil {
+			return err
+		}
+		group := rollout.Group{ID: id, Task: task, Trajectories: []rollout.Trajectory{trajectory}}
+		if err := record.WriteGroup(&out, group); err != nil {
+			return err
+		}
+	}
+	_, err := r.folder.PutOnce(ctx, runfolder.DemonstrationsKey, out.Bytes())
+	return err
+}

@@ -1,0 +1,127 @@
+package activity
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/turnwise-rl/turnwise/configs"
+	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/rollout"
+	"github.com/turnwise-rl/turnwise/rollout/env"
+	"github.com/turnwise-rl/turnwise/rollout/render"
+	"github.com/turnwise-rl/turnwise/rollout/worker"
+)
+
+// run is what a worker knows of a run: its folder, settings, environments and tokenizer.
+type run struct {
+	folder       *runfolder.Folder
+	config       configs.Run
+	environments []env.Environment
+	schedule     *schedule
+	tokenizer    *render.Tokenizer
+}
+
+// Streams of random numbers a run draws from; each is a part of a seed.
+const (
+	demonstrationStream = iota + 1
+	corpusStream
+	weightsStream
+	orderStream
+	trainTaskStream
+	rolloutStream
+	heldOutTaskStream
+	evaluationStream
+)
+
+// openRun reads a prepared run.
+func (a *Activities) openRun(ctx context.Context, id string) (*run, error) {
+	folder, err := runfolder.Open(a.DataDir, id)
+	if err != nil {
+		return nil, err
+	}
+	text, err := folder.Read(ctx, runfolder.ConfigKey)
+	if err != nil {
+		return nil, fmt.Errorf("config of run %s: %w", id, err)
+	}
+	r, err := newRun(folder, text)
+	if err != nil {
+		return nil, err
+	}
+	data, err := folder.Read(ctx, runfolder.TokenizerKey)
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer of run %s: %w", id, err)
+	}
+	r.tokenizer, err = render.DecodeTokenizer(data)
+	return r, lasting(err)
+}
+
+// newRun reads the settings and builds the environments; the tokenizer is left to the caller.
+func newRun(folder *runfolder.Folder, text []byte) (*run, error) {
+	resolved, err := configs.Load([]configs.Source{{Name: runfolder.ConfigKey, Data: text}}, nil)
+	if err != nil {
+		return nil, lasting(err)
+	}
+	r := &run{folder: folder, config: resolved.Run, schedule: &schedule{}}
+	for i, setting := range resolved.Run.Environments {
+		environment, err := setting.Settings.Build()
+		if err != nil {
+			return nil, lasting(fmt.Errorf("environments[%d]: %w", i, err))
+		}
+		r.environments = append(r.environments, environment)
+		r.schedule.weights = append(r.schedule.weights, setting.Weight)
+	}
+	return r, nil
+}
+
+// player plays episodes of the run.
+func (r *run) player() *worker.Player {
+	byName := make(map[string]env.Environment, len(r.environments))
+	for _, environment := range r.environments {
+		byName[environment.Name()] = environment
+	}
+	sampling := r.config.Sampling
+	return &worker.Player{Tokenizer: r.tokenizer, Environments: byName, Limits: worker.Limits{
+		MaxTurns: sampling.MaxTurns, MaxTurnTokens: sampling.MaxTurnTokens, MaxTokens: sampling.MaxTokens,
+		ToolTimeout: r.config.Limits.ToolTimeout,
+	}}
+}
+
+// trainTask is the task of a group; it depends on the run's config and the number alone.
+func (r *run) trainTask(group int) rollout.Task {
+	environment, index := r.schedule.at(group)
+	return r.environments[environment].Task(rollout.Train, rollout.Seed(r.config.Seed, trainTaskStream), index)
+}
+
+// schedule lets environments take turns by weight: each group goes to the environment that is
+// furthest behind its share (ties to the first), and within one, tasks count up.
+type schedule struct {
+	weights []float64
+	mu      sync.Mutex
+	chosen  []int // environment of each group so far
+	index   []int // task index of each group so far
+	counts  []int // groups of each environment so far
+}
+
+func (s *schedule) at(group int) (environment, index int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.counts == nil {
+		s.counts = make([]int, len(s.weights))
+	}
+	for len(s.chosen) <= group {
+		furthest, behind := 0, math.Inf(-1)
+		for i, weight := range s.weights {
+			if lag := weight/total(s.weights)*float64(len(s.chosen)+1) - float64(s.counts[i]); lag > behind+1e-9 {
+				furthest, behind = i, lag
+			}
+		}
+		s.chosen = append(s.chosen, furthest)
+		s.index = append(s.index, s.counts[furthest])
+		s.counts[furthest]++
+	}
+	return s.chosen[group], s.index[group]
+}
+
+func groupID(number int) string { return fmt.Sprintf("g%d", number) }

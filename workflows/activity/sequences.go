@@ -1,0 +1,93 @@
+package activity
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+
+	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/rollout"
+	"github.com/turnwise-rl/turnwise/rollout/record"
+	"github.com/turnwise-rl/turnwise/trainer"
+)
+
+// sequence is a trajectory as the learner sees it, with the advantages credit gave it.
+func sequence(t rollout.Trajectory, streams rollout.Streams) trainer.Sequence {
+	return trainer.Sequence{
+		Tokens: t.Tokens, Sampled: t.Sampled, Turn: turnIndex(t), Behavior: t.BehaviorLogProbs,
+		Advantage: streams.Advantage, LossWeight: streams.LossWeight,
+	}
+}
+
+// imitationSequence is a demonstration as the learner sees it: every sampled token counts alike.
+func imitationSequence(t rollout.Trajectory) trainer.Sequence {
+	advantage := make([]float32, len(t.Tokens))
+	for i, sampled := range t.Sampled {
+		if sampled {
+			advantage[i] = 1
+		}
+	}
+	return trainer.Sequence{Tokens: t.Tokens, Sampled: t.Sampled, Turn: turnIndex(t), Advantage: advantage}
+}
+
+// turnIndex is the turn of each token, −1 where the policy did not sample.
+func turnIndex(t rollout.Trajectory) []int32 {
+	index := make([]int32, len(t.Tokens))
+	for i := range index {
+		index[i] = -1
+	}
+	for k, turn := range t.Turns {
+		for i := turn.Start; i < turn.End; i++ {
+			index[i] = int32(k)
+		}
+	}
+	return index
+}
+
+// demonstrations reads the warm start's episodes.
+func (r *run) demonstrations(ctx context.Context) ([]rollout.Group, error) {
+	data, err := r.folder.Read(ctx, runfolder.DemonstrationsKey)
+	if err != nil {
+		return nil, err
+	}
+	reader := record.NewReader(bytes.NewReader(data), runfolder.DemonstrationsKey)
+	var groups []rollout.Group
+	for {
+		group, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return groups, nil
+		}
+		if err != nil {
+			return nil, lasting(err)
+		}
+		groups = append(groups, group)
+	}
+}
+
+// permutation is an order of n things that depends on seed alone.
+func permutation(n int, seed uint64) []int {
+	return rand.New(rand.NewPCG(seed, seed)).Perm(n)
+}
+
+// sumReports and meanReport average the reports of several updates of one step.
+func sumReports(a, b trainer.Report) trainer.Report {
+	a.Loss += b.Loss
+	a.GradNorm += b.GradNorm
+	a.Entropy += b.Entropy
+	a.RatioMean += b.RatioMean
+	a.TokensTrained += b.TokensTrained
+	a.Tokens += b.Tokens
+	a.Updates += b.Updates
+	a.OnPolicyGap = b.OnPolicyGap
+	return a
+}
+
+func meanReport(sum trainer.Report, n int) trainer.Report {
+	sum.Loss /= float64(n)
+	sum.GradNorm /= float64(n)
+	sum.Entropy /= float64(n)
+	sum.RatioMean /= float64(n)
+	return sum
+}

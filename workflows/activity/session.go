@@ -1,0 +1,305 @@
+package activity
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/turnwise-rl/turnwise/internal/blob"
+	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/rollout"
+	"github.com/turnwise-rl/turnwise/trainer"
+	"github.com/turnwise-rl/turnwise/trainer/optim"
+	"github.com/turnwise-rl/turnwise/trainer/policy"
+	"github.com/turnwise-rl/turnwise/workflows/runstate"
+)
+
+// session is a learner in memory, at some committed step of one run. It is used by one activity at
+// a time.
+type session struct {
+	run     *run
+	learner *trainer.Learner
+	// at is the step the weights belong to; unknown when an error left them half-way.
+	at int
+	// demonstrations are the warm start's sequences, read when first needed.
+	demonstrations []trainer.Sequence
+	busy           chan struct{} // holds one token while an activity uses the session
+}
+
+// unknown marks weights that belong to no committed step.
+const unknown = -1
+
+// newSession returns a session at step 0 with an untrained model.
+func newSession(r *run, model *policy.Model, loss trainer.Evaluator) *session {
+	var tensors []optim.Tensor
+	for _, p := range model.Parameters() {
+		tensors = append(tensors, optim.Tensor{Name: p.Name, Decay: len(p.Shape) > 1, Data: p.Data, Grad: p.Grad})
+	}
+	optimizer := optim.NewAdamW(r.config.Optimizer, tensors)
+	return &session{run: r, learner: &trainer.Learner{Model: model, Optimizer: optimizer, Loss: loss}, busy: make(chan struct{}, 1)}
+}
+
+// session returns the learner of a run, at whatever step it is, and the function that gives it back.
+func (a *Activities) session(ctx context.Context, id string) (*session, func(), error) {
+	a.mu.Lock()
+	s := a.sessions[id]
+	a.mu.Unlock()
+	if s == nil {
+		r, err := a.openRun(ctx, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		shape := r.config.Policy
+		shape.VocabSize = r.tokenizer.VocabSize()
+		model, err := policy.New(shape, 0)
+		if err != nil {
+			return nil, nil, lasting(err)
+		}
+		s = a.keep(id, newSession(r, model, a.NewEvaluator()))
+	}
+	select {
+	case s.busy <- struct{}{}:
+		return s, func() { <-s.busy }, nil
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+}
+
+// keep remembers a session unless another activity was faster.
+func (a *Activities) keep(id string, fresh *session) *session {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s := a.sessions[id]; s != nil {
+		return s
+	}
+	if a.sessions == nil {
+		a.sessions = make(map[string]*session)
+	}
+	fresh.at = unknown
+	a.sessions[id] = fresh
+	return fresh
+}
+
+// goTo brings the learner to a committed step: from memory, or from the newest checkpoint by redo.
+// The batches are durable, so nothing is sampled again; redo must give the recorded weights.
+func (s *session) goTo(ctx context.Context, step int) error {
+	if s.at == step {
+		return nil
+	}
+	manifest, err := s.newestCheckpoint(ctx, step)
+	if err != nil {
+		return err
+	}
+	if s.at == unknown || s.at > step || s.at < manifest.Step {
+		if err := s.restore(ctx, manifest); err != nil {
+			return err
+		}
+	}
+	for s.at < step {
+		if err := s.redo(ctx, s.at+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newestCheckpoint returns the last manifest up to step that has a checkpoint.
+func (s *session) newestCheckpoint(ctx context.Context, step int) (runfolder.Manifest, error) {
+	for ; step >= 0; step-- {
+		manifest, err := s.run.folder.Manifest(ctx, step)
+		if err != nil {
+			return manifest, err
+		}
+		if manifest.Checkpoint != nil {
+			return manifest, nil
+		}
+	}
+	return runfolder.Manifest{}, lasting(fmt.Errorf("%s: no checkpoint to start from", s.run.folder.Path))
+}
+
+// restore loads a checkpoint into the model and the optimizer.
+func (s *session) restore(ctx context.Context, manifest runfolder.Manifest) error {
+	s.at = unknown
+	model, err := s.run.loadWeights(ctx, manifest.Checkpoint.Weights)
+	if err != nil {
+		return err
+	}
+	if err := s.learner.Model.CopyFrom(model); err != nil {
+		return lasting(err)
+	}
+	state, err := s.run.folder.Get(ctx, manifest.Checkpoint.Optimizer)
+	if err != nil {
+		return err
+	}
+	if err := s.learner.Optimizer.Decode(state); err != nil {
+		return lasting(fmt.Errorf("%s: %w", manifest.Checkpoint.Optimizer.Key, err))
+	}
+	s.at = manifest.Step
+	return nil
+}
+
+// loadWeights reads a version's weights.
+func (r *run) loadWeights(ctx context.Context, ref blob.Ref) (*policy.Model, error) {
+	data, err := r.folder.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	shape := r.config.Policy
+	shape.VocabSize = r.tokenizer.VocabSize()
+	model, err := policy.DecodeWeights(shape, data)
+	if err != nil {
+		return nil, lasting(fmt.Errorf("%s: %w", ref.Key, err))
+	}
+	return model, nil
+}
+
+// redo makes a committed step again and compares what comes out with what was recorded.
+func (s *session) redo(ctx context.Context, step int) error {
+	manifest, err := s.run.folder.Manifest(ctx, step)
+	if err != nil {
+		return err
+	}
+	if _, err := s.compute(ctx, step, manifest.Kind, manifest.Batch); err != nil {
+		return fmt.Errorf("redo step %d: %w", step, err)
+	}
+	if got := s.learner.Model.Digest(); got != manifest.WeightsDigest {
+		s.at = unknown
+		return lasting(fmt.Errorf("redo of step %d gave weights %s, the manifest records %s (computed with %s, here %s): "+
+			"continue on a machine with the same instruction set, or set TURNWISE_CPU=%s",
+			step, got, manifest.WeightsDigest, manifest.ISA, cpu.ISA(), manifest.ISA))
+	}
+	return nil
+}
+
+// store writes what the manifest promises and fills in its digests: the weights when samplers need
+// them, a checkpoint when one is due.
+func (s *session) store(ctx context.Context, manifest *runfolder.Manifest, weights, checkpoint bool) error {
+	manifest.WeightsDigest = s.learner.Model.Digest()
+	manifest.OptimizerDigest = s.learner.Optimizer.Digest()
+	if weights || checkpoint {
+		var data bytes.Buffer
+		if err := s.learner.Model.EncodeWeights(&data); err != nil {
+			return err
+		}
+		ref, err := s.run.folder.PutOnce(ctx, runfolder.WeightsKey(manifest.Step, manifest.WeightsDigest), data.Bytes())
+		if err != nil {
+			return err
+		}
+		manifest.Weights = &ref
+	}
+	if checkpoint {
+		var data bytes.Buffer
+		if err := s.learner.Optimizer.Encode(&data); err != nil {
+			return err
+		}
+		ref, err := s.run.folder.PutOnce(ctx, runfolder.OptimizerKey(manifest.Step, manifest.OptimizerDigest), data.Bytes())
+		if err != nil {
+			return err
+		}
+		manifest.Checkpoint = &runfolder.Checkpoint{Weights: *manifest.Weights, Optimizer: ref}
+	}
+	return nil
+}
+
+// result is what computing a step tells besides the new weights.
+type result struct {
+	report  trainer.Report
+	rewards runfolder.Rewards
+	ledger  []runfolder.LedgerRow
+	seconds runfolder.Seconds
+}
+
+// compute makes the updates of one step on the weights of the step before. On success the session is
+// at the step; on an error its weights belong to no step.
+func (s *session) compute(ctx context.Context, step int, kind runstate.Kind, batch []runstate.GroupRef) (result, error) {
+	s.at = unknown
+	var out result
+	var err error
+	switch kind {
+	case runstate.Warm:
+		out, err = s.imitate(ctx, step)
+	case runstate.Reinforce:
+		out, err = s.reinforce(ctx, step, batch)
+	default:
+		err = lasting(fmt.Errorf("step %d has the unknown kind %q", step, kind))
+	}
+	if err != nil {
+		return result{}, err
+	}
+	if bad := out.report.Loss; math.IsNaN(bad) || math.IsInf(bad, 0) {
+		return result{}, lasting(fmt.Errorf("step %d: loss is %g: lower optimizer.learning_rate", step, bad))
+	}
+	s.at = step
+	return out, nil
+}
+
+// imitate makes one step of the supervised warm start.
+func (s *session) imitate(ctx context.Context, step int) (result, error) {
+	if err := s.readDemonstrations(ctx); err != nil {
+		return result{}, err
+	}
+	settings := s.run.config.WarmStart
+	total := settings.Steps * settings.UpdatesPerStep
+	var out result
+	started := time.Now()
+	for u := range settings.UpdatesPerStep {
+		number := (step-1)*settings.UpdatesPerStep + u
+		report, err := s.learner.Step(ctx, s.demonstrationBatch(number), trainer.Update{
+			Program: trainer.Imitation, LearningRate: settings.LearningRate * warmUpThenDecay(number, total),
+			Minibatches: 1, MicroBatchTokens: s.run.config.Training.MicroBatchTokens,
+		})
+		if err != nil {
+			return result{}, err
+		}
+		out.report = sumReports(out.report, report)
+	}
+	out.report = meanReport(out.report, settings.UpdatesPerStep)
+	out.seconds.Update = time.Since(started).Seconds()
+	return out, nil
+}
+
+// warmUpThenDecay rises linearly over the first twentieth of the updates and then falls along a
+// cosine to a tenth.
+func warmUpThenDecay(update, total int) float64 {
+	rise := max(1, total/20)
+	if update < rise {
+		return float64(update+1) / float64(rise)
+	}
+	progress := float64(update-rise) / float64(max(1, total-rise))
+	return 0.1 + 0.9*(1+math.Cos(math.Pi*progress))/2
+}
+
+// demonstrationBatch returns the sequences of an update: the demonstrations in an order of their own
+// for each pass over them.
+func (s *session) demonstrationBatch(update int) []trainer.Sequence {
+	n, size := len(s.demonstrations), s.run.config.WarmStart.BatchSize
+	batch := make([]trainer.Sequence, 0, size)
+	for i := update * size; i < (update+1)*size; i++ {
+		order := permutation(n, rollout.Seed(s.run.config.Seed, orderStream, uint64(i/n)))
+		batch = append(batch, s.demonstrations[order[i%n]])
+	}
+	return batch
+}
+
+func (s *session) readDemonstrations(ctx context.Context) error {
+	if s.demonstrations != nil {
+		return nil
+	}
+	groups, err := s.run.demonstrations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, group := range groups {
+		for _, trajectory := range group.Trajectories {
+			s.demonstrations = append(s.demonstrations, imitationSequence(trajectory))
+		}
+	}
+	if len(s.demonstrations) == 0 {
+		return lasting(errors.New("warm start without demonstrations: set warm_start.steps=0 or warm_start.demonstrations above 0"))
+	}
+	return nil
+}

@@ -1,0 +1,311 @@
+package activity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"github.com/turnwise-rl/turnwise/internal/blob"
+	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/rollout"
+	"github.com/turnwise-rl/turnwise/rollout/record"
+	"github.com/turnwise-rl/turnwise/trainer"
+	"github.com/turnwise-rl/turnwise/workflows"
+	"github.com/turnwise-rl/turnwise/workflows/runstate"
+)
+
+// attemptBits is how many low bits of a fencing token tell attempts of one command apart, so that a
+// retry fences off the attempt before it.
+const attemptBits = 16
+
+// TrainStep makes one step a transaction: when its manifest exists, it is done; else the learner is
+// brought to the step before, computes, stores what came out, and commits under its fencing token.
+func (a *Activities) TrainStep(ctx context.Context, input workflows.TrainInput) (workflows.TrainResult, error) {
+	defer heartbeat(ctx)()
+	fence := input.Fence<<attemptBits | int(activity.GetInfo(ctx).Attempt)&(1<<attemptBits-1)
+	result, err := a.trainStep(ctx, input, fence)
+	if err != nil {
+		a.Log.Error("step failed", "run", input.Run, "step", input.Step, "error", err)
+	}
+	return result, classify(err)
+}
+
+func (a *Activities) trainStep(ctx context.Context, input workflows.TrainInput, fence int) (workflows.TrainResult, error) {
+	s, release, err := a.session(ctx, input.Run)
+	if err != nil {
+		return workflows.TrainResult{}, err
+	}
+	defer release()
+	folder := s.run.folder
+	if err := folder.Acquire(ctx, fence); err != nil {
+		return workflows.TrainResult{}, err
+	}
+	if done, err := folder.Manifest(ctx, input.Step); err == nil {
+		return trainResult(done), folder.AppendMetrics(ctx, input.Step)
+	} else if !errors.Is(err, blob.ErrNotFound) {
+		return workflows.TrainResult{}, err
+	}
+	if err := s.goTo(ctx, input.Step-1); err != nil {
+		return workflows.TrainResult{}, err
+	}
+	out, err := s.compute(ctx, input.Step, input.Kind, input.Batch)
+	if err != nil {
+		return workflows.TrainResult{}, err
+	}
+	manifest, err := s.commit(ctx, input, fence, out)
+	if err != nil {
+		s.at = unknown
+		return workflows.TrainResult{}, fmt.Errorf("commit step %d: %w", input.Step, err)
+	}
+	if err := s.expire(ctx, manifest); err != nil {
+		a.Log.Warn("old weights stay", "run", input.Run, "step", input.Step, "error", err)
+	}
+	return trainResult(manifest), folder.AppendMetrics(ctx, input.Step)
+}
+
+func trainResult(m runfolder.Manifest) workflows.TrainResult {
+	result := workflows.TrainResult{Step: m.Step}
+	if m.Weights != nil {
+		result.Weights = runstate.Ref(*m.Weights)
+	}
+	return result
+}
+
+// commit stores what the step made and creates its manifest.
+func (s *session) commit(ctx context.Context, input workflows.TrainInput, fence int, out result) (runfolder.Manifest, error) {
+	started := time.Now()
+	manifest := runfolder.Manifest{Step: input.Step, Kind: input.Kind, Fence: fence, ISA: cpu.ISA(), Batch: input.Batch,
+		Report: out.report, Rewards: out.rewards, Ledger: out.ledger, Seconds: out.seconds}
+	weights := input.Step >= s.run.config.WarmStart.Steps
+	if err := s.store(ctx, &manifest, weights, s.checkpointDue(input.Step)); err != nil {
+		return manifest, err
+	}
+	if input.Step == s.run.lastStep() {
+		if err := s.exportPolicy(); err != nil {
+			return manifest, fmt.Errorf("export the policy: %w", err)
+		}
+	}
+	manifest.Committed = time.Now().UTC()
+	manifest.Seconds.Commit = time.Since(started).Seconds()
+	return manifest, s.run.folder.Commit(ctx, manifest)
+}
+
+func (r *run) lastStep() int { return r.config.WarmStart.Steps + r.config.Training.Steps }
+
+func (s *session) checkpointDue(step int) bool {
+	return step == s.run.config.WarmStart.Steps || step == s.run.lastStep() || step%s.run.config.Checkpoint.Every == 0
+}
+
+// exportPolicy writes the policy in Hugging Face layout, for other programs.
+func (s *session) exportPolicy() error {
+	dir := s.run.folder.PolicyPath()
+	if err := s.learner.Model.SaveFolder(dir); err != nil {
+		return err
+	}
+	return s.run.tokenizer.SaveFolder(dir)
+}
+
+// expire removes what no one needs any more: weights that samplers have moved on from and
+// checkpoints beyond the ones kept. Step 0, the end of the warm start and evaluated versions stay.
+func (s *session) expire(ctx context.Context, newest runfolder.Manifest) error {
+	for _, step := range []int{newest.Step - 4, newest.Step - s.run.config.Checkpoint.Keep*s.run.config.Checkpoint.Every} {
+		if step <= 0 || step == s.run.config.WarmStart.Steps {
+			continue
+		}
+		manifest, err := s.run.folder.Manifest(ctx, step)
+		if err != nil {
+			return err
+		}
+		expired := step <= newest.Step-s.run.config.Checkpoint.Keep*s.run.config.Checkpoint.Every
+		if manifest.Checkpoint != nil && expired {
+			if err := s.run.folder.Remove(ctx, manifest.Checkpoint.Optimizer.Key); err != nil {
+				return err
+			}
+		}
+		needed := Spec(s.run.config).EvaluationDue(step) || manifest.Checkpoint != nil && !expired
+		if manifest.Weights != nil && !needed {
+			if err := s.run.folder.Remove(ctx, manifest.Weights.Key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// reinforce makes one step of reinforcement learning on a batch of groups.
+func (s *session) reinforce(ctx context.Context, step int, batch []runstate.GroupRef) (result, error) {
+	var out result
+	started := time.Now()
+	groups, err := s.readGroups(ctx, batch)
+	if err != nil {
+		return out, err
+	}
+	method := s.run.config.Method
+	streams, err := method.Streams(groups)
+	if err != nil {
+		return out, lasting(err)
+	}
+	out.rewards, out.ledger = describe(groups, streams)
+	sequences := trained(groups, streams)
+	out.seconds.Credit = time.Since(started).Seconds()
+
+	started = time.Now()
+	if step == s.run.config.WarmStart.Steps+1 {
+		s.learner.Optimizer.Reset() // imitation's momentum means nothing to another objective
+	}
+	if err := s.setReference(ctx, method.Loss.NeedsReference()); err != nil {
+		return out, err
+	}
+	if len(sequences) > 0 {
+		training := s.run.config.Training
+		out.report, err = s.learner.Step(ctx, sequences, trainer.Update{
+			Program: method.Loss, Temperature: s.run.config.Sampling.Temperature, Minibatches: training.Minibatches,
+			LearningRate:     s.run.config.Optimizer.LearningRate * linear(step-s.run.config.WarmStart.Steps, training.Steps, training.LearningRateEnd),
+			MicroBatchTokens: s.run.config.Training.MicroBatchTokens,
+		})
+	}
+	out.seconds.Update = time.Since(started).Seconds()
+	return out, err
+}
+
+// linear falls from 1 at the first of n steps to end at the last.
+func linear(step, n int, end float64) float64 {
+	return 1 - (1-end)*float64(step-1)/math.Max(1, float64(n-1))
+}
+
+// setReference loads the frozen policy of the divergence term: the one after the warm start.
+func (s *session) setReference(ctx context.Context, needed bool) error {
+	if !needed || s.learner.Reference != nil {
+		return nil
+	}
+	manifest, err := s.run.folder.Manifest(ctx, s.run.config.WarmStart.Steps)
+	if err != nil {
+		return err
+	}
+	s.learner.Reference, err = s.run.loadWeights(ctx, *manifest.Weights)
+	return err
+}
+
+// readGroups reads a batch in order and checks what it says it is.
+func (s *session) readGroups(ctx context.Context, batch []runstate.GroupRef) ([]rollout.Group, error) {
+	groups := make([]rollout.Group, len(batch))
+	for i, ref := range batch {
+		data, err := s.run.folder.Get(ctx, blob.Ref(ref.Object))
+		if err != nil {
+			return nil, err
+		}
+		group, err := record.DecodeSegment(data)
+		if err != nil {
+			return nil, lasting(fmt.Errorf("%s: %w", ref.Object.Key, err))
+		}
+		if group.ID != groupID(ref.Number) {
+			return nil, lasting(fmt.Errorf("%s holds group %s, expected %s", ref.Object.Key, group.ID, groupID(ref.Number)))
+		}
+		groups[i] = group
+	}
+	return groups, nil
+}
+
+// trained returns the sequences that move the policy: kept ones with an advantage somewhere.
+func trained(groups []rollout.Group, streams []rollout.Streams) []trainer.Sequence {
+	var out []trainer.Sequence
+	next := 0
+	for _, group := range groups {
+		for _, trajectory := range group.Trajectories {
+			if s := streams[next]; s.Kept && nonZero(s.Advantage) {
+				out = append(out, sequence(trajectory, s))
+			}
+			next++
+		}
+	}
+	return out
+}
+
+func nonZero(values []float32) bool {
+	for _, v := range values {
+		if v != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// describe sums up the rollouts of a step and writes its ledger.
+func describe(groups []rollout.Group, streams []rollout.Streams) (runfolder.Rewards, []runfolder.LedgerRow) {
+	rewards := runfolder.Rewards{ByEnvironment: map[string]float64{}}
+	perEnvironment := map[string]int{}
+	var ledger []runfolder.LedgerRow
+	next := 0
+	for _, group := range groups {
+		for _, t := range group.Trajectories {
+			s := streams[next]
+			next++
+			rewards.Trajectories++
+			rewards.Reward += s.Outcome + total(s.TurnRewards)
+			rewards.Turns += float64(len(t.Turns))
+			rewards.Tokens += len(t.Tokens)
+			perEnvironment[group.Task.Env]++
+			if t.Outcome != nil && *t.Outcome >= 1 {
+				rewards.Success++
+				rewards.ByEnvironment[group.Task.Env]++
+			}
+			if s.Kept {
+				rewards.Kept++
+			}
+			row := ledgerRow(t, s)
+			rewards.SampledTokens += row.sampled
+			ledger = append(ledger, row.LedgerRow)
+		}
+	}
+	n := math.Max(1, float64(rewards.Trajectories))
+	rewards.Reward /= n
+	rewards.Turns /= n
+	rewards.Success /= n
+	for name, count := range perEnvironment {
+		rewards.ByEnvironment[name] /= float64(count)
+	}
+	return rewards, ledger
+}
+
+type ledgerEntry struct {
+	runfolder.LedgerRow
+	sampled int
+}
+
+// ledgerRow says what becomes of one trajectory. Its advantage mean is over sampled tokens.
+func ledgerRow(t rollout.Trajectory, s rollout.Streams) ledgerEntry {
+	entry := ledgerEntry{LedgerRow: runfolder.LedgerRow{Trajectory: t.ID, State: "trained", Reason: s.Reason, Outcome: s.Outcome}}
+	if !s.Kept {
+		entry.State = "dropped"
+	}
+	sum := 0.0
+	for i, sampled := range t.Sampled {
+		if !sampled {
+			continue
+		}
+		version := t.Versions[i]
+		if entry.sampled == 0 {
+			entry.Versions = [2]rollout.Version{version, version}
+		}
+		entry.Versions = [2]rollout.Version{min(entry.Versions[0], version), max(entry.Versions[1], version)}
+		entry.sampled++
+		sum += float64(s.Advantage[i])
+	}
+	if entry.sampled > 0 {
+		entry.AdvantageMean = sum / float64(entry.sampled)
+	}
+	return entry
+}
+
+func total(values []float64) float64 {
+	sum := 0.0
+	for _, v := range values {
+		sum += v
+	}
+	return sum
+}
