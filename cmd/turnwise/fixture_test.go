@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/rollout"
+	"github.com/turnwise-rl/turnwise/rollout/record"
+	"github.com/turnwise-rl/turnwise/rollout/render"
+	"github.com/turnwise-rl/turnwise/trainer"
+	"github.com/turnwise-rl/turnwise/workflows/runstate"
+)
+
+// buffer is a bytes.Buffer for several goroutines.
+type buffer struct {
+	mu    sync.Mutex
+	bytes bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes.String()
+}
+
+// fixture is the folder of a run with one warm step, two steps of two groups of three, and one group
+// that waits: what a small real run leaves, without the training.
+type fixture struct {
+	run string
+	// ending is the text of the last event; "" leaves the run going on.
+	ending string
+	// shiftLedger is added to the recorded advantages.
+	shiftLedger float64
+}
+
+// fixtureStart is when the run's first step was committed.
+var fixtureStart = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func (f fixture) write(dataDir string) error {
+	ctx := context.Background()
+	folder, err := runfolder.Open(dataDir, f.run)
+	if err != nil {
+		return err
+	}
+	resolved, err := loadConfig(nil, "quickstart", []string{"environments=[{type: calc}]", "warm_start.steps=1", "training.steps=3",
+		"training.groups_per_step=2", "training.group_size=3", "evaluation.every=2", "evaluation.tasks=8"})
+	if err != nil {
+		return err
+	}
+	if _, err := folder.Put(ctx, runfolder.ConfigKey, resolved.YAML()); err != nil {
+		return err
+	}
+	tokenizer, err := render.Train([]string{"what is 3 + 4? the answer is python result"}, 270)
+	if err != nil {
+		return err
+	}
+	data, err := tokenizer.Encode()
+	if err != nil {
+		return err
+	}
+	if _, err := folder.Put(ctx, runfolder.TokenizerKey, data); err != nil {
+		return err
+	}
+	var groups []rollout.Group
+	var refs []runstate.GroupRef
+	for number := range 5 {
+		group := fixtureGroup(tokenizer, number)
+		segment, err := record.EncodeSegment(group)
+		if err != nil {
+			return err
+		}
+		ref, err := folder.Put(ctx, runfolder.SegmentKey(number), segment)
+		if err != nil {
+			return err
+		}
+		groups, refs = append(groups, group), append(refs, runstate.GroupRef{Number: number, Object: runstate.Ref(ref)})
+	}
+	for step := range 4 {
+		m := runfolder.Manifest{Step: step, Kind: runstate.Warm, Committed: fixtureStart.Add(time.Duration(step) * 10 * time.Second), WeightsDigest: "sha256:0", OptimizerDigest: "sha256:0",
+			Report: trainer.Report{Loss: 1.5 / float64(step+1), Entropy: 0.5}}
+		switch {
+		case step == 0:
+			m.Kind = runfolder.InitKind
+		case step >= 2:
+			from := 2 * (step - 2)
+			m.Kind, m.Batch = runstate.Reinforce, refs[from:from+2]
+			m.Rewards = runfolder.Rewards{Reward: 0.5, Success: 1. / 3, Turns: 2, Trajectories: 6, Kept: 6, SampledTokens: 600}
+			streams, err := resolved.Run.Method.Streams(groups[from : from+2])
+			if err != nil {
+				return err
+			}
+			for i, s := range streams {
+				mean := advantageMean(groups[from+i/3].Trajectories[i%3], s)
+				m.Ledger = append(m.Ledger, runfolder.LedgerRow{Trajectory: s.Trajectory, State: "trained", AdvantageMean: mean + f.shiftLedger})
+			}
+		}
+		if err := folder.Commit(ctx, m); err != nil {
+			return err
+		}
+	}
+	if err := folder.AppendMetrics(ctx, 3); err != nil {
+		return err
+	}
+	return f.writeResults(ctx, folder)
+}
+
+func (f fixture) writeResults(ctx context.Context, folder *runfolder.Folder) error {
+	for version, success := range map[int]float64{1: 0.25, 3: 0.75} {
+		e := runfolder.Evaluation{Version: version, Finished: fixtureStart, Success: success, Tasks: 8, Turns: 2,
+			ByEnvironment: []runfolder.EnvironmentScore{{Environment: "calc", Success: success, Tasks: 8}}}
+		if err := folder.PutEvaluation(ctx, e); err != nil {
+			return err
+		}
+	}
+	texts := []string{"continuing from step 0 of 4", "pause asked at step 2", "resumed at step 2"}
+	if f.ending != "" {
+		texts = append(texts, f.ending)
+	}
+	for i, text := range texts {
+		if err := folder.AppendEvent(ctx, runfolder.Event{Time: fixtureStart.Add(time.Duration(12*i) * time.Second), Text: text}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fixtureGroup is a group whose first member answers right after a call, whose second answers wrong at
+// once, and whose third runs out of turns after a call that fails.
+func fixtureGroup(tokenizer *render.Tokenizer, number int) rollout.Group {
+	call := rollout.StringArgs("code", fmt.Sprintf("%d+4", number))
+	group := rollout.Group{ID: groupName(number), Task: rollout.Task{
+		ID: fmt.Sprintf("calc/train/%d", number), Env: "calc", Prompt: fmt.Sprintf("what is %d + 4?", number),
+		Gold: rollout.Gold{Answer: fmt.Sprint(number + 4), Calls: []rollout.GoldCall{{Name: "python", Args: call}}},
+	}}
+	play := func(stop rollout.StopReason, answer string, outcome float64, turns ...scriptedTurn) {
+		t := rollout.Trajectory{ID: fmt.Sprintf("%s/%d", group.ID, len(group.Trajectories)), Stop: stop, Answer: answer, Outcome: &outcome, Temperature: 1}
+		add := func(tokens []int32, sampled bool) {
+			for _, token := range tokens {
+				t.Tokens, t.Sampled = append(t.Tokens, token), append(t.Sampled, sampled)
+				logprob, version := float32(0), rollout.Version(0)
+				if sampled {
+					logprob, version = -0.5, rollout.Version(1+number/2)
+				}
+				t.BehaviorLogProbs, t.Versions = append(t.BehaviorLogProbs, logprob), append(t.Versions, version)
+			}
+		}
+		add(tokenizer.Prompt(group.Task.Prompt), false)
+		for _, s := range turns {
+			turn := rollout.Turn{Start: len(t.Tokens), Calls: s.calls, FormatOK: true, Entropy: 0.3}
+			add(append(tokenizer.Tokens(s.text), tokenizer.End()), true)
+			turn.End = len(t.Tokens)
+			if s.observation != "" {
+				add(tokenizer.Observation(s.observation), false)
+				turn.Observation = &rollout.Span{Start: turn.End, End: len(t.Tokens)}
+			}
+			t.Turns = append(t.Turns, turn)
+		}
+		group.Trajectories = append(group.Trajectories, t)
+	}
+	right := fmt.Sprint(number + 4)
+	play(rollout.StopAnswer, right, 1,
+		scriptedTurn{"python " + right, "result " + right, []rollout.Call{{Name: "python", Args: call, Status: rollout.CallOK}}},
+		scriptedTurn{"the answer is " + right, "", nil})
+	play(rollout.StopAnswer, "99", 0, scriptedTurn{"the answer is 99", "", nil})
+	play(rollout.StopMaxTurns, "", 0, scriptedTurn{"python 4 +", "error", []rollout.Call{{Name: "search", Args: rollout.StringArgs("q", "4+"), Status: rollout.CallUnknownTool}}})
+	return group
+}
+
+type scriptedTurn struct {
+	text, observation string
+	calls             []rollout.Call
+}
