@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/turnwise-rl/turnwise/kernels/graph"
+	"github.com/turnwise-rl/turnwise/trainer"
+	"github.com/turnwise-rl/turnwise/workflows"
+	"github.com/turnwise-rl/turnwise/workflows/activity"
+)
+
+// roles are what a worker process can serve.
+var roles = []string{"control", "rollout", "learner"}
+
+// parseRoles reads a comma-separated list of roles.
+func parseRoles(list string) ([]string, error) {
+	var out []string
+	for _, role := range strings.Split(list, ",") {
+		role = strings.TrimSpace(role)
+		if !slices.Contains(roles, role) {
+			return nil, usagef("unknown role %q; roles: %s", role, strings.Join(roles, ", "))
+		}
+		if !slices.Contains(out, role) {
+			out = append(out, role)
+		}
+	}
+	return out, nil
+}
+
+// workers are the Temporal workers of one process, one a role.
+type workers []worker.Worker
+
+// newWorkers builds the workers of the given roles on one client.
+func (a *app) newWorkers(c client.Client, chosen []string, log *slog.Logger) workers {
+	activities := &activity.Activities{
+		DataDir: a.dataDir, Signals: c, Log: log,
+		NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() },
+	}
+	var out workers
+	for _, role := range chosen {
+		switch role {
+		case "control":
+			w := worker.New(c, workflows.ControlQueue, worker.Options{LocalActivityWorkerOnly: true})
+			w.RegisterWorkflowWithOptions(workflows.TrainingRun, workflow.RegisterOptions{Name: workflows.TrainingRunType})
+			w.RegisterWorkflowWithOptions(workflows.RolloutPool, workflow.RegisterOptions{Name: workflows.RolloutPoolType})
+			out = append(out, w)
+		case "rollout":
+			w := worker.New(c, workflows.RolloutQueue, worker.Options{DisableWorkflowWorker: true, WorkerStopTimeout: stopTimeout})
+			activities.RegisterRollout(w)
+			out = append(out, w)
+		case "learner":
+			w := worker.New(c, workflows.LearnerQueue, worker.Options{DisableWorkflowWorker: true, WorkerStopTimeout: stopTimeout})
+			activities.RegisterLearner(w)
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// stopTimeout is how long activities in flight may take to leave when the process stops. What they
+// had not committed is done again elsewhere.
+const stopTimeout = 2 * time.Second
+
+// start starts all workers; on an error those already started are stopped.
+func (w workers) start() error {
+	for i, one := range w {
+		if err := one.Start(); err != nil {
+			w[:i].stop()
+			return err
+		}
+	}
+	return nil
+}
+
+// stop stops all workers at once and waits for them.
+func (w workers) stop() {
+	done := make(chan struct{})
+	for _, one := range w {
+		go func() {
+			one.Stop()
+			done <- struct{}{}
+		}()
+	}
+	for range w {
+		<-done
+	}
+}
+
+// openLog appends this process's log to a file in the data folder. The terminal is for people.
+func (a *app) openLog(name string) (*slog.Logger, func() error, error) {
+	file, err := os.OpenFile(filepath.Join(a.dataDir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	return slog.New(slog.NewJSONHandler(file, nil)), file.Close, nil
+}
+
+// warnOnly keeps the SDK's warnings in the process's log.
+func warnOnly(log *slog.Logger) *slog.Logger { return slog.New(levelHandler{log.Handler()}) }
+
+// levelHandler drops what is less than a warning.
+type levelHandler struct{ slog.Handler }
+
+func (h levelHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && h.Handler.Enabled(ctx, level)
+}
+func (h levelHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return levelHandler{h.Handler.WithAttrs(attrs)}
+}
+func (h levelHandler) WithGroup(name string) slog.Handler {
+	return levelHandler{h.Handler.WithGroup(name)}
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/turnwise-rl/turnwise/internal/connect"
+)
+
+func workerVerb(a *app) *cobra.Command {
+	var list string
+	cmd := &cobra.Command{
+		Use:   "worker",
+		Short: "Serve runs as a control, rollout or learner process",
+		Long: "Serve runs until interrupted. Control processes run workflows, rollout processes play episodes,\n" +
+			"learner processes train. All processes of a run must see the same data folder.",
+		Example: "  turnwise worker --roles control,rollout,learner\n" +
+			"  TEMPORAL_ADDRESS=temporal.example:7233 turnwise worker --roles rollout --data /shared/turnwise",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			chosen, err := parseRoles(list)
+			if err != nil {
+				return err
+			}
+			if err := a.makeDataDir(); err != nil {
+				return err
+			}
+			log, closeLog, err := a.openLog("worker.log")
+			if err != nil {
+				return err
+			}
+			defer closeLog()
+			c, endpoint, err := connect.Dial(cmd.Context(), connect.Options{DataDir: a.dataDir, Logger: warnOnly(log)})
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if err := connect.Preflight(cmd.Context(), c, endpoint); err != nil {
+				return err
+			}
+			serving := a.newWorkers(c, chosen, log)
+			if err := serving.start(); err != nil {
+				return err
+			}
+			a.note("serving %s for %s at %s; Ctrl-C stops", list, a.dataDir, endpoint.Address)
+			<-cmd.Context().Done()
+			serving.stop()
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&list, "roles", "control,rollout,learner", "comma-separated roles to serve")
+	return cmd
+}
