@@ -103,7 +103,7 @@ func (a *app) followHosted(ctx context.Context, h *host, folder *runfolder.Folde
 	recorded := &recorded{id: id, folder: folder}
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	w := &watcher{app: a, run: recorded, patience: time.Hour, show: a.newView(), tick: ticker.C, now: time.Now}
+	w := &watcher{app: a, run: recorded, patience: time.Hour, show: viewOn(a.err), tick: ticker.C, now: time.Now}
 	w.dial = func(context.Context) (temporalClient, func(), error) { return h.client, func() {}, nil }
 	w.leave = fmt.Sprintf("stopped; the same command goes on with run %s from its last committed step", id)
 	err := w.watch(ctx)

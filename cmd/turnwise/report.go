@@ -114,8 +114,9 @@ func (a *app) report(ctx context.Context, folder *runfolder.Folder, id string, r
 	if a.json() {
 		return a.printJSON(r)
 	}
-	a.printEpisode("before", r.before.Transcripts)
-	a.printEpisode("after", r.after.Transcripts)
+	shown := r.instructive()
+	a.printEpisode("before", r.before.Transcripts, shown)
+	a.printEpisode("after", r.after.Transcripts, shown)
 	a.printTable(r)
 	a.print("\nrun folder   %s\n", r.Folder)
 	if h.endpoint.UIAddress != "" {
@@ -125,12 +126,23 @@ func (a *app) report(ctx context.Context, folder *runfolder.Folder, id string, r
 	return nil
 }
 
-// printEpisode shows the first held-out episode turn by turn.
-func (a *app) printEpisode(when string, transcripts []runfolder.Transcript) {
-	if len(transcripts) == 0 {
+// instructive is the first recorded held-out task that was answered wrongly before training and
+// rightly after, else the first one.
+func (r *report) instructive() int {
+	for i := range min(len(r.before.Transcripts), len(r.after.Transcripts)) {
+		if !r.before.Transcripts[i].Success && r.after.Transcripts[i].Success {
+			return i
+		}
+	}
+	return 0
+}
+
+// printEpisode shows one held-out episode turn by turn.
+func (a *app) printEpisode(when string, transcripts []runfolder.Transcript, shown int) {
+	if shown >= len(transcripts) {
 		return
 	}
-	t := transcripts[0]
+	t := transcripts[shown]
 	verdict := "wrong"
 	if t.Success {
 		verdict = "right"

@@ -93,7 +93,7 @@ func (a *app) submit(ctx context.Context, s submission, resolved *configs.Resolv
 func (a *app) followSubmitted(ctx context.Context, folder *runfolder.Folder, id string, resolved *configs.Resolved) error {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	w := &watcher{app: a, run: &recorded{id: id, folder: folder}, patience: time.Hour, show: a.newView(), tick: ticker.C, now: time.Now}
+	w := &watcher{app: a, run: &recorded{id: id, folder: folder}, patience: time.Hour, show: viewOn(a.err), tick: ticker.C, now: time.Now}
 	w.dial = func(ctx context.Context) (temporalClient, func(), error) {
 		c, _, err := a.dial(ctx)
 		if err != nil {

@@ -61,6 +61,8 @@ type watcher struct {
 	dial     func(context.Context) (temporalClient, func(), error)
 	tick     <-chan time.Time
 	now      func() time.Time
+	// leave is what to say when the person stops watching; "" when the run goes on elsewhere.
+	leave string
 
 	client  temporalClient
 	hangUp  func()
@@ -92,7 +94,7 @@ func (w *watcher) watch(ctx context.Context) error {
 		now, err := w.look(ctx)
 		if ctx.Err() != nil {
 			w.show.end("")
-			w.app.note("left; %s goes on. Come back with `turnwise watch %s`", w.run.id, w.run.id)
+			w.app.note("%s", w.farewell())
 			return nil
 		}
 		if err != nil {
@@ -109,6 +111,14 @@ func (w *watcher) watch(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// farewell says what becomes of the run when the person stops watching.
+func (w *watcher) farewell() string {
+	if w.leave != "" {
+		return w.leave
+	}
+	return fmt.Sprintf("left; %s goes on. Come back with `turnwise watch %s`", w.run.id, w.run.id)
 }
 
 // stillRunning says whether a run whose folder says that it ended has been started again.

@@ -177,10 +177,15 @@ func (a *app) newView() view {
 	if a.json() {
 		return &jsonView{app: a}
 	}
-	if _, ok := screen(a.out); ok {
-		return &screenView{out: a.out}
+	return viewOn(a.out)
+}
+
+// viewOn redraws on a terminal and writes lines elsewhere.
+func viewOn(out io.Writer) view {
+	if _, ok := screen(out); ok {
+		return &screenView{out: out}
 	}
-	return &lineView{out: a.out}
+	return &lineView{out: out}
 }
 
 // screenView redraws a few lines in place.

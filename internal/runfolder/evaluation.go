@@ -20,7 +20,7 @@ type Evaluation struct {
 	Turns   float64 `json:"turns"` // mean
 	// ByEnvironment has one entry an environment, in the config's order.
 	ByEnvironment []EnvironmentScore `json:"by_environment"`
-	// Transcripts are the first episode of each environment, for people.
+	// Transcripts are the first episodes of each environment, in task order, for people.
 	Transcripts []Transcript `json:"transcripts"`
 	Seconds     float64      `json:"seconds"`
 }

@@ -91,6 +91,9 @@ func (r *run) playHeldOut(ctx context.Context, sampling worker.Sampling) ([]atte
 	return attempts, playing.Wait()
 }
 
+// transcribed is how many episodes of each environment an evaluation keeps as text.
+const transcribed = 8
+
 // judge counts the verifier's verdicts.
 func (r *run) judge(attempts []attempt) runfolder.Evaluation {
 	out := runfolder.Evaluation{Temperature: r.config.Evaluation.Temperature, Tasks: len(attempts)}
@@ -100,7 +103,7 @@ func (r *run) judge(attempts []attempt) runfolder.Evaluation {
 			if a.environment != score.Environment {
 				continue
 			}
-			if score.Tasks == 0 {
+			if score.Tasks < transcribed {
 				out.Transcripts = append(out.Transcripts, Transcribe(r.tokenizer, a.task, a.trajectory))
 			}
 			score.Tasks++
