@@ -131,12 +131,8 @@ func TestLoadMethod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	quickstart, err := Preset("quickstart")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, source := range map[string]Source{
-		"method preset": preset, "run file": quickstart, "bare name": files("method: matchtir\n")[0], "root form": files("preset: matchtir\n")[0],
+		"method preset": preset, "run file": files("name: whole\nmethod: matchtir\nenvironments: [{type: calc}]\n")[0], "bare name": files("method: matchtir\n")[0], "root form": files("preset: matchtir\n")[0],
 	} {
 		got, err := LoadMethod(source, overrides)
 		if err != nil {

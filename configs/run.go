@@ -162,7 +162,7 @@ func Default() Run {
 		Checkpoint: Checkpoint{Every: 10, Keep: 2},
 		Limits: Limits{
 			ToolTimeout: 10 * time.Second, StallAfter: 5 * time.Minute,
-			StepTimeout: time.Hour, HeartbeatTimeout: time.Minute, LoopTimeout: 24 * time.Hour,
+			StepTimeout: time.Hour, HeartbeatTimeout: 10 * time.Second, LoopTimeout: 24 * time.Hour,
 		},
 	}
 	run.Policy.VocabSize = run.Tokenizer.VocabSize

@@ -34,7 +34,7 @@ func workOptions(queue string, limits Limits, summary string) workflow.ActivityO
 }
 
 // writeOptions are for activities that write one small object.
-var writeOptions = workflow.ActivityOptions{TaskQueue: LearnerQueue, StartToCloseTimeout: time.Minute, RetryPolicy: retries}
+var writeOptions = workflow.ActivityOptions{TaskQueue: LearnerQueue, StartToCloseTimeout: 10 * time.Second, RetryPolicy: retries}
 
 func (r *trainingRun) prepare(ctx workflow.Context) {
 	ctx = workflow.WithActivityOptions(ctx, workOptions(LearnerQueue, r.input.Limits, "prepare the run folder"))
