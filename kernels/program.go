@@ -10,7 +10,7 @@ package kernels
 type Ratio string
 
 const (
-	RatioToken             Ratio = "token"
+	RatioToken             Ratio = "token"              // each token by itself
 	RatioTurn              Ratio = "turn"               // geometric mean over the turn's sampled tokens
 	RatioSequenceGeometric Ratio = "sequence-geometric" // geometric mean over the sequence's sampled tokens
 	RatioSequenceProduct   Ratio = "sequence-product"   // product over the sequence's sampled tokens
@@ -37,21 +37,21 @@ const (
 type Aggregation string
 
 const (
-	TokenMean            Aggregation = "token-mean"
-	SequenceMeanTokenSum Aggregation = "seq-mean-token-sum"
-	SequenceMeanTokenAvg Aggregation = "seq-mean-token-mean"
-	SequenceSumConst     Aggregation = "seq-sum-const"
-	StepMean             Aggregation = "step-mean" // mean over sequences of mean over turns of mean over tokens
+	TokenMean            Aggregation = "token-mean"          // mean over all tokens of the step
+	SequenceMeanTokenSum Aggregation = "seq-mean-token-sum"  // mean over sequences of sum over tokens
+	SequenceMeanTokenAvg Aggregation = "seq-mean-token-mean" // mean over sequences of mean over tokens
+	SequenceSumConst     Aggregation = "seq-sum-const"       // sum over tokens, divided by AggregateConst
+	StepMean             Aggregation = "step-mean"           // mean over sequences of mean over turns of mean over tokens
 )
 
 // Divergence is an estimator of KL(π‖reference) from the two log-probabilities of a token.
 type Divergence string
 
 const (
-	KLNone Divergence = "none"
-	KLK1   Divergence = "k1"
-	KLK2   Divergence = "k2"
-	KLK3   Divergence = "k3"
+	KLNone Divergence = "none" // no divergence term
+	KLK1   Divergence = "k1"   // −log r, where r is reference over current: unbiased, either sign
+	KLK2   Divergence = "k2"   // (log r)²/2: biased, never negative
+	KLK3   Divergence = "k3"   // r − 1 − log r: unbiased, never negative
 )
 
 // Program is a loss: what is computed from a batch of token streams. It is a plain comparable value

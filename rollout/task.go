@@ -7,8 +7,8 @@ import "encoding/json"
 type Split string
 
 const (
-	Train   Split = "train"
-	HeldOut Split = "heldout"
+	Train   Split = "train"   // tasks that the policy trains on
+	HeldOut Split = "heldout" // tasks that only measure
 )
 
 // Task is one problem instance given to the policy. It is fully determined by its environment,

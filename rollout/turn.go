@@ -29,7 +29,7 @@ type Span struct {
 type CallStatus string
 
 const (
-	CallOK          CallStatus = "ok"
+	CallOK          CallStatus = "ok"           // the tool ran and answered
 	CallError       CallStatus = "error"        // the tool ran and failed
 	CallUnknownTool CallStatus = "unknown_tool" // no tool has that name
 	CallBadArgs     CallStatus = "bad_args"     // an argument is missing, surplus or of the wrong kind

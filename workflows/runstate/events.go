@@ -129,6 +129,6 @@ type Outcome string
 
 const (
 	Completed Outcome = "completed" // every step asked for is committed
-	Failed    Outcome = "failed"
-	Cancelled Outcome = "cancelled"
+	Failed    Outcome = "failed"    // it could not go on; its reason says why
+	Cancelled Outcome = "cancelled" // somebody ended it
 )
