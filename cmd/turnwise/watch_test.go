@@ -191,7 +191,7 @@ func TestFrame(t *testing.T) {
 			kind = runstate.Warm
 		}
 		lines = append(lines, runfolder.MetricsLine{Step: step, Kind: string(kind), Time: fixtureStart.Add(time.Duration(step) * 2 * time.Second),
-			Success: 0.5, Reward: 1.25, Turns: 2.5, TokensSampled: 1000})
+			Success: 0.5, Reward: 1.25, Turns: 2.5, TokensSampled: 1000, Tokens: 1000})
 	}
 	f.HeldOut = []heldOut{{2, 0.25}, {10, 0.5}}
 	f.addMetrics(lines)

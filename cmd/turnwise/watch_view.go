@@ -20,7 +20,7 @@ type frame struct {
 	Success *float64 `json:"success"`
 	Reward  *float64 `json:"reward"`
 	Turns   *float64 `json:"turns"`
-	// TokensPerSecond counts sampled tokens over the last steps; 0 while not known.
+	// TokensPerSecond counts tokens through the learner over the last steps; 0 while not known.
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	GroupsReady     int     `json:"groups_ready"`
 	GroupsPerStep   int     `json:"groups_per_step"`
@@ -30,9 +30,11 @@ type frame struct {
 	SecondsLeft *float64 `json:"seconds_left"`
 	WaitingFor  string   `json:"waiting_for"`
 
-	loss    float64
-	trend   []float64 // success of the last steps
-	elapsed time.Duration
+	loss float64
+	// warmSteps is the last step of the warm start.
+	warmSteps int
+	trend     []float64 // success of the last steps
+	elapsed   time.Duration
 }
 
 // heldOut is the success of one version on held-out tasks.
@@ -46,7 +48,7 @@ const paceSteps = 10
 
 // frame is the picture of now.
 func (w *watcher) frame(now live) frame {
-	f := frame{Run: w.run.id, Phase: now.word(), Step: max(0, w.run.committed), LastStep: w.run.plan().LastStep()}
+	f := frame{Run: w.run.id, Phase: now.word(), Step: max(0, w.run.committed), LastStep: w.run.plan().LastStep(), warmSteps: w.run.plan().WarmSteps}
 	if s := now.Status; s != nil {
 		f.Phase, f.Step, f.LastStep, f.WaitingFor = s.Phase, s.Committed, s.LastStep, s.WaitingFor
 		f.GroupsReady, f.GroupsPerStep = s.GroupsReady, s.GroupsPerStep
@@ -99,13 +101,15 @@ func (f *frame) addMetrics(lines []runfolder.MetricsLine) {
 	}
 	tokens := 0
 	for _, line := range pace[1:] {
-		tokens += line.TokensSampled
+		tokens += line.Tokens
 	}
 	f.TokensPerSecond = float64(tokens) / seconds
-	if last.Kind == string(runstate.Reinforce) {
-		left := seconds / float64(len(pace)-1) * float64(f.LastStep-f.Step)
-		f.SecondsLeft = &left
+	lastOfKind := f.LastStep
+	if last.Kind == string(runstate.Warm) {
+		lastOfKind = f.warmSteps // the pace of imitation tells nothing of what follows
 	}
+	left := seconds / float64(len(pace)-1) * float64(max(0, lastOfKind-f.Step))
+	f.SecondsLeft = &left
 }
 
 // lines is the frame for a terminal.
@@ -127,7 +131,11 @@ func (f frame) lines() []string {
 		}
 		out = append(out, line)
 	case f.loss != 0:
-		out = append(out, "loss      "+number(f.loss))
+		line := "loss      " + number(f.loss)
+		if f.TokensPerSecond > 0 {
+			line += fmt.Sprintf("   %s tok/s", thousands(int(f.TokensPerSecond)))
+		}
+		out = append(out, line)
 	}
 	if f.GroupsPerStep > 0 && f.Phase == "rolling-out" {
 		out = append(out, fmt.Sprintf("groups    ready %s %s", fraction(f.GroupsReady, f.GroupsPerStep), bar(float64(f.GroupsReady)/float64(f.GroupsPerStep), 16)))
@@ -154,8 +162,11 @@ func (f frame) heldOut() string {
 // line is the frame in one line for a pipe.
 func (f frame) line() string {
 	parts := []string{"step " + fraction(f.Step, f.LastStep), f.Phase}
-	if f.Success != nil {
+	switch {
+	case f.Success != nil:
 		parts = append(parts, "success "+percent(*f.Success), "reward "+number(*f.Reward), fmt.Sprintf("turns %.1f", *f.Turns))
+	case f.loss != 0:
+		parts = append(parts, "loss "+number(f.loss))
 	}
 	if f.TokensPerSecond > 0 {
 		parts = append(parts, thousands(int(f.TokensPerSecond))+" tok/s")

@@ -25,9 +25,12 @@ type MetricsLine struct {
 	RatioMean float64   `json:"ratio_mean"`
 	// BehaviorKL is the k3 estimate per token; OnPolicyGap the largest log-probability difference
 	// between sampler and learner before the first update (0: the same bits).
-	BehaviorKL    float64 `json:"behavior_kl"`
-	OnPolicyGap   float64 `json:"on_policy_gap"`
+	BehaviorKL  float64 `json:"behavior_kl"`
+	OnPolicyGap float64 `json:"on_policy_gap"`
+	// TokensSampled counts the policy's own tokens in the batch, TokensTrained those that moved it, and
+	// Tokens all that went through the network.
 	TokensSampled int     `json:"tokens_sampled"`
+	Tokens        int     `json:"tokens"`
 	TokensTrained int     `json:"tokens_trained"`
 	UpdateSeconds float64 `json:"update_seconds"`
 }
@@ -39,7 +42,7 @@ func (m Manifest) Line() MetricsLine {
 		Reward: m.Rewards.Reward, Success: m.Rewards.Success, Turns: m.Rewards.Turns,
 		Entropy: m.Report.Entropy, GradNorm: m.Report.GradNorm, ClipRatio: m.Report.ClipRatio,
 		RatioMean: m.Report.RatioMean, BehaviorKL: m.Report.BehaviorKL, OnPolicyGap: m.Report.OnPolicyGap,
-		TokensSampled: m.Rewards.SampledTokens, TokensTrained: m.Report.TokensTrained, UpdateSeconds: m.Seconds.Update,
+		TokensSampled: m.Rewards.SampledTokens, Tokens: m.Report.Tokens, TokensTrained: m.Report.TokensTrained, UpdateSeconds: m.Seconds.Update,
 	}
 }
 
