@@ -29,19 +29,15 @@ type steering struct {
 
 // steerVerb is a verb that asks a run for something and prints its answer.
 func steerVerb(a *app, cmd *cobra.Command, act func(ctx context.Context, t temporalClient, id string) (steering, error)) *cobra.Command {
-	cmd.Args = cobra.ArbitraryArgs
+	cmd.Args, cmd.ValidArgsFunction = cobra.ArbitraryArgs, a.completeRuns
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		prefix, err := oneRun(cmd.Name(), args)
 		if err != nil {
 			return err
 		}
-		_, local := a.runID(prefix)
 		c, endpoint, err := a.dial(cmd.Context())
-		switch {
-		case err != nil && local != nil:
-			return usagef("%w; and %w", local, err) // neither the folder nor a cluster knows it
-		case err != nil:
-			return err
+		if err != nil {
+			return a.withoutServer(cmd.Context(), prefix, err)
 		}
 		defer c.Close()
 		id, err := a.anyRun(cmd.Context(), c, endpoint.Namespace, prefix)
@@ -59,6 +55,22 @@ func steerVerb(a *app, cmd *cobra.Command, act func(ctx context.Context, t tempo
 		return nil
 	}
 	return cmd
+}
+
+// withoutServer says why a run cannot be asked: it is unknown, it has ended, or the server is away.
+func (a *app) withoutServer(ctx context.Context, prefix string, dialErr error) error {
+	folder, id, err := a.findRun(prefix)
+	if err != nil {
+		return fmt.Errorf("%w; and %w", err, dialErr)
+	}
+	events, err := folder.Events(ctx)
+	if err != nil {
+		return errors.Join(dialErr, err)
+	}
+	if outcome, words := ending(events); outcome != "" {
+		return fmt.Errorf("run %s has ended: %s; `turnwise describe run %s` shows its results", id, words, id)
+	}
+	return dialErr
 }
 
 // anyRun completes the id of a run: one of the data folder or, when there is none, one that only the

@@ -20,7 +20,8 @@ func describeVerb(a *app) *cobra.Command {
 		Short: "Show a run: its plan, what it does now, its results and where they are",
 		Example: "  turnwise describe run quickstart-0c41\n" +
 			"  turnwise describe quick -o json",
-		Args: cobra.ArbitraryArgs,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: a.completeRuns,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := oneRun("describe", args)
 			if err != nil {

@@ -13,10 +13,11 @@ import (
 func logsVerb(a *app) *cobra.Command {
 	var follow bool
 	cmd := &cobra.Command{
-		Use:     "logs ID",
-		Short:   "Print what happened in a run: its events and a line for each step",
-		Example: "  turnwise logs quickstart-0c41\n  turnwise logs quick -f",
-		Args:    cobra.ArbitraryArgs,
+		Use:               "logs ID",
+		Short:             "Print what happened in a run: its events and a line for each step",
+		Example:           "  turnwise logs quickstart-0c41\n  turnwise logs quick -f",
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: a.completeRuns,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefix, err := oneRun("logs", args)
 			if err != nil {

@@ -76,6 +76,18 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'f', 3, 64)
 }
 
+// signed prints a value with its sign; what rounds to zero is +0.
+func signed(v float64, digits int) string {
+	text := strconv.FormatFloat(v, 'f', digits, 64)
+	if strings.Trim(text, "-0.") == "" {
+		text = strings.TrimPrefix(text, "-")
+	}
+	if text[0] != '-' {
+		text = "+" + text
+	}
+	return text
+}
+
 // percent prints a share.
 func percent(share float64) string { return strconv.FormatFloat(100*share, 'f', 1, 64) + "%" }
 

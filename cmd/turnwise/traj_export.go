@@ -22,7 +22,8 @@ func trajExportVerb(a *app) *cobra.Command {
 		Short: "Write a run's groups as JSON lines (turnwise.group/v1)",
 		Example: "  turnwise traj export quickstart-0c41 --out groups.jsonl\n" +
 			"  turnwise traj export quick | head -1",
-		Args: cobra.ArbitraryArgs,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: a.completeRuns,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefix, err := oneRun("traj export", args)
 			if err != nil {

@@ -20,7 +20,8 @@ func trajLsVerb(a *app) *cobra.Command {
 			"of the list (&& || ! may stand for and, or, not):\n\n" + trajFieldHelp(),
 		Example: "  turnwise traj ls quickstart-0c41 --where 'reward<0.2 && stop==\"max_turns\"'\n" +
 			"  turnwise traj ls quick --where 'env==\"calc\" and step==12' -o json",
-		Args: cobra.ArbitraryArgs,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: a.completeRuns,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefix, err := oneRun("traj ls", args)
 			if err != nil {
@@ -186,7 +187,7 @@ func (r trajRow) cells() []string {
 		outcome = number(*r.Outcome)
 	}
 	if r.Advantage != nil {
-		advantage = fmt.Sprintf("%+.3f", *r.Advantage)
+		advantage = signed(*r.Advantage, 3)
 	}
 	state := r.State
 	if r.Reason != "" {

@@ -240,12 +240,12 @@ func (e episode) write(a *app) {
 }
 
 func (t episodeTurn) write(a *app, k int) {
-	a.print("\nturn %-6d advantage %+.3f", k, t.Advantage)
+	a.print("\nturn %-6d advantage %s", k, signed(t.Advantage, 3))
 	if t.Reward != nil {
 		a.print("  reward %s", number(*t.Reward))
 	}
 	for _, term := range t.Terms {
-		a.print("  %g×%s %+.3f", term.Weight, term.Name, term.Value)
+		a.print("  %g×%s %s", term.Weight, term.Name, signed(term.Value, 3))
 	}
 	a.print("  tokens %d–%d", t.Start, t.End-1)
 	switch {
@@ -280,7 +280,7 @@ func (t episodeTurn) writeTokens(a *app) {
 		if token.Version != nil {
 			version = fmt.Sprint(*token.Version)
 		}
-		list.add(fmt.Sprintf("    %d", token.At), fmt.Sprint(token.ID), logprob, version, fmt.Sprintf("%+.4f", token.Advantage), strconv.Quote(token.Text))
+		list.add(fmt.Sprintf("    %d", token.At), fmt.Sprint(token.ID), logprob, version, signed(float64(token.Advantage), 4), strconv.Quote(token.Text))
 	}
 	list.write(a.out)
 }

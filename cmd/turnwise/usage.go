@@ -1,9 +1,12 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/turnwise-rl/turnwise/internal/runfolder"
 )
 
 // strictUsage makes every mistake in a command line a usage error, and lets help begin with examples.
@@ -20,8 +23,21 @@ func strictUsage(root *cobra.Command) {
 		return usagef(message+" `turnwise --help` lists them", args[0])
 	}
 	root.SuggestionsMinimumDistance = 2
+	cobra.EnableCommandSorting = false // verbs stand in the order of their table
 	root.SetHelpTemplate(helpTemplate)
 	strictArgs(root)
+}
+
+// completeRuns offers the ids of runs to a shell.
+func (a *app) completeRuns(_ *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if a.resolveDataDir() != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	ids, err := runfolder.List(a.dataDir)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return slices.DeleteFunc(ids, func(id string) bool { return !strings.HasPrefix(id, prefix) }), cobra.ShellCompDirectiveNoFileComp
 }
 
 func strictArgs(cmd *cobra.Command) {

@@ -19,8 +19,9 @@ func watchVerb(a *app) *cobra.Command {
 		Long: "Follow a run until it ends: a live view on a terminal, a line for each piece of news when piped. The exit\n" +
 			"code is the run's: 0 done, 1 failed, 3 cancelled. Ctrl-C leaves, and the run goes on. A server that goes\n" +
 			"away meanwhile is waited for.",
-		Example: "  turnwise watch quickstart-0c41\n  turnwise watch quick | tee run.log",
-		Args:    cobra.ArbitraryArgs,
+		Example:           "  turnwise watch quickstart-0c41\n  turnwise watch quick | tee run.log",
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: a.completeRuns,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefix, err := oneRun("watch", args)
 			if err != nil {
