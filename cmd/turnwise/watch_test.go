@@ -124,7 +124,8 @@ func TestWatchWaitsOutAServerThatIsGone(t *testing.T) {
 	if err := s.watch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if out := s.out.String(); !strings.Contains(out, "unknown  success 33.3%") || !strings.Contains(out, "waits for Temporal, away for") || !strings.Contains(out, "completed") {
+	if out := s.out.String(); !strings.Contains(out, "unknown  success 33.3%") || !strings.Contains(out, "waits for Temporal, away for") || !strings.Contains(out, "completed") ||
+		strings.Contains(out[strings.Index(out, "unknown"):strings.Index(out, "away for")], "left") {
 		t.Errorf("printed\n%s", out)
 	}
 	if s.dials < 2 {

@@ -72,6 +72,9 @@ func (w *watcher) frame(now live) frame {
 		f.HeldOut = append(f.HeldOut, heldOut{e.Version, e.Success})
 	}
 	f.addMetrics(w.run.metrics)
+	if !busy(f.Phase) {
+		f.SecondsLeft = nil // a run at rest arrives nowhere
+	}
 	return f
 }
 
