@@ -111,8 +111,9 @@ func (f *frame) addMetrics(lines []runfolder.MetricsLine) {
 	if last.Kind == string(runstate.Warm) {
 		lastOfKind = f.warmSteps // the pace of imitation tells nothing of what follows
 	}
-	left := seconds / float64(len(pace)-1) * float64(max(0, lastOfKind-f.Step))
-	f.SecondsLeft = &left
+	if left := seconds / float64(len(pace)-1) * float64(lastOfKind-f.Step); left > 0 {
+		f.SecondsLeft = &left
+	}
 }
 
 // lines is the frame for a terminal.
