@@ -63,6 +63,7 @@ func (w *watcher) frame(now live) frame {
 	for _, p := range now.Pending {
 		if p.LastFailure != "" || !p.Taken && p.Attempt > 1 {
 			f.WaitingFor = p.at(w.now())
+			f.failure = p.LastFailure
 		}
 	}
 	if !w.run.created.IsZero() {
@@ -181,7 +182,7 @@ func (f frame) line() string {
 	if f.SecondsLeft != nil {
 		parts = append(parts, "~"+short(time.Duration(*f.SecondsLeft*float64(time.Second)))+" left")
 	}
-	if f.Phase == "unknown" || f.Phase == "unattended" || f.Phase == "paused" || f.Phase == "pausing" {
+	if f.failure != "" || f.Phase == "unknown" || f.Phase == "unattended" || f.Phase == "paused" || f.Phase == "pausing" {
 		parts = append(parts, "waits for "+f.WaitingFor)
 	}
 	return strings.Join(parts, "  ")
@@ -241,13 +242,13 @@ type lineView struct {
 }
 
 // news is what makes a frame worth a line.
-func (f frame) news() string { return fmt.Sprint(f.Phase, f.Step, len(f.HeldOut)) }
+func (f frame) news() string { return fmt.Sprint(f.Phase, f.Step, len(f.HeldOut), f.failure) }
 
 func (v *lineView) draw(f frame) error {
 	// A step passes through several phases; its line comes when it is committed.
 	key := f.news()
 	if busy(f.Phase) {
-		key = fmt.Sprint("busy", f.Step, len(f.HeldOut))
+		key = fmt.Sprint("busy", f.Step, len(f.HeldOut), f.failure)
 	}
 	if key == v.last {
 		return nil
