@@ -30,7 +30,8 @@ type frame struct {
 	SecondsLeft *float64 `json:"seconds_left"`
 	WaitingFor  string   `json:"waiting_for"`
 
-	loss float64
+	failure string // why the work in flight is tried again; "" when it is not
+	loss    float64
 	// warmSteps is the last step of the warm start.
 	warmSteps int
 	trend     []float64 // success of the last steps
