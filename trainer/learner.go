@@ -34,13 +34,13 @@ var Imitation = kernels.Program{
 // Update says how one batch becomes optimizer updates.
 type Update struct {
 	Program kernels.Program
-	// LearningRate of this update; positive.
+	// LearningRate of this update; finite and not negative. 0, where a schedule ends, changes no weight.
 	LearningRate float64
 	// Temperature is the one the tokens were sampled at, so that the learner's log-probabilities are
 	// of the same distribution. 0 means 1.
 	Temperature float64
 	// Minibatches cuts the batch into that many consecutive parts, each with an optimizer update of
-	// its own; at least 1.
+	// its own; at least 1. A batch with fewer sequences makes one update a sequence.
 	Minibatches int
 	// MicroBatchTokens bounds the tokens of one forward and backward pass, which bounds memory. It does
 	// not change the loss. A longer sequence is a pass of its own.
@@ -71,8 +71,9 @@ type Report struct {
 	Updates       int `json:"updates"`
 }
 
-// Step makes update.Minibatches optimizer updates from the batch, in order. On an error the model
-// may have changed: the caller goes back to a committed version.
+// Step makes update.Minibatches optimizer updates from the batch, in order. A batch that cannot be
+// trained, a gradient or a figure of the report that is not finite, and a context that ends are
+// errors. On an error the model may have changed: the caller goes back to a committed version.
 func (l *Learner) Step(ctx context.Context, batch []Sequence, update Update) (Report, error) {
 	if err := checkBatch(batch, update); err != nil {
 		return Report{}, err
@@ -83,11 +84,13 @@ func (l *Learner) Step(ctx context.Context, batch []Sequence, update Update) (Re
 		if lo == hi {
 			continue
 		}
-		if err := l.minibatch(ctx, batch[lo:hi], update, part == 0, &tally); err != nil {
+		first := tally.report.Updates == 0 // earlier parts of a batch smaller than Minibatches are empty
+		if err := l.minibatch(ctx, batch[lo:hi], update, first, &tally); err != nil {
 			return Report{}, fmt.Errorf("minibatch %d of %d: %w", part+1, update.Minibatches, err)
 		}
 	}
-	return tally.finish(), nil
+	report := tally.finish()
+	return report, report.check()
 }
 
 // minibatch accumulates the gradient of one part over its micro-batches and updates the weights.
@@ -161,6 +164,22 @@ func gap(b kernels.Batch[float32]) float64 {
 	return largest
 }
 
+// check reports the first figure that is not a number to record.
+func (r Report) check() error {
+	for _, figure := range []struct {
+		name  string
+		value float64
+	}{
+		{"loss", r.Loss}, {"gradient norm", r.GradNorm}, {"mean ratio", r.RatioMean}, {"behavior KL", r.BehaviorKL},
+		{"reference KL", r.ReferenceKL}, {"entropy", r.Entropy}, {"on-policy gap", r.OnPolicyGap},
+	} {
+		if math.IsNaN(figure.value) || math.IsInf(figure.value, 0) {
+			return fmt.Errorf("%s is %g: lower the learning rate", figure.name, figure.value)
+		}
+	}
+	return nil
+}
+
 // tally gathers sums over micro-batches and updates.
 type tally struct {
 	report  Report
@@ -193,8 +212,10 @@ func checkBatch(batch []Sequence, update Update) error {
 		return fmt.Errorf("minibatches %d: must be at least 1", update.Minibatches)
 	case update.MicroBatchTokens < 1:
 		return fmt.Errorf("micro-batch of %d tokens: must be at least 1", update.MicroBatchTokens)
-	case update.LearningRate <= 0:
-		return fmt.Errorf("learning rate %g: must be positive", update.LearningRate)
+	case !(update.LearningRate >= 0) || math.IsInf(update.LearningRate, 0):
+		return fmt.Errorf("learning rate %g: must be finite and not negative", update.LearningRate)
+	case !(update.Temperature >= 0) || math.IsInf(update.Temperature, 0):
+		return fmt.Errorf("temperature %g: must be finite and not negative", update.Temperature)
 	}
 	behavior := batch[0].Behavior != nil
 	for i, s := range batch {

@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
@@ -24,6 +25,9 @@ type Sequence struct {
 
 func (s Sequence) check() error {
 	n := len(s.Tokens)
+	if n == 0 {
+		return fmt.Errorf("no tokens")
+	}
 	streams := []struct {
 		name   string
 		length int
@@ -39,6 +43,9 @@ func (s Sequence) check() error {
 		if stream.length != n && !stream.absent {
 			return fmt.Errorf("%s has %d entries for %d tokens", stream.name, stream.length, n)
 		}
+	}
+	if !slices.Contains(s.Sampled, true) {
+		return fmt.Errorf("none of %d tokens is sampled: there is nothing to learn from", n)
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package runfolder
 import (
 	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
@@ -10,7 +12,7 @@ import (
 
 // Evaluation is the result of playing held-out tasks with one version. Success is the verifier's.
 type Evaluation struct {
-	Schema      string    `json:"schema"` // "turnwise.evaluation/v1"
+	Schema      string    `json:"schema"` // evaluationSchema
 	Version     int       `json:"version"`
 	Finished    time.Time `json:"finished"`
 	Temperature float64   `json:"temperature"`
@@ -24,6 +26,8 @@ type Evaluation struct {
 	Transcripts []Transcript `json:"transcripts"`
 	Seconds     float64      `json:"seconds"`
 }
+
+const evaluationSchema = "turnwise.evaluation/v1"
 
 // EnvironmentScore is one environment's share of an evaluation.
 type EnvironmentScore struct {
@@ -57,12 +61,18 @@ func (f *Folder) Evaluation(ctx context.Context, version int) (Evaluation, error
 	if err != nil {
 		return evaluation, err
 	}
-	return evaluation, f.unseal(evaluationKey(version), data, &evaluation)
+	if err := f.unseal(evaluationKey(version), data, evaluationSchema, &evaluation); err != nil {
+		return evaluation, err
+	}
+	if evaluation.Version != version {
+		return evaluation, &FormatError{Path: filepath.Join(f.Path, evaluationKey(version)), Err: fmt.Errorf("evaluation of version %d", evaluation.Version)}
+	}
+	return evaluation, nil
 }
 
 // PutEvaluation records an evaluation once; a second one of the same version is ignored.
 func (f *Folder) PutEvaluation(ctx context.Context, evaluation Evaluation) error {
-	evaluation.Schema = "turnwise.evaluation/v1"
+	evaluation.Schema = evaluationSchema
 	data, err := seal(evaluation)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,6 +20,7 @@ type Folder struct {
 	// Path is the folder's place on disk.
 	Path string
 	*blob.Dir
+	store blob.Store // the same objects; tests put faults in between
 }
 
 // Runs is the folder below a data folder that holds the runs.
@@ -34,7 +36,26 @@ func Open(dataDir, run string) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Folder{Path: path, Dir: dir}, nil
+	return &Folder{Path: path, Dir: dir, store: dir}, nil
+}
+
+// Faulty returns the folder with operations on immutable objects that fail as a plan says; see
+// [blob.Faulty]. It is for tests.
+func (f *Folder) Faulty(plan func(op, key string) error) *Folder {
+	return &Folder{Path: f.Path, Dir: f.Dir, store: blob.Faulty(f.store, plan)}
+}
+
+// Put creates an immutable object; see [blob.Store].
+func (f *Folder) Put(ctx context.Context, key string, data []byte) (blob.Ref, error) {
+	return f.store.Put(ctx, key, data)
+}
+
+// Get reads an immutable object and compares it with its digest; see [blob.Store].
+func (f *Folder) Get(ctx context.Context, ref blob.Ref) ([]byte, error) { return f.store.Get(ctx, ref) }
+
+// Stat returns the reference of what is under a key; see [blob.Store].
+func (f *Folder) Stat(ctx context.Context, key string) (blob.Ref, error) {
+	return f.store.Stat(ctx, key)
 }
 
 // Find opens an existing run's folder; run may be a unique prefix of its id.
@@ -84,19 +105,22 @@ func List(dataDir string) ([]string, error) {
 	}
 	var ids []string
 	for _, entry := range entries {
-		if entry.IsDir() {
+		if entry.IsDir() && checkRunID(entry.Name()) == nil {
 			ids = append(ids, entry.Name())
 		}
 	}
 	return ids, nil
 }
 
+// maxRunID leaves room in a file name, and in the names of a run's rollout pools.
+const maxRunID = 100
+
 func checkRunID(run string) error {
 	legal := func(r rune) bool {
 		return r == '-' || r == '_' || r == '.' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
 	}
-	if run == "" || strings.HasPrefix(run, ".") || strings.ContainsFunc(run, func(r rune) bool { return !legal(r) }) {
-		return fmt.Errorf("run id %q: use letters, digits, '-', '_' and '.'", run)
+	if run == "" || len(run) > maxRunID || strings.HasPrefix(run, ".") || strings.ContainsFunc(run, func(r rune) bool { return !legal(r) }) {
+		return fmt.Errorf("run id %.*q: use at most %d letters, digits, '-', '_' and '.', and no '.' at the beginning", maxRunID, run, maxRunID)
 	}
 	return nil
 }
@@ -155,18 +179,19 @@ func (f *Folder) Read(ctx context.Context, key string) ([]byte, error) {
 
 // numbers returns the numbers in the names of the keys under prefix, ascending: 12 for "steps/000012.json".
 func (f *Folder) numbers(ctx context.Context, prefix string) ([]int, error) {
-	keys, err := f.Dir.List(ctx, prefix)
+	keys, err := f.store.List(ctx, prefix)
 	if err != nil {
 		return nil, err
 	}
 	var out []int
 	for _, key := range keys {
 		name, _, _ := strings.Cut(strings.TrimPrefix(key, prefix), ".")
-		if n, err := strconv.Atoi(name); err == nil {
+		if n, err := strconv.Atoi(name); err == nil && n >= 0 {
 			out = append(out, n)
 		}
 	}
-	return out, nil
+	slices.Sort(out) // names beyond six digits are out of order
+	return slices.Compact(out), nil
 }
 
 // Groups returns the numbers of the groups in the folder, ascending.
@@ -175,15 +200,15 @@ func (f *Folder) Groups(ctx context.Context) ([]int, error) { return f.numbers(c
 // Control reads the control object. Before the first one is published it is all zero.
 func (f *Folder) Control(ctx context.Context) (runstate.Control, error) {
 	var control runstate.Control
-	data, err := os.ReadFile(filepath.Join(f.Path, ControlKey))
-	if errors.Is(err, os.ErrNotExist) {
+	data, err := f.Dir.Read(ctx, ControlKey)
+	if errors.Is(err, blob.ErrNotFound) {
 		return control, nil
 	}
 	if err != nil {
 		return control, err
 	}
-	if err := json.Unmarshal(data, &control); err != nil {
-		return control, fmt.Errorf("%s: %w", filepath.Join(f.Path, ControlKey), err)
+	if err := strict(data, &control); err != nil {
+		return runstate.Control{}, &FormatError{Path: filepath.Join(f.Path, ControlKey), Err: err}
 	}
 	return control, nil
 }

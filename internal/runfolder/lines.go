@@ -1,13 +1,14 @@
 package runfolder
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
-	"os"
+	"fmt"
 	"path/filepath"
 	"time"
+
+	"github.com/turnwise-rl/turnwise/internal/blob"
 )
 
 // MetricsLine is one line of metrics.jsonl.
@@ -60,6 +61,11 @@ func (f *Folder) AppendEvent(ctx context.Context, event Event) error {
 // AppendMetrics writes the line of every committed step that has none yet, up to and including upTo.
 // A learner that died between a commit and its line is made up for here.
 func (f *Folder) AppendMetrics(ctx context.Context, upTo int) error {
+	unlock, err := f.Lock(ctx, "metrics.lock") // a learner that was given up on may still be writing
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	lines, err := f.Metrics(ctx)
 	if err != nil {
 		return err
@@ -88,33 +94,31 @@ func (f *Folder) appendLine(ctx context.Context, key string, value any) error {
 	return f.Append(ctx, key, data)
 }
 
-// Metrics reads metrics.jsonl. A torn last line, as a crash may leave it, is left out.
+// Metrics reads metrics.jsonl. A torn last line, as a crash may leave it, is left out; any other line
+// that cannot be read is a [*FormatError].
 func (f *Folder) Metrics(ctx context.Context) ([]MetricsLine, error) {
-	return readLines[MetricsLine](filepath.Join(f.Path, MetricsKey))
+	return readLines[MetricsLine](ctx, f, MetricsKey, "remove the file: it is made again from the manifests")
 }
 
-// Events reads events.jsonl. A torn last line, as a crash may leave it, is left out.
+// Events reads events.jsonl. A torn last line, as a crash may leave it, is left out; any other line
+// that cannot be read is a [*FormatError].
 func (f *Folder) Events(ctx context.Context) ([]Event, error) {
-	return readLines[Event](filepath.Join(f.Path, EventsKey))
+	return readLines[Event](ctx, f, EventsKey, "remove the line")
 }
 
-func readLines[T any](path string) ([]T, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
+func readLines[T any](ctx context.Context, f *Folder, key, advice string) ([]T, error) {
+	lines, _, err := f.Lines(ctx, key)
+	if errors.Is(err, blob.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	var out []T
-	scanner := bufio.NewScanner(file)
-	scanner.Buffer(nil, 1<<20)
-	for scanner.Scan() {
-		var line T
-		if json.Unmarshal(scanner.Bytes(), &line) == nil {
-			out = append(out, line)
+	out := make([]T, len(lines))
+	for i, line := range lines {
+		if err := json.Unmarshal(line, &out[i]); err != nil {
+			return nil, &FormatError{Path: fmt.Sprintf("%s:%d", filepath.Join(f.Path, key), i+1), Err: fmt.Errorf("%w; %s", err, advice)}
 		}
 	}
-	return out, scanner.Err()
+	return out, nil
 }

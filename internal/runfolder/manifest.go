@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 
 // Manifest is the record of one committed step. Its existence is what makes the step committed.
 type Manifest struct {
-	Schema string `json:"schema"` // "turnwise.step/v1"
+	Schema string `json:"schema"` // manifestSchema
 	Step   int    `json:"step"`
 	// Kind is "init" for step 0.
 	Kind runstate.Kind `json:"kind"`
@@ -43,6 +44,8 @@ type Manifest struct {
 	// Ledger has one row a trajectory of the batch.
 	Ledger []LedgerRow `json:"ledger,omitempty"`
 }
+
+const manifestSchema = "turnwise.step/v1"
 
 // InitKind marks the manifest of step 0: the untrained policy.
 const InitKind runstate.Kind = "init"
@@ -109,45 +112,78 @@ func seal(value any) ([]byte, error) {
 	return append(data, '\n'), err
 }
 
-// unseal checks the digest and decodes strictly.
-func (f *Folder) unseal(key string, data []byte, into any) error {
+// FormatError says that a file of the folder is not what this program writes. Reading it again does
+// not help.
+type FormatError struct {
+	// Path is the file, or the folder when files are missing from it.
+	Path string
+	Err  error
+}
+
+func (e *FormatError) Error() string { return fmt.Sprintf("%s: %v", e.Path, e.Err) }
+func (e *FormatError) Unwrap() error { return e.Err }
+
+// unseal checks every byte against the digest and decodes strictly.
+func (f *Folder) unseal(key string, data []byte, schema string, into any) error {
 	path := filepath.Join(f.Path, key)
 	var sealed envelope
 	if err := strict(data, &sealed); err != nil {
-		return fmt.Errorf("%s: not a sealed object: %w", path, err)
+		return &FormatError{Path: path, Err: fmt.Errorf("not a sealed object: %w; restore it from a copy", err)}
 	}
 	if got := digest(sealed.Body); got != sealed.Digest {
 		return &blob.CorruptError{Key: path, Want: sealed.Digest, Got: got}
 	}
+	// What is outside the body is under no digest and has only one spelling.
+	if whole, err := json.Marshal(sealed); err != nil || !bytes.Equal(append(whole, '\n'), data) {
+		return &blob.CorruptError{Key: path, Want: digest(append(whole, '\n')), Got: digest(data)}
+	}
+	var header struct {
+		Schema string `json:"schema"`
+	}
+	if err := json.Unmarshal(sealed.Body, &header); err != nil {
+		return &FormatError{Path: path, Err: err}
+	}
+	if header.Schema != schema {
+		return &FormatError{Path: path, Err: fmt.Errorf("schema %q, this program reads %q: use the release that made the run", header.Schema, schema)}
+	}
 	if err := strict(sealed.Body, into); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return &FormatError{Path: path, Err: err}
 	}
 	return nil
 }
 
+// strict decodes one JSON value without unknown fields and with nothing after it.
 func strict(data []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
-	return decoder.Decode(into)
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the JSON value")
+	}
+	return nil
 }
 
-// Manifest reads a step's manifest; blob.ErrNotFound when the step is not committed.
+// Manifest reads a step's manifest; blob.ErrNotFound when the step is not committed. A file with any
+// byte changed is a [*blob.CorruptError] or a [*FormatError].
 func (f *Folder) Manifest(ctx context.Context, step int) (Manifest, error) {
 	var manifest Manifest
 	data, err := f.Read(ctx, manifestKey(step))
 	if err != nil {
 		return manifest, err
 	}
-	if err := f.unseal(manifestKey(step), data, &manifest); err != nil {
+	if err := f.unseal(manifestKey(step), data, manifestSchema, &manifest); err != nil {
 		return manifest, err
 	}
 	if manifest.Step != step {
-		return manifest, fmt.Errorf("%s: manifest of step %d", filepath.Join(f.Path, manifestKey(step)), manifest.Step)
+		return manifest, &FormatError{Path: filepath.Join(f.Path, manifestKey(step)), Err: fmt.Errorf("manifest of step %d", manifest.Step)}
 	}
 	return manifest, nil
 }
 
-// Committed returns the last committed step, and −1 when not even step 0 is.
+// Committed returns the last committed step, and −1 when not even step 0 is. A gap in the sequence is
+// a [*FormatError].
 func (f *Folder) Committed(ctx context.Context) (int, error) {
 	steps, err := f.numbers(ctx, "steps/")
 	if err != nil {
@@ -155,7 +191,8 @@ func (f *Folder) Committed(ctx context.Context) (int, error) {
 	}
 	for i, step := range steps {
 		if step != i {
-			return 0, fmt.Errorf("%s: step %d follows step %d: a manifest is missing", filepath.Join(f.Path, "steps"), step, i-1)
+			return 0, &FormatError{Path: filepath.Join(f.Path, "steps"),
+				Err: fmt.Errorf("there is step %d and no step %d: restore %s from a copy", step, i, manifestKey(i))}
 		}
 	}
 	return len(steps) - 1, nil
@@ -172,7 +209,7 @@ func (f *Folder) Acquire(ctx context.Context, fence int) error {
 // Commit creates the manifest of a step, under the step lock and after comparing the fencing token.
 // When the step is committed already, blob.ErrExists.
 func (f *Folder) Commit(ctx context.Context, manifest Manifest) error {
-	manifest.Schema = "turnwise.step/v1"
+	manifest.Schema = manifestSchema
 	data, err := seal(manifest)
 	if err != nil {
 		return err
@@ -211,7 +248,7 @@ func (f *Folder) underFence(ctx context.Context, fence int, action func() error)
 
 // Fence returns the largest fencing token shown so far; 0 before the first.
 func (f *Folder) Fence(ctx context.Context) (int, error) {
-	data, err := f.Read(ctx, fenceKey)
+	data, err := f.Dir.Read(ctx, fenceKey) // replaced now and then, so without a digest
 	if errors.Is(err, blob.ErrNotFound) {
 		return 0, nil
 	}
@@ -219,8 +256,8 @@ func (f *Folder) Fence(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	var fence int
-	if err := json.Unmarshal(data, &fence); err != nil {
-		return 0, fmt.Errorf("%s: %w", filepath.Join(f.Path, fenceKey), err)
+	if err := strict(data, &fence); err != nil {
+		return 0, &FormatError{Path: filepath.Join(f.Path, fenceKey), Err: err}
 	}
 	return fence, nil
 }

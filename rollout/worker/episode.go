@@ -41,7 +41,7 @@ type Player struct {
 // turnSource supplies the tokens of an episode's turns: a sampling policy or a script.
 type turnSource interface {
 	// next returns the tokens of the turn that continues context, at most limit of them, and false
-	// when the source has no further turn.
+	// when the source has no further turn. No tokens means that its own context is full.
 	next(ctx context.Context, context []int32, turn, limit int) (sampledTurn, bool, error)
 }
 
@@ -109,6 +109,10 @@ func (e *episode) run(ctx context.Context, source turnSource) error {
 			e.out.Stop = rollout.StopVoid
 			return nil
 		}
+		if len(sampled.tokens) == 0 {
+			e.out.Stop = rollout.StopMaxTokens
+			return nil
+		}
 		done, err := e.take(ctx, turn, sampled)
 		if err != nil {
 			return fmt.Errorf("turn %d: %w", turn, err)
@@ -154,9 +158,9 @@ func (e *episode) take(ctx context.Context, index int, sampled sampledTurn) (don
 // not parsed further: half a call is no call.
 func (e *episode) parse(tokens []int32) tool.Action {
 	end := e.player.Tokenizer.End()
-	if len(tokens) == 0 || tokens[len(tokens)-1] != end {
+	if tokens[len(tokens)-1] != end {
 		return tool.Action{
-			Calls:       []rollout.Call{{Status: rollout.CallUnparsable}},
+			Calls:       []rollout.Call{{Args: rollout.Args{}, Status: rollout.CallUnparsable}},
 			FormatError: fmt.Sprintf("turn cut off after %d tokens", len(tokens)),
 		}
 	}

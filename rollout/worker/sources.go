@@ -53,6 +53,12 @@ func (s policySource) next(ctx context.Context, tokens []int32, turn, limit int)
 		return sampledTurn{}, false, fmt.Errorf("sampler returned %d tokens, %d log-probabilities, %d entropies, %d versions",
 			n, len(result.LogProbs), len(result.Entropies), len(result.Versions))
 	}
+	switch {
+	case n > limit:
+		return sampledTurn{}, false, fmt.Errorf("sampler returned %d tokens, the limit is %d", n, limit)
+	case n == 0 && result.Finish != sampler.FinishLength:
+		return sampledTurn{}, false, fmt.Errorf("sampler returned no token and finish reason %q, expected %q", result.Finish, sampler.FinishLength)
+	}
 	return sampledTurn{tokens: result.Tokens, logProbs: result.LogProbs, entropies: result.Entropies, versions: result.Versions}, true, nil
 }
 

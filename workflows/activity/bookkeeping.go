@@ -9,7 +9,7 @@ import (
 
 // PublishControl replaces the control object that rollout workers read.
 func (a *Activities) PublishControl(ctx context.Context, input workflows.ControlInput) error {
-	folder, err := runfolder.Open(a.DataDir, input.Run)
+	folder, err := a.folder(input.Run)
 	if err != nil {
 		return err
 	}
@@ -18,7 +18,7 @@ func (a *Activities) PublishControl(ctx context.Context, input workflows.Control
 
 // RecordEvent writes a line into the run's events.
 func (a *Activities) RecordEvent(ctx context.Context, input workflows.RecordInput) error {
-	folder, err := runfolder.Open(a.DataDir, input.Run)
+	folder, err := a.folder(input.Run)
 	if err != nil {
 		return err
 	}

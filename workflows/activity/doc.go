@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
+	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/workflows"
 )
@@ -34,6 +35,9 @@ type Activities struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session // learners by run
+
+	// faults, when set, makes operations on the runs' folders fail; only tests set it.
+	faults func(op, key string) error
 }
 
 // Signaler delivers a signal to a workflow; [client.Client] is one.
@@ -97,8 +101,9 @@ func heartbeat(ctx context.Context) (stop func()) {
 // classify marks errors that retrying cannot cure.
 func classify(err error) error {
 	var corrupt *blob.CorruptError
+	var malformed *runfolder.FormatError
 	var broken *contractError
-	if err != nil && (errors.As(err, &corrupt) || errors.As(err, &broken)) {
+	if err != nil && (errors.As(err, &corrupt) || errors.As(err, &malformed) || errors.As(err, &broken)) {
 		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.NonRetryable, err)
 	}
 	return err

@@ -32,7 +32,7 @@ func (a *Activities) Prepare(ctx context.Context, input workflows.PrepareInput) 
 }
 
 func (a *Activities) prepare(ctx context.Context, input workflows.PrepareInput) (workflows.PrepareResult, error) {
-	folder, err := runfolder.Open(a.DataDir, input.Run)
+	folder, err := a.folder(input.Run)
 	if err != nil {
 		return workflows.PrepareResult{}, err
 	}
@@ -41,7 +41,7 @@ func (a *Activities) prepare(ctx context.Context, input workflows.PrepareInput) 
 	}
 	committed, err := folder.Committed(ctx)
 	if err != nil {
-		return workflows.PrepareResult{}, lasting(err)
+		return workflows.PrepareResult{}, err
 	}
 	if committed < 0 {
 		if err := a.initialise(ctx, folder, input); err != nil {
@@ -72,7 +72,7 @@ func found(ctx context.Context, folder *runfolder.Folder) (workflows.PrepareResu
 	var result workflows.PrepareResult
 	var err error
 	if result.Committed, err = folder.Committed(ctx); err != nil {
-		return result, lasting(err)
+		return result, err
 	}
 	manifest, err := folder.Manifest(ctx, result.Committed)
 	if err != nil {
@@ -140,8 +140,7 @@ func (r *run) putTokenizer(ctx context.Context) error {
 	if _, err := r.folder.PutOnce(ctx, runfolder.TokenizerKey, data); err != nil {
 		return err
 	}
-	r.tokenizer = tokenizer
-	return nil
+	return r.readTokenizer(ctx) // an earlier attempt's, if there was one
 }
 
 // putDemonstrations plays the scripted episodes of the warm start.

@@ -2,6 +2,7 @@ package activity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -149,7 +150,7 @@ func (l *loop) admit(ctx context.Context, control runstate.Control) error {
 // playGroup plays one group unless it is in the store, stores it and tells the run.
 func (l *loop) playGroup(ctx context.Context, number int) error {
 	ref, err := l.run.folder.Stat(ctx, runfolder.SegmentKey(number))
-	if err != nil {
+	if errors.Is(err, blob.ErrNotFound) {
 		ref, err = l.makeGroup(ctx, number)
 	}
 	if err != nil {

@@ -37,7 +37,7 @@ const (
 
 // openRun reads a prepared run.
 func (a *Activities) openRun(ctx context.Context, id string) (*run, error) {
-	folder, err := runfolder.Open(a.DataDir, id)
+	folder, err := a.folder(id)
 	if err != nil {
 		return nil, err
 	}
@@ -49,12 +49,31 @@ func (a *Activities) openRun(ctx context.Context, id string) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := folder.Read(ctx, runfolder.TokenizerKey)
-	if err != nil {
+	if err := r.readTokenizer(ctx); err != nil {
 		return nil, fmt.Errorf("tokenizer of run %s: %w", id, err)
 	}
-	r.tokenizer, err = render.DecodeTokenizer(data)
-	return r, lasting(err)
+	return r, nil
+}
+
+// readTokenizer reads the tokenizer in the folder.
+func (r *run) readTokenizer(ctx context.Context) error {
+	data, err := r.folder.Read(ctx, runfolder.TokenizerKey)
+	if err != nil {
+		return err
+	}
+	if r.tokenizer, err = render.DecodeTokenizer(data); err != nil {
+		return lasting(fmt.Errorf("%s: %w", runfolder.TokenizerKey, err))
+	}
+	return nil
+}
+
+// folder opens the folder of a run.
+func (a *Activities) folder(id string) (*runfolder.Folder, error) {
+	folder, err := runfolder.Open(a.DataDir, id)
+	if err == nil && a.faults != nil {
+		folder = folder.Faulty(a.faults)
+	}
+	return folder, err
 }
 
 // newRun reads the settings and builds the environments; the tokenizer is left to the caller.

@@ -43,6 +43,14 @@ func newSession(r *run, model *policy.Model, loss trainer.Evaluator) *session {
 	return &session{run: r, learner: &trainer.Learner{Model: model, Optimizer: optimizer, Loss: loss}, busy: make(chan struct{}, 1)}
 }
 
+// forget lets go of the learner of a run that has made its last step. When it is asked for again it
+// comes back from the last checkpoint.
+func (a *Activities) forget(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.sessions, id)
+}
+
 // session returns the learner of a run, at whatever step it is, and the function that gives it back.
 func (a *Activities) session(ctx context.Context, id string) (*session, func(), error) {
 	a.mu.Lock()
@@ -166,11 +174,16 @@ func (s *session) redo(ctx context.Context, step int) error {
 	if _, err := s.compute(ctx, step, manifest.Kind, manifest.Batch); err != nil {
 		return fmt.Errorf("redo step %d: %w", step, err)
 	}
-	if got := s.learner.Model.Digest(); got != manifest.WeightsDigest {
-		s.at = unknown
-		return lasting(fmt.Errorf("redo of step %d gave weights %s, the manifest records %s (computed with %s, here %s): "+
-			"continue on a machine with the same instruction set, or set TURNWISE_CPU=%s",
-			step, got, manifest.WeightsDigest, manifest.ISA, cpu.ISA(), manifest.ISA))
+	for _, part := range []struct{ name, got, want string }{
+		{"weights", s.learner.Model.Digest(), manifest.WeightsDigest},
+		{"an optimizer state", s.learner.Optimizer.Digest(), manifest.OptimizerDigest},
+	} {
+		if part.got != part.want {
+			s.at = unknown
+			return lasting(fmt.Errorf("redo of step %d gave %s with digest %s, the manifest records %s (computed with %s, here %s): "+
+				"continue on a machine with the same instruction set, or set TURNWISE_CPU=%s",
+				step, part.name, part.got, part.want, manifest.ISA, cpu.ISA(), manifest.ISA))
+		}
 	}
 	return nil
 }
@@ -185,7 +198,7 @@ func (s *session) store(ctx context.Context, manifest *runfolder.Manifest, weigh
 		if err := s.learner.Model.EncodeWeights(&data); err != nil {
 			return err
 		}
-		ref, err := s.run.folder.PutOnce(ctx, runfolder.WeightsKey(manifest.Step, manifest.WeightsDigest), data.Bytes())
+		ref, err := s.put(ctx, runfolder.WeightsKey(manifest.Step, manifest.WeightsDigest), data.Bytes())
 		if err != nil {
 			return err
 		}
@@ -196,13 +209,23 @@ func (s *session) store(ctx context.Context, manifest *runfolder.Manifest, weigh
 		if err := s.learner.Optimizer.Encode(&data); err != nil {
 			return err
 		}
-		ref, err := s.run.folder.PutOnce(ctx, runfolder.OptimizerKey(manifest.Step, manifest.OptimizerDigest), data.Bytes())
+		ref, err := s.put(ctx, runfolder.OptimizerKey(manifest.Step, manifest.OptimizerDigest), data.Bytes())
 		if err != nil {
 			return err
 		}
 		manifest.Checkpoint = &runfolder.Checkpoint{Weights: *manifest.Weights, Optimizer: ref}
 	}
 	return nil
+}
+
+// put writes an object whose key says what it holds. What an attempt that did not come to commit has
+// left there must be the same bytes: the manifest is going to vouch for them.
+func (s *session) put(ctx context.Context, key string, data []byte) (blob.Ref, error) {
+	ref, err := s.run.folder.PutOnce(ctx, key, data)
+	if err == nil && ref.Digest != blob.Digest(data) {
+		return ref, &blob.CorruptError{Key: key, Want: blob.Digest(data), Got: ref.Digest}
+	}
+	return ref, err
 }
 
 // result is what computing a step tells besides the new weights.
@@ -230,9 +253,6 @@ func (s *session) compute(ctx context.Context, step int, kind runstate.Kind, bat
 	if err != nil {
 		return result{}, err
 	}
-	if bad := out.report.Loss; math.IsNaN(bad) || math.IsInf(bad, 0) {
-		return result{}, lasting(fmt.Errorf("step %d: loss is %g: lower optimizer.learning_rate", step, bad))
-	}
 	s.at = step
 	return out, nil
 }
@@ -253,13 +273,22 @@ func (s *session) imitate(ctx context.Context, step int) (result, error) {
 			Minibatches: 1, MicroBatchTokens: s.run.config.Training.MicroBatchTokens,
 		})
 		if err != nil {
-			return result{}, err
+			return result{}, learning(ctx, step, err)
 		}
 		out.report = sumReports(out.report, report)
 	}
 	out.report = meanReport(out.report, settings.UpdatesPerStep)
 	out.seconds.Update = time.Since(started).Seconds()
 	return out, nil
+}
+
+// learning marks what a learner refuses as lasting: the same batch on the same weights gives the same
+// error. Only a withdrawn activity is another matter.
+func learning(ctx context.Context, step int, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return lasting(fmt.Errorf("step %d: %w", step, err))
 }
 
 // warmUpThenDecay rises linearly over the first twentieth of the updates and then falls along a

@@ -65,6 +65,9 @@ func (a *Activities) trainStep(ctx context.Context, input workflows.TrainInput, 
 	if err := s.expire(ctx, manifest); err != nil {
 		a.Log.Warn("old weights stay", "run", input.Run, "step", input.Step, "error", err)
 	}
+	if input.Step == s.run.lastStep() {
+		a.forget(input.Run)
+	}
 	return trainResult(manifest), folder.AppendMetrics(ctx, input.Step)
 }
 
@@ -113,7 +116,9 @@ func (s *session) exportPolicy() error {
 // expire removes what no one needs any more: weights that samplers have moved on from and
 // checkpoints beyond the ones kept. Step 0, the end of the warm start and evaluated versions stay.
 func (s *session) expire(ctx context.Context, newest runfolder.Manifest) error {
-	for _, step := range []int{newest.Step - 4, newest.Step - s.run.config.Checkpoint.Keep*s.run.config.Checkpoint.Every} {
+	kept := s.run.config.Checkpoint.Keep * s.run.config.Checkpoint.Every
+	for _, age := range []int{samplersLag, kept} {
+		step := newest.Step - age
 		if step <= 0 || step == s.run.config.WarmStart.Steps {
 			continue
 		}
@@ -121,18 +126,29 @@ func (s *session) expire(ctx context.Context, newest runfolder.Manifest) error {
 		if err != nil {
 			return err
 		}
-		expired := step <= newest.Step-s.run.config.Checkpoint.Keep*s.run.config.Checkpoint.Every
-		if manifest.Checkpoint != nil && expired {
-			if err := s.run.folder.Remove(ctx, manifest.Checkpoint.Optimizer.Key); err != nil {
+		if manifest.Checkpoint != nil && age >= kept {
+			if err := s.remove(ctx, manifest.Checkpoint.Optimizer.Key); err != nil {
 				return err
 			}
 		}
-		needed := Spec(s.run.config).EvaluationDue(step) || manifest.Checkpoint != nil && !expired
+		needed := age < samplersLag || Spec(s.run.config).EvaluationDue(step) || manifest.Checkpoint != nil && age < kept
 		if manifest.Weights != nil && !needed {
-			if err := s.run.folder.Remove(ctx, manifest.Weights.Key); err != nil {
+			if err := s.remove(ctx, manifest.Weights.Key); err != nil {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// samplersLag is how many steps back weights stay although no checkpoint needs them: a sampler may
+// have read an older control object just now.
+const samplersLag = 4
+
+// remove deletes an object unless it is gone already.
+func (s *session) remove(ctx context.Context, key string) error {
+	if err := s.run.folder.Remove(ctx, key); err != nil && !errors.Is(err, blob.ErrNotFound) {
+		return err
 	}
 	return nil
 }
@@ -170,7 +186,7 @@ func (s *session) reinforce(ctx context.Context, step int, batch []runstate.Grou
 		})
 	}
 	out.seconds.Update = time.Since(started).Seconds()
-	return out, err
+	return out, learning(ctx, step, err)
 }
 
 // linear falls from 1 at the first of n steps to end at the last.
