@@ -167,7 +167,7 @@ func TestDamagedRunIsShownAndNamed(t *testing.T) {
 	if code != exitOK || !strings.Contains(out, "damaged") || !strings.Contains(out, "good") {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
-	if !strings.Contains(errs, "bad: ") || !strings.Contains(errs, "a manifest is missing") {
+	if !strings.Contains(errs, "bad: ") || !strings.Contains(errs, "there is step 2 and no step 1") {
 		t.Errorf("said %q", errs)
 	}
 	segment := filepath.Join(runfolder.Runs(dir), "good", "segments", "000000")
