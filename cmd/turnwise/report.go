@@ -122,8 +122,18 @@ func (a *app) report(ctx context.Context, folder *runfolder.Folder, id string, r
 	if h.endpoint.UIAddress != "" {
 		a.print("web UI       %s while `turnwise dev` runs\n", h.endpoint.UIAddress)
 	}
-	a.print("\nnext\n  turnwise traj ls %s --where 'outcome<1'\n  turnwise methods show %s\n  turnwise quickstart --new method=grpo\n", id, r.Method)
+	self := commandName()
+	a.print("\nnext\n  %s traj ls %s --where 'outcome<1'\n  %s methods show %s\n  %s quickstart --new method=grpo\n", self, id, self, r.Method, self)
 	return nil
+}
+
+// commandName is how this program is called again: by its name, or through the go command when that
+// built it into a temporary folder.
+func commandName() string {
+	if path, err := os.Executable(); err == nil && strings.Contains(path, string(filepath.Separator)+"go-build") {
+		return "go run ./cmd/turnwise"
+	}
+	return "turnwise"
 }
 
 // instructive is the first recorded held-out task that was answered wrongly before training and
