@@ -121,7 +121,7 @@ func (l *Learner) accumulate(ctx context.Context, micro []Sequence, update Updat
 	if temperature == 0 {
 		temperature = 1
 	}
-	if update.Program.NeedsReference() {
+	if update.Program.UsesReference() {
 		if l.Reference == nil {
 			return fmt.Errorf("the loss has a divergence from the reference policy (kl %s) and the learner has none", update.Program.KL)
 		}

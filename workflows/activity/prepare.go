@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
@@ -51,7 +52,8 @@ func (a *Activities) prepare(ctx context.Context, input workflows.PrepareInput) 
 	return found(ctx, folder)
 }
 
-// putConfig writes the run's config once. A folder with another config belongs to another run.
+// putConfig writes the run's config once. A folder with other settings belongs to another run; where
+// the settings came from does not matter.
 func putConfig(ctx context.Context, folder *runfolder.Folder, text string) error {
 	_, err := folder.Put(ctx, runfolder.ConfigKey, []byte(text))
 	if !errors.Is(err, blob.ErrExists) {
@@ -61,10 +63,30 @@ func putConfig(ctx context.Context, folder *runfolder.Folder, text string) error
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(existing, []byte(text)) {
+	same, err := sameSettings(existing, []byte(text))
+	if err != nil {
+		return lasting(err)
+	}
+	if !same {
 		return lasting(fmt.Errorf("%s holds a run with another config: choose another run id", folder.Path))
 	}
 	return nil
+}
+
+// sameSettings reports whether two configs resolve to the same values.
+func sameSettings(a, b []byte) (bool, error) {
+	if bytes.Equal(a, b) {
+		return true, nil
+	}
+	var digests [2]string
+	for i, text := range [][]byte{a, b} {
+		resolved, err := configs.Load([]configs.Source{{Name: runfolder.ConfigKey, Data: text}}, nil)
+		if err != nil {
+			return false, err
+		}
+		digests[i] = resolved.Digest()
+	}
+	return digests[0] == digests[1], nil
 }
 
 // found reads what a prepared folder holds.

@@ -174,7 +174,7 @@ func (s *session) reinforce(ctx context.Context, step int, batch []runstate.Grou
 	if step == s.run.config.WarmStart.Steps+1 {
 		s.learner.Optimizer.Reset() // imitation's momentum means nothing to another objective
 	}
-	if err := s.setReference(ctx, method.Loss.NeedsReference()); err != nil {
+	if err := s.setReference(ctx, method.Loss.UsesReference()); err != nil {
 		return out, err
 	}
 	if len(sequences) > 0 {
