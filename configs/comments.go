@@ -46,7 +46,6 @@ var comments = map[string]string{
 	"configs.Evaluation.Temperature":             "Temperature divides the logits of evaluation episodes; 0 takes the likeliest token.",
 	"configs.Limits.HeartbeatTimeout":            "HeartbeatTimeout is how long a worker may be silent before its work is given to another one.",
 	"configs.Limits.LoopTimeout":                 "LoopTimeout bounds one attempt of a rollout loop, which then hands over to the next.",
-	"configs.Limits.StallAfter":                  "StallAfter is how long a run may make no progress before it says so.",
 	"configs.Limits.StepTimeout":                 "StepTimeout bounds one attempt at preparing, training or evaluating.",
 	"configs.Limits.ToolTimeout":                 "ToolTimeout bounds one tool call.",
 	"configs.Run.Checkpoint":                     "Checkpoint is how often the learner's whole state is written.",

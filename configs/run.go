@@ -134,8 +134,6 @@ type Checkpoint struct {
 type Limits struct {
 	// ToolTimeout bounds one tool call.
 	ToolTimeout time.Duration `yaml:"tool_timeout"`
-	// StallAfter is how long a run may make no progress before it says so.
-	StallAfter time.Duration `yaml:"stall_after"`
 	// StepTimeout bounds one attempt at preparing, training or evaluating.
 	StepTimeout time.Duration `yaml:"step_timeout"`
 	// HeartbeatTimeout is how long a worker may be silent before its work is given to another one.
@@ -161,7 +159,7 @@ func Default() Run {
 		Evaluation: Evaluation{Tasks: 128, Every: 20},
 		Checkpoint: Checkpoint{Every: 10, Keep: 2},
 		Limits: Limits{
-			ToolTimeout: 10 * time.Second, StallAfter: 5 * time.Minute,
+			ToolTimeout: 10 * time.Second,
 			StepTimeout: time.Hour, HeartbeatTimeout: 10 * time.Second, LoopTimeout: 24 * time.Hour,
 		},
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -57,8 +56,12 @@ func (a *app) unfinishedRun(ctx context.Context, resolved *configs.Resolved) (st
 	for _, id := range ids {
 		path := filepath.Join(runfolder.Runs(a.dataDir), id, runfolder.ConfigKey)
 		text, err := os.ReadFile(path)
-		if err != nil || !bytes.Equal(text, resolved.YAML()) {
-			continue // another run, or one whose folder was never made ready
+		if err != nil {
+			continue // a folder that was never made ready
+		}
+		theirs, err := configs.Load([]configs.Source{{Name: path, Data: text}}, nil)
+		if err != nil || theirs.Digest() != resolved.Digest() {
+			continue // another run, or one that an earlier program made
 		}
 		folder, err := runfolder.Open(a.dataDir, id)
 		if err != nil {

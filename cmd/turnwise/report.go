@@ -175,8 +175,12 @@ func (a *app) printTable(r *report) {
 		a.print("%-14s %7.1f%% %7.1f%% %7d\n", name, 100*score.Before, 100*score.After, score.Tasks)
 	}
 	a.print("%-14s %7.1f%% %7.1f%% %7d\n", "all", 100*r.SuccessBefore, 100*r.SuccessAfter, r.HeldOutTasks)
-	a.print("\nwarm start %.0f s, reinforcement learning %.0f s; %d trajectories trained, %d dropped; peak memory %.2f GiB\n",
-		r.Seconds.WarmStart, r.Seconds.RL, r.Trajectories.Trained, r.Trajectories.Dropped, float64(r.PeakRSSBytes)/(1<<30))
+	a.print("\nwarm start %.0f s, reinforcement learning %.0f s; %d trajectories trained, %d dropped",
+		r.Seconds.WarmStart, r.Seconds.RL, r.Trajectories.Trained, r.Trajectories.Dropped)
+	if r.PeakRSSBytes > 0 { // known only to the process that carries the run
+		a.print("; peak memory %.2f GiB", float64(r.PeakRSSBytes)/(1<<30))
+	}
+	a.print("\n")
 }
 
 // peakRSS is a process's largest resident memory in bytes; 0 where the system does not tell.
