@@ -109,6 +109,16 @@ func TestNothingDependsOn(t *testing.T) {
 	}
 }
 
+// TestRateFallsToZero ends the schedule at a rate of 0, which is a step like any other.
+func TestRateFallsToZero(t *testing.T) {
+	overrides := []string{"training.learning_rate_end=0"}
+	d := newDriver(t, prepared(t, overrides...), overrides...)
+	complete(t, d)
+	if traces := d.traces(); traces[4].Weights != traces[5].Weights || traces[3].Weights == traces[4].Weights {
+		t.Errorf("weights %s, %s, %s: want the last step, and only it, to change nothing", traces[3].Weights, traces[4].Weights, traces[5].Weights)
+	}
+}
+
 // TestLearnerIsThrownAway loses the learner before steps; it comes back by redo, from checkpoints
 // every three steps.
 func TestLearnerIsThrownAway(t *testing.T) {

@@ -46,11 +46,11 @@ func (a *Activities) rolloutLoop(ctx context.Context, input workflows.LoopInput)
 	ctx, cancel := context.WithCancel(ctx)
 	l := &loop{
 		input: input, run: r, engine: engine, signals: a.Signals, version: unknown,
-		slots: worker.NewSlots(r.config.Sampling.Slots), ended: make(chan error, 1), next: input.Pool,
+		slots: worker.NewSlots(r.config.Sampling.Slots), ended: make(chan groupEnd, 1), playing: map[int]bool{}, revision: unknown,
 	}
 	result, err := l.play(ctx)
 	cancel()
-	l.playing.Wait()
+	l.group.Wait()
 	engine.Close()
 	return result, err
 }
@@ -71,10 +71,18 @@ type loop struct {
 	signals Signaler
 	slots   worker.Slots
 	version int // of the weights in the engine
-	next    int // next group of this pool to start or to report
-	playing sync.WaitGroup
-	active  int        // groups in flight
-	ended   chan error // one entry for each group that ends
+	// revision is that of the control object next belongs to.
+	revision int
+	next     int          // next group of this pool to start or to report
+	playing  map[int]bool // groups in flight
+	ended    chan groupEnd
+	group    sync.WaitGroup // the goroutines of the groups in flight
+}
+
+// groupEnd says that a group is stored and reported, or why not.
+type groupEnd struct {
+	number int
+	err    error
 }
 
 // play runs until the run stops, the loop hands over, or something breaks.
@@ -82,21 +90,17 @@ func (l *loop) play(ctx context.Context) (workflows.LoopResult, error) {
 	started := time.Now()
 	ticker := time.NewTicker(controlInterval)
 	defer ticker.Stop()
-	control, err := l.run.folder.Control(ctx)
-	if err != nil {
-		return workflows.LoopResult{}, err
-	}
-	l.skip(control.Consumed)
 	for {
 		control, err := l.run.folder.Control(ctx)
 		if err != nil {
 			return workflows.LoopResult{}, err
 		}
+		l.follow(control)
 		leaving := time.Since(started) > l.input.HandOverAfter
 		switch {
 		case control.Stopped:
 			return workflows.LoopResult{Stopped: true}, nil
-		case leaving && l.active == 0:
+		case leaving && len(l.playing) == 0:
 			return workflows.LoopResult{}, nil
 		case !leaving:
 			if err := l.admit(ctx, control); err != nil {
@@ -104,10 +108,10 @@ func (l *loop) play(ctx context.Context) (workflows.LoopResult, error) {
 			}
 		}
 		select {
-		case err := <-l.ended:
-			l.active--
-			if err != nil {
-				return workflows.LoopResult{}, err
+		case end := <-l.ended:
+			delete(l.playing, end.number)
+			if end.err != nil {
+				return workflows.LoopResult{}, end.err
 			}
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -116,9 +120,15 @@ func (l *loop) play(ctx context.Context) (workflows.LoopResult, error) {
 	}
 }
 
-// skip moves next beyond the groups that are already trained.
-func (l *loop) skip(consumed int) {
-	for l.next < consumed {
+// follow moves next to the first group of this pool that is not trained, whenever a new control object
+// is published. Groups that were reported before are reported again: a run that was started anew on
+// the same folder knows nothing of them, and one that knows takes each number once.
+func (l *loop) follow(control runstate.Control) {
+	if control.Revision == l.revision {
+		return
+	}
+	l.revision, l.next = control.Revision, l.input.Pool
+	for l.next < control.Consumed {
 		l.next += l.input.Pools
 	}
 }
@@ -133,13 +143,16 @@ func (l *loop) admit(ctx context.Context, control runstate.Control) error {
 		l.engine.Load(model, rollout.Version(control.Version))
 		l.version = control.Version
 	}
-	for ; l.next < control.Admitted && l.active < cap(l.slots); l.next += l.input.Pools {
-		group := l.next
-		l.active++
-		l.playing.Go(func() {
-			err := l.playGroup(ctx, group)
+	for ; l.next < control.Admitted && len(l.playing) < cap(l.slots); l.next += l.input.Pools {
+		number := l.next
+		if l.playing[number] {
+			continue
+		}
+		l.playing[number] = true
+		l.group.Go(func() {
+			end := groupEnd{number, l.playGroup(ctx, number)}
 			select {
-			case l.ended <- err:
+			case l.ended <- end:
 			case <-ctx.Done():
 			}
 		})
@@ -153,10 +166,13 @@ func (l *loop) playGroup(ctx context.Context, number int) error {
 	if errors.Is(err, blob.ErrNotFound) {
 		ref, err = l.makeGroup(ctx, number)
 	}
+	if err == nil {
+		err = l.tell(ctx, runstate.GroupRef{Number: number, Object: runstate.Ref(ref)})
+	}
 	if err != nil {
 		return fmt.Errorf("group %d: %w", number, err)
 	}
-	return l.tell(ctx, runstate.GroupRef{Number: number, Object: runstate.Ref(ref)})
+	return nil
 }
 
 func (l *loop) makeGroup(ctx context.Context, number int) (blob.Ref, error) {
@@ -178,8 +194,11 @@ func (l *loop) makeGroup(ctx context.Context, number int) (blob.Ref, error) {
 func (l *loop) tell(ctx context.Context, group runstate.GroupRef) error {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := l.signals.SignalWorkflow(ctx, l.input.Run, "", workflows.GroupSignal, group)
-		if err == nil || ctx.Err() != nil || runIsGone(err) {
+		switch {
+		case err == nil || ctx.Err() != nil:
 			return err
+		case runIsGone(err):
+			return fmt.Errorf("the run takes no signals, it has ended or was terminated: %w", err)
 		}
 		select {
 		case <-time.After(wait):
