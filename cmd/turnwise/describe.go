@@ -10,7 +10,6 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/connect"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
-	"github.com/turnwise-rl/turnwise/workflows"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
@@ -176,19 +175,9 @@ func (d *description) addLive(ctx context.Context, t temporalClient, pools int) 
 	default:
 		d.Step, d.LastStep = now.Status.Committed, now.Status.LastStep
 	}
-	for pool := range pools {
-		description, err := t.DescribeWorkflowExecution(ctx, workflows.PoolID(d.Run, pool), "")
-		if unknownWorkflow(err) {
-			continue // not started yet
-		}
-		if err != nil {
-			return err
-		}
-		for _, p := range description.GetPendingActivities() {
-			d.Pending = append(d.Pending, pending(p))
-		}
-	}
-	return nil
+	inPools, err := askPools(ctx, t, d.Run, pools)
+	d.Pending = append(d.Pending, inPools...)
+	return err
 }
 
 func (d *description) write(a *app) {

@@ -84,6 +84,24 @@ func ask(ctx context.Context, t temporalClient, id string) (live, error) {
 	return out, nil
 }
 
+// askPools returns the work that a run's rollout pools have given out.
+func askPools(ctx context.Context, t temporalClient, id string, pools int) ([]pendingActivity, error) {
+	var out []pendingActivity
+	for pool := range pools {
+		description, err := t.DescribeWorkflowExecution(ctx, workflows.PoolID(id, pool), "")
+		if unknownWorkflow(err) {
+			continue // not started yet
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range description.GetPendingActivities() {
+			out = append(out, pending(p))
+		}
+	}
+	return out, nil
+}
+
 // queryStatus asks a running workflow how it stands; nil when no worker answers in time.
 func queryStatus(ctx context.Context, t temporalClient, id string) *runstate.Status {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)

@@ -151,6 +151,11 @@ func (w *watcher) look(ctx context.Context) (live, error) {
 	if err == nil {
 		now, err = ask(ctx, w.client, w.run.id)
 	}
+	if err == nil && now.Known && now.Ended == "" {
+		var inPools []pendingActivity
+		inPools, err = askPools(ctx, w.client, w.run.id, w.run.plan().Pools)
+		now.Pending = append(now.Pending, inPools...)
+	}
 	switch {
 	case err == nil && now.Known:
 		w.gone, w.lostErr = time.Time{}, nil
