@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -181,22 +180,4 @@ func (a *app) reach(ctx context.Context, h *host, ports connect.SpawnConfig, log
 		h.client.Close()
 		child.Stop()
 	}, nil
-}
-
-// outcomeError turns the error of a run's workflow into the program's exit code and message.
-func outcomeError(id string, err error) error {
-	var cancelled *temporal.CanceledError
-	var terminated *temporal.TerminatedError
-	var application *temporal.ApplicationError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &cancelled):
-		return codedError{exitCancelled, fmt.Errorf("run %s was cancelled", id)}
-	case errors.As(err, &terminated):
-		return codedError{exitFailed, fmt.Errorf("run %s was terminated", id)}
-	case errors.As(err, &application):
-		return codedError{exitFailed, fmt.Errorf("run %s failed: %s; see `turnwise describe run %s`", id, application.Message(), id)}
-	}
-	return err
 }

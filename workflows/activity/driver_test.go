@@ -42,7 +42,12 @@ checkpoint: {every: 3, keep: 1}
 
 const runID = "small-1"
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(template.dir)
+		os.Exit(code)
+	}))
+}
 
 // template is a prepared folder of smallRun, made once and copied for each test.
 var template struct {
