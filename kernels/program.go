@@ -83,8 +83,3 @@ type Program struct {
 // LogRatioBound clamps a log-ratio before exponentiation, as every trainer compared in the
 // reference vectors that guards against overflow does.
 const LogRatioBound = 20.0
-
-// NeedsReference reports whether the program reads the reference policy's log-probabilities.
-func (p Program) NeedsReference() bool {
-	return p.KL != KLNone && p.KL != "" && p.KLCoef != 0
-}
