@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"gonum.org/v1/gonum/stat/distuv"
 
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
@@ -169,18 +172,31 @@ func (a *app) printEpisode(when string, transcripts []runfolder.Transcript, show
 
 // printTable compares before and after.
 func (a *app) printTable(r *report) {
-	a.print("\n%-14s %8s %8s %7s\n", "held-out", "before", "after", "tasks")
+	a.print("\n%-14s %8s %8s %15s %7s\n", "held-out", "before", "after", "95% interval", "tasks")
+	row := func(name string, before, after float64, tasks int) {
+		low, high := interval(after, tasks)
+		a.print("%-14s %7.1f%% %7.1f%%  %5.1f%% – %5.1f%% %7d\n", name, 100*before, 100*after, 100*low, 100*high, tasks)
+	}
 	for _, name := range r.environments {
 		score := r.ByEnvironment[name]
-		a.print("%-14s %7.1f%% %7.1f%% %7d\n", name, 100*score.Before, 100*score.After, score.Tasks)
+		row(name, score.Before, score.After, score.Tasks)
 	}
-	a.print("%-14s %7.1f%% %7.1f%% %7d\n", "all", 100*r.SuccessBefore, 100*r.SuccessAfter, r.HeldOutTasks)
+	row("all", r.SuccessBefore, r.SuccessAfter, r.HeldOutTasks)
 	a.print("\nwarm start %.0f s, reinforcement learning %.0f s; %d trajectories trained, %d dropped",
 		r.Seconds.WarmStart, r.Seconds.RL, r.Trajectories.Trained, r.Trajectories.Dropped)
 	if r.PeakRSSBytes > 0 { // known only to the process that carries the run
 		a.print("; peak memory %.2f GiB", float64(r.PeakRSSBytes)/(1<<30))
 	}
 	a.print("\n")
+}
+
+// interval is the central 95 % of Jeffreys' posterior of a success rate measured on n tasks: the
+// Beta(k + ½, n − k + ½) distribution of k successes (Brown, Cai and DasGupta, 2001). Without tasks it
+// is the prior's.
+func interval(rate float64, n int) (low, high float64) {
+	successes := math.Round(rate * float64(n))
+	posterior := distuv.Beta{Alpha: successes + 0.5, Beta: float64(n) - successes + 0.5}
+	return posterior.Quantile(0.025), posterior.Quantile(0.975)
 }
 
 // peakRSS is a process's largest resident memory in bytes; 0 where the system does not tell.
