@@ -32,7 +32,6 @@ func (s *stage) group(ctx context.Context, size int, seed uint64, slots int) (ro
 // TestEveryGroupIsValid plays random policies under random limits: whatever the policy does, the
 // group can be stored and trained on.
 func TestEveryGroupIsValid(t *testing.T) {
-	stops := map[rollout.StopReason]int{}
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newStage(t, bySeed)
 		s.player.Limits = Limits{
@@ -55,7 +54,6 @@ func TestEveryGroupIsValid(t *testing.T) {
 			rt.Fatalf("%v (-played +stored):\n%s", err, diff)
 		}
 		for _, trajectory := range group.Trajectories {
-			stops[trajectory.Stop]++
 			if len(trajectory.Tokens) > max(s.player.Limits.MaxTokens, len(s.player.Tokenizer.Prompt("say yes"))) {
 				rt.Fatalf("%d tokens, at most %d are allowed", len(trajectory.Tokens), s.player.Limits.MaxTokens)
 			}
@@ -64,6 +62,23 @@ func TestEveryGroupIsValid(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestEveryStopIsReached holds the random test above to account: under the policy it draws from, each
+// way an episode can stop does occur.
+func TestEveryStopIsReached(t *testing.T) {
+	stops := map[rollout.StopReason]int{}
+	for _, maxTokens := range []int{60, 2000} {
+		s := newStage(t, bySeed)
+		s.player.Limits = Limits{MaxTurns: 3, MaxTurnTokens: 30, MaxTokens: maxTokens, ToolTimeout: time.Minute}
+		group, err := s.group(t.Context(), 32, 7, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, trajectory := range group.Trajectories {
+			stops[trajectory.Stop]++
+		}
+	}
 	for _, stop := range []rollout.StopReason{rollout.StopAnswer, rollout.StopMaxTurns, rollout.StopMaxTokens} {
 		if stops[stop] == 0 {
 			t.Errorf("no episode stopped by %s: %v", stop, stops)
