@@ -1,0 +1,178 @@
+package device
+
+// Device is one piece of hardware. Its methods may be called by several goroutines at once as long as
+// they do not write the same elements; operations of one goroutine take effect in the order of its calls.
+type Device interface {
+	Storage
+	Schedule
+	Products
+	Layers
+	Attention
+	Cache
+	Head
+	Optimizer
+}
+
+// Storage is a device's memory.
+type Storage interface {
+	// Name is "cpu" or "cuda:0".
+	Name() string
+	// Supports reports whether operations compute on elements of the type.
+	Supports(t DType) bool
+	// Allocate returns a zeroed buffer. The error of a device without enough memory says how much is held.
+	Allocate(t DType, n int) (Buffer, error)
+	// Free gives back an allocation; b is what Allocate returned. Freeing an absent buffer does nothing.
+	Free(b Buffer)
+	// Usage is the memory held by allocations now and at most so far, in bytes.
+	Usage() Usage
+	// Upload copies host values into dst, rounded to nearest even where dst is narrower. len(src) = dst.Len().
+	Upload(dst Buffer, src []float32)
+	// UploadInts copies host values into dst of type I32.
+	UploadInts(dst Buffer, src []int32)
+	// Download copies src to the host, exactly, after everything queued before it.
+	Download(dst []float32, src Buffer) error
+	// DownloadInts is Download for type I32.
+	DownloadInts(dst []int32, src Buffer) error
+	// Copy copies src to dst of the same length; where the types differ it converts, rounding to nearest even.
+	Copy(dst, src Buffer)
+	// CopyRows copies rows of so many columns. dst and src may be equal, in which case nothing happens.
+	CopyRows(dst, src Rows, rows, width int)
+	// Zero sets every element to zero.
+	Zero(b Buffer)
+	// Sync waits until everything queued has been computed and returns the device's first error.
+	Sync() error
+}
+
+// Usage is memory in bytes.
+type Usage struct {
+	Bytes int64 `json:"bytes"` // held now
+	Peak  int64 `json:"peak"`  // held at most so far
+}
+
+// Schedule says how a device likes its work cut.
+type Schedule interface {
+	// PassRows is the number of packed rows at which the device computes best: a processor wants a
+	// pass's activations in its caches, a GPU wants all rows at once and answers with a large number.
+	PassRows() int
+	// Each runs tasks 0 … tasks−1 and returns when all are done: several at once on a processor with free
+	// cores, one after the other on a GPU. Operations inside a task run on the task's own core. Tasks must
+	// not write the same elements.
+	Each(tasks int, run func(task int))
+}
+
+// Use says which products read a weight matrix.
+type Use uint8
+
+// The uses of a weight matrix.
+const (
+	// Forward is Product alone: a frozen or sampling network.
+	Forward Use = iota + 1
+	// ForwardBack is Product and ProductBack: a network that is trained, or one under trained adapters.
+	ForwardBack
+)
+
+// Weights is a matrix [out × in] in the form that a device's products read: packed panels on a
+// processor, the compute type on a GPU.
+type Weights interface {
+	// Out and In are the shape.
+	Out() int
+	In() int
+}
+
+// Products are the matrix products, where nearly all arithmetic is.
+type Products interface {
+	// NewWeights makes the form in which products read the matrix in w, row-major [out × in], as it is
+	// now. Later changes of w are seen after Refresh.
+	NewWeights(w Buffer, out, in int, use Use) (Weights, error)
+	// Refresh makes the form again from w.
+	Refresh(w Weights)
+	// FreeWeights gives the form's memory back; the matrix it was made from stays. nil is ignored.
+	FreeWeights(w Weights)
+	// Product computes y = x·Wᵀ, or y += x·Wᵀ, for rows of In inputs and Out outputs. Each element is
+	// one chain of multiply-adds over the inputs in ascending order, beginning with y when add is set.
+	Product(y, x Rows, rows int, w Weights, add bool)
+	// ProductBack computes dx = dy·W, or dx += dy·W, through Product.
+	ProductBack(dx, dy Rows, rows int, w Weights, add bool)
+	// ProductGrad adds dyᵀ·x to dw, row-major [out × in], summing rows in ascending order.
+	ProductGrad(dw Buffer, dy, x Rows, rows, out, in int)
+	// AddBias adds bias to each row of y; the width is that of bias.
+	AddBias(y Rows, bias Buffer, rows int)
+	// BiasGrad adds the sum of the rows of dy to dBias, in ascending order.
+	BiasGrad(dBias Buffer, dy Rows, rows int)
+}
+
+// Layers are the operations between the products.
+type Layers interface {
+	// RMSNorm computes y = x·r ⊙ weight with r = 1/√(mean(x²) + eps) for each row and writes r to roots,
+	// one per row. The width is that of weight. y and x must not overlap.
+	RMSNorm(y, x Rows, weight, roots Buffer, rows int, eps float32)
+	// RMSNormBack adds the gradients of RMSNorm to dx and dWeight. An absent dWeight is left out.
+	RMSNormBack(dx Rows, dWeight Buffer, dy, x Rows, weight, roots Buffer, rows int)
+	// SwiGLU computes y = silu(gate) ⊙ up, where the first width columns of gateUp are gate and the next are up.
+	SwiGLU(y, gateUp Rows, rows, width int)
+	// SwiGLUBack writes the gradient of gateUp.
+	SwiGLUBack(dGateUp, dy, gateUp Rows, rows, width int)
+	// Rotate writes the heads of h.X, normalised where h has a norm and rotated by position, to y.
+	Rotate(y Rows, h Heads)
+	// RotateBack writes the gradient of h.X to dx and adds that of the norm's weight to dWeight, which
+	// is absent when h has no norm or its weight is frozen. It may overwrite dy.
+	RotateBack(dx Rows, dWeight Buffer, dy Rows, h Heads)
+	// Gather copies row index[i] of table to row i of dst.
+	Gather(dst, table Rows, index Buffer, rows, width int)
+	// ScatterAdd adds row i of src to row index[i] of table, in ascending order of i.
+	ScatterAdd(table Rows, index Buffer, src Rows, rows, width int)
+}
+
+// Attention is causal grouped-query attention within packed sequences.
+type Attention interface {
+	// Attend writes softmax(scale·q·kᵀ)·v of each query head to out, laid out like q. A row sees the
+	// rows of its sequence up to itself.
+	Attend(out Rows, a Attended)
+	// AttendBack writes the gradients of q, k and v, given out and its gradient.
+	AttendBack(dq, dk, dv, dOut, out Rows, a Attended)
+}
+
+// Cache keeps the keys and values of sequences in pages for decoding. Its arithmetic has the bits of
+// Attend.
+type Cache interface {
+	// NewPages allocates the pages of a cache; their contents are unspecified.
+	NewPages(shape PageShape) (Pages, error)
+	// FreePages gives them back. nil is ignored.
+	FreePages(p Pages)
+	// Place brings a placement's numbers to the device. Call it once before a pass that uses it, and
+	// again when it has changed.
+	Place(at *Placement)
+	// WritePages stores the keys and values of the placed rows in a layer's pages.
+	WritePages(p Pages, layer int, k, v Rows, at *Placement)
+	// AttendPages is Attend of the placed rows over the pages of their sequences, which hold the rows'
+	// own keys and values already.
+	AttendPages(out, q Rows, p Pages, layer, heads int, scale float32, at *Placement)
+	// CopyPage copies a page in all layers, so that a branch can write behind a shared history.
+	CopyPage(p Pages, dst, src int)
+}
+
+// Head turns hidden rows into distributions over the vocabulary.
+type Head interface {
+	// Score writes the log-probability of each row's target and the entropy of its distribution,
+	// softmax(x·Wᵀ·inverse temperature), without keeping logits. Log-probabilities are never positive.
+	Score(s Scored)
+	// ScoreBack writes the gradient of x and adds that of the head's matrix to dHead, which is absent when
+	// it is frozen, given those of the log-probabilities and of the entropies; absent dEntropies are zero.
+	ScoreBack(dx Rows, dHead, dLogProbs, dEntropies Buffer, s Scored)
+	// Sample chooses a token for each row of logits, which it overwrites. len(dst) = len(how) = rows.
+	Sample(dst []Sampled, logits Rows, vocabulary int, how []Sampling) error
+}
+
+// Optimizer is what an update needs.
+type Optimizer interface {
+	// AdamW takes one step on float32 elements; see [AdamWStep].
+	AdamW(s AdamWStep)
+	// SquaredNorm is Σ b², summed in float64 in an order that depends on the length alone.
+	SquaredNorm(b Buffer) (float64, error)
+	// Scale multiplies every element by a factor.
+	Scale(b Buffer, factor float32)
+	// Add computes dst += factor·src.
+	Add(dst, src Buffer, factor float32)
+	// FirstNonFinite is the index of the first element that is infinite or not a number, −1 when there is none.
+	FirstNonFinite(b Buffer) (int, error)
+}
