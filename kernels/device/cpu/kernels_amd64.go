@@ -172,6 +172,11 @@ func dot3AVX512(x *float32, y *float32, z *float32, n int) (total float32)
 //go:noescape
 func largestAVX512(x *float32, n int) (value float32)
 
+// squaredNormAVX512 adds the squares of x in float64.
+//
+//go:noescape
+func squaredNormAVX512(x *float32, n int) (total float64)
+
 // scaleAVX512 computes x = alpha·x.
 //
 //go:noescape
@@ -186,6 +191,21 @@ func axpyAVX512(y *float32, x *float32, n int, alpha float32)
 //
 //go:noescape
 func scaleByAVX512(dst *float32, x *float32, weight *float32, n int, alpha float32)
+
+// softmaxBackwardAVX512 computes d = (d - total)·p·scale.
+//
+//go:noescape
+func softmaxBackwardAVX512(d *float32, p *float32, n int, total float32, scale float32)
+
+// rotateAVX512 rotates the pairs (x[j], x[j+n]) of each head of 2n values by the angle of (cos[j], sin[j]).
+//
+//go:noescape
+func rotateAVX512(x *float32, n int, cos *float32, sin *float32, heads int)
+
+// rotateBackwardAVX512 rotates the pairs (x[j], x[j+n]) of each head of 2n values by the opposite of the angle of (cos[j], sin[j]).
+//
+//go:noescape
+func rotateBackwardAVX512(x *float32, n int, cos *float32, sin *float32, heads int)
 
 // rmsNormBackwardAVX512 computes dx += inv·(dy·weight) - slope·x and dWeight += dy·(inv·x).
 //
@@ -206,6 +226,21 @@ func expRowAVX512(dst *float32, src *float32, n int, scale float32, shift float3
 //
 //go:noescape
 func expStatsAVX512(src *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+
+// softmaxAVX512 replaces x by softmax(scale·x) and is the maximum of x and the sum of exp(scale·(x - top)).
+//
+//go:noescape
+func softmaxAVX512(x *float32, n int, scale float32) (top float32, total float32)
+
+// headRowAVX512 computes z = t and adds exp(t) and t·exp(t) for t = scale·z - shift, rounded after the product.
+//
+//go:noescape
+func headRowAVX512(z *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+
+// headRowBackwardAVX512 computes z = exp(t)·(constant + slope·t) for t = z - logSum.
+//
+//go:noescape
+func headRowBackwardAVX512(z *float32, n int, logSum float32, constant float32, slope float32)
 
 // siluMulAVX512 computes dst = gate·sigmoid(gate)·up.
 //
@@ -242,6 +277,11 @@ func dot3AVX2(x *float32, y *float32, z *float32, n int) (total float32)
 //go:noescape
 func largestAVX2(x *float32, n int) (value float32)
 
+// squaredNormAVX2 adds the squares of x in float64.
+//
+//go:noescape
+func squaredNormAVX2(x *float32, n int) (total float64)
+
 // scaleAVX2 computes x = alpha·x.
 //
 //go:noescape
@@ -256,6 +296,21 @@ func axpyAVX2(y *float32, x *float32, n int, alpha float32)
 //
 //go:noescape
 func scaleByAVX2(dst *float32, x *float32, weight *float32, n int, alpha float32)
+
+// softmaxBackwardAVX2 computes d = (d - total)·p·scale.
+//
+//go:noescape
+func softmaxBackwardAVX2(d *float32, p *float32, n int, total float32, scale float32)
+
+// rotateAVX2 rotates the pairs (x[j], x[j+n]) of each head of 2n values by the angle of (cos[j], sin[j]).
+//
+//go:noescape
+func rotateAVX2(x *float32, n int, cos *float32, sin *float32, heads int)
+
+// rotateBackwardAVX2 rotates the pairs (x[j], x[j+n]) of each head of 2n values by the opposite of the angle of (cos[j], sin[j]).
+//
+//go:noescape
+func rotateBackwardAVX2(x *float32, n int, cos *float32, sin *float32, heads int)
 
 // rmsNormBackwardAVX2 computes dx += inv·(dy·weight) - slope·x and dWeight += dy·(inv·x).
 //
@@ -276,6 +331,21 @@ func expRowAVX2(dst *float32, src *float32, n int, scale float32, shift float32)
 //
 //go:noescape
 func expStatsAVX2(src *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+
+// softmaxAVX2 replaces x by softmax(scale·x) and is the maximum of x and the sum of exp(scale·(x - top)).
+//
+//go:noescape
+func softmaxAVX2(x *float32, n int, scale float32) (top float32, total float32)
+
+// headRowAVX2 computes z = t and adds exp(t) and t·exp(t) for t = scale·z - shift, rounded after the product.
+//
+//go:noescape
+func headRowAVX2(z *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+
+// headRowBackwardAVX2 computes z = exp(t)·(constant + slope·t) for t = z - logSum.
+//
+//go:noescape
+func headRowBackwardAVX2(z *float32, n int, logSum float32, constant float32, slope float32)
 
 // siluMulAVX2 computes dst = gate·sigmoid(gate)·up.
 //

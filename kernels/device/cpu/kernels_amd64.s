@@ -3462,9 +3462,9 @@ TEXT ·largestAVX512(SB), NOSPLIT, $0-20
 	MOVQ    n+8(FP), CX
 	XORQ    DX, DX
 
-several:
+severalLargest:
 	CMPQ    CX, $0x40
-	JLT     severalEnd
+	JLT     severalLargestEnd
 	VMOVUPS (AX)(DX*4), Z9
 	VCMPPS  $0x03, Z9, Z9, K1
 	VMOVAPS Z9, K1, Z0
@@ -3483,23 +3483,23 @@ several:
 	VMAXPS  Z8, Z9, Z8
 	ADDQ    $0x40, DX
 	SUBQ    $0x40, CX
-	JMP     several
+	JMP     severalLargest
 
-severalEnd:
-single:
+severalLargestEnd:
+singleLargest:
 	CMPQ    CX, $0x10
-	JLT     singleEnd
+	JLT     singleLargestEnd
 	VMOVUPS (AX)(DX*4), Z9
 	VCMPPS  $0x03, Z9, Z9, K1
 	VMOVAPS Z9, K1, Z0
 	VMAXPS  Z5, Z9, Z5
 	ADDQ    $0x10, DX
 	SUBQ    $0x10, CX
-	JMP     single
+	JMP     singleLargest
 
-singleEnd:
+singleLargestEnd:
 	TESTQ     CX, CX
-	JZ        walked
+	JZ        walkedLargest
 	XORL      BX, BX
 	BTSL      CX, BX
 	DECL      BX
@@ -3512,7 +3512,7 @@ singleEnd:
 	VMOVAPS   Z9, K1, Z0
 	VMAXPS    Z5, Z9, Z5
 
-walked:
+walkedLargest:
 	VMAXPS        Z7, Z5, Z5
 	VMAXPS        Z8, Z6, Z6
 	VMAXPS        Z6, Z5, Z5
@@ -3537,6 +3537,98 @@ walked:
 	VADDPS        X1, X0, X0
 	VADDSS        X0, X5, X5
 	MOVSS         X5, value+16(FP)
+	VZEROUPPER
+	RET
+
+// func squaredNormAVX512(x *float32, n int) (total float64)
+// Requires: AVX, AVX512DQ, AVX512F, SSE2
+TEXT ·squaredNormAVX512(SB), NOSPLIT, $0-24
+	MOVQ   x+0(FP), AX
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	MOVQ   n+8(FP), CX
+	XORQ   DX, DX
+
+several:
+	CMPQ          CX, $0x40
+	JLT           severalEnd
+	VMOVUPS       (AX)(DX*4), Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VCVTPS2PD     Y8, Z8
+	VCVTPS2PD     Y9, Z9
+	VFMADD231PD   Z8, Z8, Z0
+	VFMADD231PD   Z9, Z9, Z1
+	VMOVUPS       64(AX)(DX*4), Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VCVTPS2PD     Y8, Z8
+	VCVTPS2PD     Y9, Z9
+	VFMADD231PD   Z8, Z8, Z2
+	VFMADD231PD   Z9, Z9, Z3
+	VMOVUPS       128(AX)(DX*4), Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VCVTPS2PD     Y8, Z8
+	VCVTPS2PD     Y9, Z9
+	VFMADD231PD   Z8, Z8, Z4
+	VFMADD231PD   Z9, Z9, Z5
+	VMOVUPS       192(AX)(DX*4), Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VCVTPS2PD     Y8, Z8
+	VCVTPS2PD     Y9, Z9
+	VFMADD231PD   Z8, Z8, Z6
+	VFMADD231PD   Z9, Z9, Z7
+	ADDQ          $0x40, DX
+	SUBQ          $0x40, CX
+	JMP           several
+
+severalEnd:
+single:
+	CMPQ          CX, $0x10
+	JLT           singleEnd
+	VMOVUPS       (AX)(DX*4), Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VCVTPS2PD     Y8, Z8
+	VCVTPS2PD     Y9, Z9
+	VFMADD231PD   Z8, Z8, Z0
+	VFMADD231PD   Z9, Z9, Z1
+	ADDQ          $0x10, DX
+	SUBQ          $0x10, CX
+	JMP           single
+
+singleEnd:
+	TESTQ         CX, CX
+	JZ            walked
+	XORL          BX, BX
+	BTSL          CX, BX
+	DECL          BX
+	KMOVW         BX, K1
+	VMOVUPS.Z     (AX)(DX*4), K1, Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VCVTPS2PD     Y8, Z8
+	VCVTPS2PD     Y9, Z9
+	VFMADD231PD   Z8, Z8, Z0
+	VFMADD231PD   Z9, Z9, Z1
+
+walked:
+	VADDPD        Z4, Z0, Z0
+	VADDPD        Z5, Z1, Z1
+	VADDPD        Z6, Z2, Z2
+	VADDPD        Z7, Z3, Z3
+	VADDPD        Z2, Z0, Z0
+	VADDPD        Z3, Z1, Z1
+	VADDPD        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPD        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPD        X1, X0, X0
+	VPERMILPD     $0x01, X0, X1
+	VADDSD        X1, X0, X0
+	MOVSD         X0, total+16(FP)
 	VZEROUPPER
 	RET
 
@@ -3691,6 +3783,195 @@ singleEnd:
 	VMOVUPS.Z (DX)(SI*4), K1, Z0
 	VMULPS    Z0, Z1, Z1
 	VMOVUPS   Z1, K1, (CX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func softmaxBackwardAVX512(d *float32, p *float32, n int, total float32, scale float32)
+// Requires: AVX, AVX512F
+TEXT ·softmaxBackwardAVX512(SB), NOSPLIT, $0-32
+	MOVQ         d+0(FP), AX
+	MOVQ         p+8(FP), CX
+	VBROADCASTSS total+24(FP), Z0
+	VBROADCASTSS scale+28(FP), Z1
+	MOVQ         n+16(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x20
+	JLT     severalEnd
+	VMOVUPS (AX)(BX*4), Z2
+	VSUBPS  Z0, Z2, Z2
+	VMOVUPS (CX)(BX*4), Z3
+	VMULPS  Z3, Z2, Z2
+	VMULPS  Z1, Z2, Z2
+	VMOVUPS Z2, (AX)(BX*4)
+	VMOVUPS 64(AX)(BX*4), Z2
+	VSUBPS  Z0, Z2, Z2
+	VMOVUPS 64(CX)(BX*4), Z3
+	VMULPS  Z3, Z2, Z2
+	VMULPS  Z1, Z2, Z2
+	VMOVUPS Z2, 64(AX)(BX*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x20, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x10
+	JLT     singleEnd
+	VMOVUPS (AX)(BX*4), Z2
+	VSUBPS  Z0, Z2, Z2
+	VMOVUPS (CX)(BX*4), Z3
+	VMULPS  Z3, Z2, Z2
+	VMULPS  Z1, Z2, Z2
+	VMOVUPS Z2, (AX)(BX*4)
+	ADDQ    $0x10, BX
+	SUBQ    $0x10, DX
+	JMP     single
+
+singleEnd:
+	TESTQ     DX, DX
+	JZ        walked
+	XORL      SI, SI
+	BTSL      DX, SI
+	DECL      SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (AX)(BX*4), K1, Z2
+	VSUBPS    Z0, Z2, Z2
+	VMOVUPS.Z (CX)(BX*4), K1, Z0
+	VMULPS    Z0, Z2, Z2
+	VMULPS    Z1, Z2, Z2
+	VMOVUPS   Z2, K1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func rotateAVX512(x *float32, n int, cos *float32, sin *float32, heads int)
+// Requires: AVX, AVX512F
+TEXT ·rotateAVX512(SB), NOSPLIT, $0-40
+	MOVQ x+0(FP), AX
+	MOVQ cos+16(FP), CX
+	MOVQ sin+24(FP), DX
+	MOVQ n+8(FP), BX
+	SHLQ $0x02, BX
+	MOVQ n+8(FP), SI
+	XORQ DI, DI
+
+single:
+	CMPQ    SI, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(DI*4), Z0
+	VMOVUPS (DX)(DI*4), Z1
+	MOVQ    heads+32(FP), R9
+	LEAQ    (AX)(DI*4), R8
+
+head:
+	VMOVUPS      (R8), Z2
+	VMOVUPS      (R8)(BX*1), Z3
+	VMULPS       Z2, Z1, Z4
+	VMULPS       Z2, Z0, Z2
+	VFNMADD231PS Z3, Z1, Z2
+	VFMADD231PS  Z3, Z0, Z4
+	VMOVUPS      Z2, (R8)
+	VMOVUPS      Z4, (R8)(BX*1)
+	LEAQ         (R8)(BX*2), R8
+	DECQ         R9
+	JNZ          head
+	ADDQ         $0x10, DI
+	SUBQ         $0x10, SI
+	JMP          single
+
+singleEnd:
+	TESTQ     SI, SI
+	JZ        walked
+	XORL      R8, R8
+	BTSL      SI, R8
+	DECL      R8
+	KMOVW     R8, K1
+	VMOVUPS.Z (CX)(DI*4), K1, Z0
+	VMOVUPS.Z (DX)(DI*4), K1, Z1
+	MOVQ      heads+32(FP), CX
+	LEAQ      (AX)(DI*4), AX
+
+headMasked:
+	VMOVUPS.Z    (AX), K1, Z2
+	VMOVUPS.Z    (AX)(BX*1), K1, Z3
+	VMULPS       Z2, Z1, Z4
+	VMULPS       Z2, Z0, Z2
+	VFNMADD231PS Z3, Z1, Z2
+	VFMADD231PS  Z3, Z0, Z4
+	VMOVUPS      Z2, K1, (AX)
+	VMOVUPS      Z4, K1, (AX)(BX*1)
+	LEAQ         (AX)(BX*2), AX
+	DECQ         CX
+	JNZ          headMasked
+
+walked:
+	VZEROUPPER
+	RET
+
+// func rotateBackwardAVX512(x *float32, n int, cos *float32, sin *float32, heads int)
+// Requires: AVX, AVX512F
+TEXT ·rotateBackwardAVX512(SB), NOSPLIT, $0-40
+	MOVQ x+0(FP), AX
+	MOVQ cos+16(FP), CX
+	MOVQ sin+24(FP), DX
+	MOVQ n+8(FP), BX
+	SHLQ $0x02, BX
+	MOVQ n+8(FP), SI
+	XORQ DI, DI
+
+single:
+	CMPQ    SI, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(DI*4), Z0
+	VMOVUPS (DX)(DI*4), Z1
+	MOVQ    heads+32(FP), R9
+	LEAQ    (AX)(DI*4), R8
+
+head:
+	VMOVUPS      (R8), Z2
+	VMOVUPS      (R8)(BX*1), Z3
+	VMULPS       Z3, Z1, Z4
+	VMULPS       Z3, Z0, Z3
+	VFNMADD231PS Z2, Z1, Z3
+	VFMADD231PS  Z2, Z0, Z4
+	VMOVUPS      Z4, (R8)
+	VMOVUPS      Z3, (R8)(BX*1)
+	LEAQ         (R8)(BX*2), R8
+	DECQ         R9
+	JNZ          head
+	ADDQ         $0x10, DI
+	SUBQ         $0x10, SI
+	JMP          single
+
+singleEnd:
+	TESTQ     SI, SI
+	JZ        walked
+	XORL      R8, R8
+	BTSL      SI, R8
+	DECL      R8
+	KMOVW     R8, K1
+	VMOVUPS.Z (CX)(DI*4), K1, Z0
+	VMOVUPS.Z (DX)(DI*4), K1, Z1
+	MOVQ      heads+32(FP), CX
+	LEAQ      (AX)(DI*4), AX
+
+headMasked:
+	VMOVUPS.Z    (AX), K1, Z2
+	VMOVUPS.Z    (AX)(BX*1), K1, Z3
+	VMULPS       Z3, Z1, Z4
+	VMULPS       Z3, Z0, Z3
+	VFNMADD231PS Z2, Z1, Z3
+	VFMADD231PS  Z2, Z0, Z4
+	VMOVUPS      Z4, K1, (AX)
+	VMOVUPS      Z3, K1, (AX)(BX*1)
+	LEAQ         (AX)(BX*2), AX
+	DECQ         CX
+	JNZ          headMasked
 
 walked:
 	VZEROUPPER
@@ -4017,6 +4298,421 @@ walked:
 	VPSHUFD       $0x01, X3, X0
 	VADDPS        X0, X3, X3
 	MOVSS         X3, weighted+28(FP)
+	VZEROUPPER
+	RET
+
+// func softmaxAVX512(x *float32, n int, scale float32) (top float32, total float32)
+// Requires: AVX, AVX512DQ, AVX512F, SSE
+TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
+	MOVQ    x+0(FP), AX
+	VXORPS  Z0, Z0, Z0
+	VXORPS  Z1, Z1, Z1
+	VXORPS  Z2, Z2, Z2
+	VXORPS  Z3, Z3, Z3
+	VMOVUPS constantff800000<>+0(SB), Z4
+	VMOVAPS Z4, Z5
+	VMOVAPS Z4, Z6
+	VMOVAPS Z4, Z7
+	VMOVAPS Z4, Z8
+	MOVQ    n+8(FP), CX
+	XORQ    DX, DX
+
+severalLargest:
+	CMPQ    CX, $0x40
+	JLT     severalLargestEnd
+	VMOVUPS (AX)(DX*4), Z9
+	VCMPPS  $0x03, Z9, Z9, K1
+	VMOVAPS Z9, K1, Z0
+	VMAXPS  Z5, Z9, Z5
+	VMOVUPS 64(AX)(DX*4), Z9
+	VCMPPS  $0x03, Z9, Z9, K1
+	VMOVAPS Z9, K1, Z1
+	VMAXPS  Z6, Z9, Z6
+	VMOVUPS 128(AX)(DX*4), Z9
+	VCMPPS  $0x03, Z9, Z9, K1
+	VMOVAPS Z9, K1, Z2
+	VMAXPS  Z7, Z9, Z7
+	VMOVUPS 192(AX)(DX*4), Z9
+	VCMPPS  $0x03, Z9, Z9, K1
+	VMOVAPS Z9, K1, Z3
+	VMAXPS  Z8, Z9, Z8
+	ADDQ    $0x40, DX
+	SUBQ    $0x40, CX
+	JMP     severalLargest
+
+severalLargestEnd:
+singleLargest:
+	CMPQ    CX, $0x10
+	JLT     singleLargestEnd
+	VMOVUPS (AX)(DX*4), Z9
+	VCMPPS  $0x03, Z9, Z9, K1
+	VMOVAPS Z9, K1, Z0
+	VMAXPS  Z5, Z9, Z5
+	ADDQ    $0x10, DX
+	SUBQ    $0x10, CX
+	JMP     singleLargest
+
+singleLargestEnd:
+	TESTQ     CX, CX
+	JZ        walkedLargest
+	XORL      BX, BX
+	BTSL      CX, BX
+	DECL      BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (AX)(DX*4), K1, Z9
+	VMOVAPS   Z4, Z4
+	VMOVAPS   Z9, K1, Z4
+	VMOVAPS   Z4, Z9
+	VCMPPS    $0x03, Z9, Z9, K1
+	VMOVAPS   Z9, K1, Z0
+	VMAXPS    Z5, Z9, Z5
+
+walkedLargest:
+	VMAXPS        Z7, Z5, Z5
+	VMAXPS        Z8, Z6, Z6
+	VMAXPS        Z6, Z5, Z5
+	VEXTRACTF64X4 $0x01, Z5, Y4
+	VMAXPS        Y4, Y5, Y5
+	VEXTRACTF128  $0x01, Y5, X4
+	VMAXPS        X4, X5, X5
+	VPERMILPD     $0x01, X5, X4
+	VMAXPS        X4, X5, X5
+	VPSHUFD       $0x01, X5, X4
+	VMAXPS        X4, X5, X5
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPD     $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	VPSHUFD       $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	VADDSS        X0, X5, X5
+	MOVSS         X5, top+24(FP)
+	VBROADCASTSS  scale+16(FP), Z0
+	VBROADCASTSS  X5, Z1
+	VXORPS        Z2, Z2, Z2
+	VMULPS        Z0, Z1, Z1
+	VMOVUPS       constantc2d00000<>+0(SB), Z3
+	VMOVUPS       constant42b20000<>+0(SB), Z4
+	VMOVUPS       constant3fb8aa3b<>+0(SB), Z5
+	VMOVUPS       constant3f317218<>+0(SB), Z6
+	VMOVUPS       constantb102e308<>+0(SB), Z7
+	VMOVUPS       constant3f800000<>+0(SB), Z8
+	VMOVUPS       constant39506967<>+0(SB), Z9
+	VMOVUPS       constant3ab743ce<>+0(SB), Z10
+	VMOVUPS       constant3c088908<>+0(SB), Z11
+	VMOVUPS       constant3d2aa9c1<>+0(SB), Z12
+	VMOVUPS       constant3e2aaaaa<>+0(SB), Z13
+	VMOVUPS       constant3f000000<>+0(SB), Z14
+	MOVQ          n+8(FP), CX
+	XORQ          DX, DX
+
+singleExp:
+	CMPQ         CX, $0x10
+	JLT          singleExpEnd
+	VMOVUPS      (AX)(DX*4), Z15
+	VFMSUB213PS  Z1, Z0, Z15
+	VMAXPS       Z15, Z3, Z15
+	VMINPS       Z15, Z4, Z15
+	VMULPS       Z5, Z15, Z16
+	VRNDSCALEPS  $0x08, Z16, Z16
+	VMOVAPS      Z15, Z15
+	VFNMADD231PS Z6, Z16, Z15
+	VFNMADD231PS Z7, Z16, Z15
+	VMULPS       Z15, Z15, Z18
+	VMOVAPS      Z9, Z17
+	VFMADD213PS  Z10, Z15, Z17
+	VFMADD213PS  Z11, Z15, Z17
+	VFMADD213PS  Z12, Z15, Z17
+	VFMADD213PS  Z13, Z15, Z17
+	VFMADD213PS  Z14, Z15, Z17
+	VFMADD213PS  Z15, Z18, Z17
+	VADDPS       Z8, Z17, Z17
+	VSCALEFPS    Z16, Z17, Z17
+	VMOVUPS      Z17, (AX)(DX*4)
+	VADDPS       Z17, Z2, Z2
+	ADDQ         $0x10, DX
+	SUBQ         $0x10, CX
+	JMP          singleExp
+
+singleExpEnd:
+	TESTQ        CX, CX
+	JZ           walkedExp
+	XORL         BX, BX
+	BTSL         CX, BX
+	DECL         BX
+	KMOVW        BX, K1
+	VMOVUPS.Z    (AX)(DX*4), K1, Z15
+	VFMSUB213PS  Z1, Z0, Z15
+	VMAXPS       Z15, Z3, Z15
+	VMINPS       Z15, Z4, Z15
+	VMULPS       Z5, Z15, Z0
+	VRNDSCALEPS  $0x08, Z0, Z0
+	VMOVAPS      Z15, Z1
+	VFNMADD231PS Z6, Z0, Z1
+	VFNMADD231PS Z7, Z0, Z1
+	VMULPS       Z1, Z1, Z3
+	VMOVAPS      Z9, Z4
+	VFMADD213PS  Z10, Z1, Z4
+	VFMADD213PS  Z11, Z1, Z4
+	VFMADD213PS  Z12, Z1, Z4
+	VFMADD213PS  Z13, Z1, Z4
+	VFMADD213PS  Z14, Z1, Z4
+	VFMADD213PS  Z1, Z3, Z4
+	VADDPS       Z8, Z4, Z4
+	VSCALEFPS    Z0, Z4, Z4
+	VMOVUPS      Z4, K1, (AX)(DX*4)
+	VMOVAPS.Z    Z4, K1, Z4
+	VADDPS       Z4, Z2, Z2
+
+walkedExp:
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X0
+	VADDPS        X0, X2, X2
+	VPERMILPD     $0x01, X2, X0
+	VADDPS        X0, X2, X2
+	VPSHUFD       $0x01, X2, X0
+	VADDPS        X0, X2, X2
+	MOVSS         X2, total+28(FP)
+	VMOVUPS       constant3f800000<>+0(SB), X0
+	VDIVSS        X2, X0, X0
+	VBROADCASTSS  X0, Z0
+	MOVQ          n+8(FP), CX
+	XORQ          DX, DX
+
+severalScale:
+	CMPQ    CX, $0x20
+	JLT     severalScaleEnd
+	VMOVUPS (AX)(DX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(DX*4)
+	VMOVUPS 64(AX)(DX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, 64(AX)(DX*4)
+	ADDQ    $0x20, DX
+	SUBQ    $0x20, CX
+	JMP     severalScale
+
+severalScaleEnd:
+singleScale:
+	CMPQ    CX, $0x10
+	JLT     singleScaleEnd
+	VMOVUPS (AX)(DX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(DX*4)
+	ADDQ    $0x10, DX
+	SUBQ    $0x10, CX
+	JMP     singleScale
+
+singleScaleEnd:
+	TESTQ     CX, CX
+	JZ        walkedScale
+	XORL      BX, BX
+	BTSL      CX, BX
+	DECL      BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (AX)(DX*4), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (AX)(DX*4)
+
+walkedScale:
+	VZEROUPPER
+	RET
+
+// func headRowAVX512(z *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+// Requires: AVX, AVX512DQ, AVX512F, SSE
+TEXT ·headRowAVX512(SB), NOSPLIT, $0-32
+	MOVQ         z+0(FP), AX
+	VBROADCASTSS scale+16(FP), Z0
+	VBROADCASTSS shift+20(FP), Z1
+	VXORPS       Z2, Z2, Z2
+	VXORPS       Z3, Z3, Z3
+	VMOVUPS      constantc2d00000<>+0(SB), Z4
+	VMOVUPS      constant42b20000<>+0(SB), Z5
+	VMOVUPS      constant3fb8aa3b<>+0(SB), Z6
+	VMOVUPS      constant3f317218<>+0(SB), Z7
+	VMOVUPS      constantb102e308<>+0(SB), Z8
+	VMOVUPS      constant3f800000<>+0(SB), Z9
+	VMOVUPS      constant39506967<>+0(SB), Z10
+	VMOVUPS      constant3ab743ce<>+0(SB), Z11
+	VMOVUPS      constant3c088908<>+0(SB), Z12
+	VMOVUPS      constant3d2aa9c1<>+0(SB), Z13
+	VMOVUPS      constant3e2aaaaa<>+0(SB), Z14
+	VMOVUPS      constant3f000000<>+0(SB), Z15
+	MOVQ         n+8(FP), CX
+	XORQ         DX, DX
+
+single:
+	CMPQ         CX, $0x10
+	JLT          singleEnd
+	VMOVUPS      (AX)(DX*4), Z16
+	VMULPS       Z0, Z16, Z16
+	VSUBPS       Z1, Z16, Z16
+	VMOVUPS      Z16, (AX)(DX*4)
+	VMAXPS       Z16, Z4, Z16
+	VMINPS       Z16, Z5, Z16
+	VMULPS       Z6, Z16, Z17
+	VRNDSCALEPS  $0x08, Z17, Z17
+	VMOVAPS      Z16, Z18
+	VFNMADD231PS Z7, Z17, Z18
+	VFNMADD231PS Z8, Z17, Z18
+	VMULPS       Z18, Z18, Z20
+	VMOVAPS      Z10, Z19
+	VFMADD213PS  Z11, Z18, Z19
+	VFMADD213PS  Z12, Z18, Z19
+	VFMADD213PS  Z13, Z18, Z19
+	VFMADD213PS  Z14, Z18, Z19
+	VFMADD213PS  Z15, Z18, Z19
+	VFMADD213PS  Z18, Z20, Z19
+	VADDPS       Z9, Z19, Z19
+	VSCALEFPS    Z17, Z19, Z19
+	VADDPS       Z19, Z2, Z2
+	VFMADD231PS  Z16, Z19, Z3
+	ADDQ         $0x10, DX
+	SUBQ         $0x10, CX
+	JMP          single
+
+singleEnd:
+	TESTQ        CX, CX
+	JZ           walked
+	XORL         BX, BX
+	BTSL         CX, BX
+	DECL         BX
+	KMOVW        BX, K1
+	VMOVUPS.Z    (AX)(DX*4), K1, Z16
+	VMULPS       Z0, Z16, Z16
+	VSUBPS       Z1, Z16, Z16
+	VMOVUPS      Z16, K1, (AX)(DX*4)
+	VMAXPS       Z16, Z4, Z16
+	VMINPS       Z16, Z5, Z16
+	VMULPS       Z6, Z16, Z0
+	VRNDSCALEPS  $0x08, Z0, Z0
+	VMOVAPS      Z16, Z1
+	VFNMADD231PS Z7, Z0, Z1
+	VFNMADD231PS Z8, Z0, Z1
+	VMULPS       Z1, Z1, Z4
+	VMOVAPS      Z10, Z5
+	VFMADD213PS  Z11, Z1, Z5
+	VFMADD213PS  Z12, Z1, Z5
+	VFMADD213PS  Z13, Z1, Z5
+	VFMADD213PS  Z14, Z1, Z5
+	VFMADD213PS  Z15, Z1, Z5
+	VFMADD213PS  Z1, Z4, Z5
+	VADDPS       Z9, Z5, Z5
+	VSCALEFPS    Z0, Z5, Z5
+	VMOVAPS.Z    Z5, K1, Z5
+	VADDPS       Z5, Z2, Z2
+	VFMADD231PS  Z16, Z5, Z3
+
+walked:
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X0
+	VADDPS        X0, X2, X2
+	VPERMILPD     $0x01, X2, X0
+	VADDPS        X0, X2, X2
+	VPSHUFD       $0x01, X2, X0
+	VADDPS        X0, X2, X2
+	MOVSS         X2, total+24(FP)
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VADDPS        Y0, Y3, Y3
+	VEXTRACTF128  $0x01, Y3, X0
+	VADDPS        X0, X3, X3
+	VPERMILPD     $0x01, X3, X0
+	VADDPS        X0, X3, X3
+	VPSHUFD       $0x01, X3, X0
+	VADDPS        X0, X3, X3
+	MOVSS         X3, weighted+28(FP)
+	VZEROUPPER
+	RET
+
+// func headRowBackwardAVX512(z *float32, n int, logSum float32, constant float32, slope float32)
+// Requires: AVX, AVX512F
+TEXT ·headRowBackwardAVX512(SB), NOSPLIT, $0-28
+	MOVQ         z+0(FP), AX
+	VBROADCASTSS logSum+16(FP), Z0
+	VBROADCASTSS constant+20(FP), Z1
+	VBROADCASTSS slope+24(FP), Z2
+	VMOVUPS      constantc2d00000<>+0(SB), Z3
+	VMOVUPS      constant42b20000<>+0(SB), Z4
+	VMOVUPS      constant3fb8aa3b<>+0(SB), Z5
+	VMOVUPS      constant3f317218<>+0(SB), Z6
+	VMOVUPS      constantb102e308<>+0(SB), Z7
+	VMOVUPS      constant3f800000<>+0(SB), Z8
+	VMOVUPS      constant39506967<>+0(SB), Z9
+	VMOVUPS      constant3ab743ce<>+0(SB), Z10
+	VMOVUPS      constant3c088908<>+0(SB), Z11
+	VMOVUPS      constant3d2aa9c1<>+0(SB), Z12
+	VMOVUPS      constant3e2aaaaa<>+0(SB), Z13
+	VMOVUPS      constant3f000000<>+0(SB), Z14
+	MOVQ         n+8(FP), CX
+	XORQ         DX, DX
+
+single:
+	CMPQ         CX, $0x10
+	JLT          singleEnd
+	VMOVUPS      (AX)(DX*4), Z15
+	VSUBPS       Z0, Z15, Z15
+	VMAXPS       Z15, Z3, Z15
+	VMINPS       Z15, Z4, Z15
+	VMULPS       Z5, Z15, Z16
+	VRNDSCALEPS  $0x08, Z16, Z16
+	VMOVAPS      Z15, Z17
+	VFNMADD231PS Z6, Z16, Z17
+	VFNMADD231PS Z7, Z16, Z17
+	VMULPS       Z17, Z17, Z19
+	VMOVAPS      Z9, Z18
+	VFMADD213PS  Z10, Z17, Z18
+	VFMADD213PS  Z11, Z17, Z18
+	VFMADD213PS  Z12, Z17, Z18
+	VFMADD213PS  Z13, Z17, Z18
+	VFMADD213PS  Z14, Z17, Z18
+	VFMADD213PS  Z17, Z19, Z18
+	VADDPS       Z8, Z18, Z18
+	VSCALEFPS    Z16, Z18, Z18
+	VFMADD213PS  Z1, Z2, Z15
+	VMULPS       Z15, Z18, Z18
+	VMOVUPS      Z18, (AX)(DX*4)
+	ADDQ         $0x10, DX
+	SUBQ         $0x10, CX
+	JMP          single
+
+singleEnd:
+	TESTQ        CX, CX
+	JZ           walked
+	XORL         BX, BX
+	BTSL         CX, BX
+	DECL         BX
+	KMOVW        BX, K1
+	VMOVUPS.Z    (AX)(DX*4), K1, Z15
+	VSUBPS       Z0, Z15, Z15
+	VMAXPS       Z15, Z3, Z15
+	VMINPS       Z15, Z4, Z15
+	VMULPS       Z5, Z15, Z0
+	VRNDSCALEPS  $0x08, Z0, Z0
+	VMOVAPS      Z15, Z3
+	VFNMADD231PS Z6, Z0, Z3
+	VFNMADD231PS Z7, Z0, Z3
+	VMULPS       Z3, Z3, Z4
+	VMOVAPS      Z9, Z5
+	VFMADD213PS  Z10, Z3, Z5
+	VFMADD213PS  Z11, Z3, Z5
+	VFMADD213PS  Z12, Z3, Z5
+	VFMADD213PS  Z13, Z3, Z5
+	VFMADD213PS  Z14, Z3, Z5
+	VFMADD213PS  Z3, Z4, Z5
+	VADDPS       Z8, Z5, Z5
+	VSCALEFPS    Z0, Z5, Z5
+	VFMADD213PS  Z1, Z2, Z15
+	VMULPS       Z15, Z5, Z5
+	VMOVUPS      Z5, K1, (AX)(DX*4)
+
+walked:
 	VZEROUPPER
 	RET
 
@@ -4505,9 +5201,9 @@ TEXT ·largestAVX2(SB), NOSPLIT, $0-20
 	MOVQ    n+8(FP), CX
 	XORQ    DX, DX
 
-several:
+severalLargest:
 	CMPQ      CX, $0x20
-	JLT       severalEnd
+	JLT       severalLargestEnd
 	VMOVUPS   (AX)(DX*4), Y9
 	VCMPPS    $0x03, Y9, Y9, Y10
 	VBLENDVPS Y10, Y9, Y0, Y0
@@ -4526,23 +5222,23 @@ several:
 	VMAXPS    Y8, Y9, Y8
 	ADDQ      $0x20, DX
 	SUBQ      $0x20, CX
-	JMP       several
+	JMP       severalLargest
 
-severalEnd:
-single:
+severalLargestEnd:
+singleLargest:
 	CMPQ      CX, $0x08
-	JLT       singleEnd
+	JLT       singleLargestEnd
 	VMOVUPS   (AX)(DX*4), Y9
 	VCMPPS    $0x03, Y9, Y9, Y10
 	VBLENDVPS Y10, Y9, Y0, Y0
 	VMAXPS    Y5, Y9, Y5
 	ADDQ      $0x08, DX
 	SUBQ      $0x08, CX
-	JMP       single
+	JMP       singleLargest
 
-singleEnd:
+singleLargestEnd:
 	TESTQ      CX, CX
-	JZ         walked
+	JZ         walkedLargest
 	LEAQ       tailMasks<>+0(SB), BX
 	NEGQ       CX
 	VMOVUPS    32(BX)(CX*4), Y9
@@ -4552,7 +5248,7 @@ singleEnd:
 	VBLENDVPS  Y4, Y10, Y0, Y0
 	VMAXPS     Y5, Y10, Y5
 
-walked:
+walkedLargest:
 	VMAXPS       Y7, Y5, Y5
 	VMAXPS       Y8, Y6, Y6
 	VMAXPS       Y6, Y5, Y5
@@ -4573,6 +5269,95 @@ walked:
 	VADDPS       X1, X0, X0
 	VADDSS       X0, X5, X5
 	MOVSS        X5, value+16(FP)
+	VZEROUPPER
+	RET
+
+// func squaredNormAVX2(x *float32, n int) (total float64)
+// Requires: AVX, FMA3, SSE2
+TEXT ·squaredNormAVX2(SB), NOSPLIT, $0-24
+	MOVQ   x+0(FP), AX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	MOVQ   n+8(FP), CX
+	XORQ   DX, DX
+
+several:
+	CMPQ         CX, $0x20
+	JLT          severalEnd
+	VMOVUPS      (AX)(DX*4), Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VCVTPS2PD    X8, Y8
+	VCVTPS2PD    X9, Y9
+	VFMADD231PD  Y8, Y8, Y0
+	VFMADD231PD  Y9, Y9, Y1
+	VMOVUPS      32(AX)(DX*4), Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VCVTPS2PD    X8, Y8
+	VCVTPS2PD    X9, Y9
+	VFMADD231PD  Y8, Y8, Y2
+	VFMADD231PD  Y9, Y9, Y3
+	VMOVUPS      64(AX)(DX*4), Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VCVTPS2PD    X8, Y8
+	VCVTPS2PD    X9, Y9
+	VFMADD231PD  Y8, Y8, Y4
+	VFMADD231PD  Y9, Y9, Y5
+	VMOVUPS      96(AX)(DX*4), Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VCVTPS2PD    X8, Y8
+	VCVTPS2PD    X9, Y9
+	VFMADD231PD  Y8, Y8, Y6
+	VFMADD231PD  Y9, Y9, Y7
+	ADDQ         $0x20, DX
+	SUBQ         $0x20, CX
+	JMP          several
+
+severalEnd:
+single:
+	CMPQ         CX, $0x08
+	JLT          singleEnd
+	VMOVUPS      (AX)(DX*4), Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VCVTPS2PD    X8, Y8
+	VCVTPS2PD    X9, Y9
+	VFMADD231PD  Y8, Y8, Y0
+	VFMADD231PD  Y9, Y9, Y1
+	ADDQ         $0x08, DX
+	SUBQ         $0x08, CX
+	JMP          single
+
+singleEnd:
+	TESTQ        CX, CX
+	JZ           walked
+	LEAQ         tailMasks<>+0(SB), BX
+	NEGQ         CX
+	VMOVUPS      32(BX)(CX*4), Y8
+	VMASKMOVPS   (AX)(DX*4), Y8, Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VCVTPS2PD    X8, Y8
+	VCVTPS2PD    X9, Y9
+	VFMADD231PD  Y8, Y8, Y0
+	VFMADD231PD  Y9, Y9, Y1
+
+walked:
+	VADDPD       Y4, Y0, Y0
+	VADDPD       Y5, Y1, Y1
+	VADDPD       Y6, Y2, Y2
+	VADDPD       Y7, Y3, Y3
+	VADDPD       Y2, Y0, Y0
+	VADDPD       Y3, Y1, Y1
+	VADDPD       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPD       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDSD       X1, X0, X0
+	MOVSD        X0, total+16(FP)
 	VZEROUPPER
 	RET
 
@@ -4724,6 +5509,192 @@ singleEnd:
 	VMASKMOVPS (DX)(SI*4), Y1, Y0
 	VMULPS     Y0, Y2, Y2
 	VMASKMOVPS Y2, Y1, (CX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func softmaxBackwardAVX2(d *float32, p *float32, n int, total float32, scale float32)
+// Requires: AVX
+TEXT ·softmaxBackwardAVX2(SB), NOSPLIT, $0-32
+	MOVQ         d+0(FP), AX
+	MOVQ         p+8(FP), CX
+	VBROADCASTSS total+24(FP), Y0
+	VBROADCASTSS scale+28(FP), Y1
+	MOVQ         n+16(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x10
+	JLT     severalEnd
+	VMOVUPS (AX)(BX*4), Y2
+	VSUBPS  Y0, Y2, Y2
+	VMOVUPS (CX)(BX*4), Y3
+	VMULPS  Y3, Y2, Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS Y2, (AX)(BX*4)
+	VMOVUPS 32(AX)(BX*4), Y2
+	VSUBPS  Y0, Y2, Y2
+	VMOVUPS 32(CX)(BX*4), Y3
+	VMULPS  Y3, Y2, Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS Y2, 32(AX)(BX*4)
+	ADDQ    $0x10, BX
+	SUBQ    $0x10, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x08
+	JLT     singleEnd
+	VMOVUPS (AX)(BX*4), Y2
+	VSUBPS  Y0, Y2, Y2
+	VMOVUPS (CX)(BX*4), Y3
+	VMULPS  Y3, Y2, Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS Y2, (AX)(BX*4)
+	ADDQ    $0x08, BX
+	SUBQ    $0x08, DX
+	JMP     single
+
+singleEnd:
+	TESTQ      DX, DX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), SI
+	NEGQ       DX
+	VMOVUPS    32(SI)(DX*4), Y2
+	VMASKMOVPS (AX)(BX*4), Y2, Y3
+	VSUBPS     Y0, Y3, Y3
+	VMASKMOVPS (CX)(BX*4), Y2, Y0
+	VMULPS     Y0, Y3, Y3
+	VMULPS     Y1, Y3, Y3
+	VMASKMOVPS Y3, Y2, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func rotateAVX2(x *float32, n int, cos *float32, sin *float32, heads int)
+// Requires: AVX, FMA3
+TEXT ·rotateAVX2(SB), NOSPLIT, $0-40
+	MOVQ x+0(FP), AX
+	MOVQ cos+16(FP), CX
+	MOVQ sin+24(FP), DX
+	MOVQ n+8(FP), BX
+	SHLQ $0x02, BX
+	MOVQ n+8(FP), SI
+	XORQ DI, DI
+
+single:
+	CMPQ    SI, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(DI*4), Y0
+	VMOVUPS (DX)(DI*4), Y1
+	MOVQ    heads+32(FP), R9
+	LEAQ    (AX)(DI*4), R8
+
+head:
+	VMOVUPS      (R8), Y2
+	VMOVUPS      (R8)(BX*1), Y3
+	VMULPS       Y2, Y1, Y4
+	VMULPS       Y2, Y0, Y2
+	VFNMADD231PS Y3, Y1, Y2
+	VFMADD231PS  Y3, Y0, Y4
+	VMOVUPS      Y2, (R8)
+	VMOVUPS      Y4, (R8)(BX*1)
+	LEAQ         (R8)(BX*2), R8
+	DECQ         R9
+	JNZ          head
+	ADDQ         $0x08, DI
+	SUBQ         $0x08, SI
+	JMP          single
+
+singleEnd:
+	TESTQ      SI, SI
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), R8
+	NEGQ       SI
+	VMOVUPS    32(R8)(SI*4), Y0
+	VMASKMOVPS (CX)(DI*4), Y0, Y1
+	VMASKMOVPS (DX)(DI*4), Y0, Y2
+	MOVQ       heads+32(FP), CX
+	LEAQ       (AX)(DI*4), AX
+
+headMasked:
+	VMASKMOVPS   (AX), Y0, Y3
+	VMASKMOVPS   (AX)(BX*1), Y0, Y4
+	VMULPS       Y3, Y2, Y5
+	VMULPS       Y3, Y1, Y3
+	VFNMADD231PS Y4, Y2, Y3
+	VFMADD231PS  Y4, Y1, Y5
+	VMASKMOVPS   Y3, Y0, (AX)
+	VMASKMOVPS   Y5, Y0, (AX)(BX*1)
+	LEAQ         (AX)(BX*2), AX
+	DECQ         CX
+	JNZ          headMasked
+
+walked:
+	VZEROUPPER
+	RET
+
+// func rotateBackwardAVX2(x *float32, n int, cos *float32, sin *float32, heads int)
+// Requires: AVX, FMA3
+TEXT ·rotateBackwardAVX2(SB), NOSPLIT, $0-40
+	MOVQ x+0(FP), AX
+	MOVQ cos+16(FP), CX
+	MOVQ sin+24(FP), DX
+	MOVQ n+8(FP), BX
+	SHLQ $0x02, BX
+	MOVQ n+8(FP), SI
+	XORQ DI, DI
+
+single:
+	CMPQ    SI, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(DI*4), Y0
+	VMOVUPS (DX)(DI*4), Y1
+	MOVQ    heads+32(FP), R9
+	LEAQ    (AX)(DI*4), R8
+
+head:
+	VMOVUPS      (R8), Y2
+	VMOVUPS      (R8)(BX*1), Y3
+	VMULPS       Y3, Y1, Y4
+	VMULPS       Y3, Y0, Y3
+	VFNMADD231PS Y2, Y1, Y3
+	VFMADD231PS  Y2, Y0, Y4
+	VMOVUPS      Y4, (R8)
+	VMOVUPS      Y3, (R8)(BX*1)
+	LEAQ         (R8)(BX*2), R8
+	DECQ         R9
+	JNZ          head
+	ADDQ         $0x08, DI
+	SUBQ         $0x08, SI
+	JMP          single
+
+singleEnd:
+	TESTQ      SI, SI
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), R8
+	NEGQ       SI
+	VMOVUPS    32(R8)(SI*4), Y0
+	VMASKMOVPS (CX)(DI*4), Y0, Y1
+	VMASKMOVPS (DX)(DI*4), Y0, Y2
+	MOVQ       heads+32(FP), CX
+	LEAQ       (AX)(DI*4), AX
+
+headMasked:
+	VMASKMOVPS   (AX), Y0, Y3
+	VMASKMOVPS   (AX)(BX*1), Y0, Y4
+	VMULPS       Y4, Y2, Y5
+	VMULPS       Y4, Y1, Y4
+	VFNMADD231PS Y3, Y2, Y4
+	VFMADD231PS  Y3, Y1, Y5
+	VMASKMOVPS   Y5, Y0, (AX)
+	VMASKMOVPS   Y4, Y0, (AX)(BX*1)
+	LEAQ         (AX)(BX*2), AX
+	DECQ         CX
+	JNZ          headMasked
 
 walked:
 	VZEROUPPER
@@ -5052,6 +6023,422 @@ walked:
 	VPSHUFD      $0x01, X3, X0
 	VADDPS       X0, X3, X3
 	MOVSS        X3, weighted+28(FP)
+	VZEROUPPER
+	RET
+
+// func softmaxAVX2(x *float32, n int, scale float32) (top float32, total float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·softmaxAVX2(SB), NOSPLIT, $0-32
+	MOVQ    x+0(FP), AX
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VMOVUPS constantff800000<>+0(SB), Y4
+	VMOVAPS Y4, Y5
+	VMOVAPS Y4, Y6
+	VMOVAPS Y4, Y7
+	VMOVAPS Y4, Y8
+	MOVQ    n+8(FP), CX
+	XORQ    DX, DX
+
+severalLargest:
+	CMPQ      CX, $0x20
+	JLT       severalLargestEnd
+	VMOVUPS   (AX)(DX*4), Y9
+	VCMPPS    $0x03, Y9, Y9, Y10
+	VBLENDVPS Y10, Y9, Y0, Y0
+	VMAXPS    Y5, Y9, Y5
+	VMOVUPS   32(AX)(DX*4), Y9
+	VCMPPS    $0x03, Y9, Y9, Y10
+	VBLENDVPS Y10, Y9, Y1, Y1
+	VMAXPS    Y6, Y9, Y6
+	VMOVUPS   64(AX)(DX*4), Y9
+	VCMPPS    $0x03, Y9, Y9, Y10
+	VBLENDVPS Y10, Y9, Y2, Y2
+	VMAXPS    Y7, Y9, Y7
+	VMOVUPS   96(AX)(DX*4), Y9
+	VCMPPS    $0x03, Y9, Y9, Y10
+	VBLENDVPS Y10, Y9, Y3, Y3
+	VMAXPS    Y8, Y9, Y8
+	ADDQ      $0x20, DX
+	SUBQ      $0x20, CX
+	JMP       severalLargest
+
+severalLargestEnd:
+singleLargest:
+	CMPQ      CX, $0x08
+	JLT       singleLargestEnd
+	VMOVUPS   (AX)(DX*4), Y9
+	VCMPPS    $0x03, Y9, Y9, Y10
+	VBLENDVPS Y10, Y9, Y0, Y0
+	VMAXPS    Y5, Y9, Y5
+	ADDQ      $0x08, DX
+	SUBQ      $0x08, CX
+	JMP       singleLargest
+
+singleLargestEnd:
+	TESTQ      CX, CX
+	JZ         walkedLargest
+	LEAQ       tailMasks<>+0(SB), BX
+	NEGQ       CX
+	VMOVUPS    32(BX)(CX*4), Y9
+	VMASKMOVPS (AX)(DX*4), Y9, Y10
+	VBLENDVPS  Y9, Y10, Y4, Y10
+	VCMPPS     $0x03, Y10, Y10, Y4
+	VBLENDVPS  Y4, Y10, Y0, Y0
+	VMAXPS     Y5, Y10, Y5
+
+walkedLargest:
+	VMAXPS       Y7, Y5, Y5
+	VMAXPS       Y8, Y6, Y6
+	VMAXPS       Y6, Y5, Y5
+	VEXTRACTF128 $0x01, Y5, X4
+	VMAXPS       X4, X5, X5
+	VPERMILPD    $0x01, X5, X4
+	VMAXPS       X4, X5, X5
+	VPSHUFD      $0x01, X5, X4
+	VMAXPS       X4, X5, X5
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VPSHUFD      $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VADDSS       X0, X5, X5
+	MOVSS        X5, top+24(FP)
+	VBROADCASTSS scale+16(FP), Y0
+	VBROADCASTSS X5, Y1
+	VXORPS       Y2, Y2, Y2
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      constantc2d00000<>+0(SB), Y3
+	VMOVUPS      constant42b20000<>+0(SB), Y4
+	MOVQ         n+8(FP), CX
+	XORQ         DX, DX
+
+singleExp:
+	CMPQ         CX, $0x08
+	JLT          singleExpEnd
+	VMOVUPS      (AX)(DX*4), Y5
+	VFMSUB213PS  Y1, Y0, Y5
+	VMAXPS       Y5, Y3, Y5
+	VMINPS       Y5, Y4, Y5
+	VMULPS       constant3fb8aa3b<>+0(SB), Y5, Y6
+	VROUNDPS     $0x08, Y6, Y6
+	VMOVAPS      Y5, Y5
+	VFNMADD231PS constant3f317218<>+0(SB), Y6, Y5
+	VFNMADD231PS constantb102e308<>+0(SB), Y6, Y5
+	VMULPS       Y5, Y5, Y8
+	VMOVUPS      constant39506967<>+0(SB), Y7
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y5, Y7
+	VFMADD213PS  constant3c088908<>+0(SB), Y5, Y7
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y5, Y7
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y5, Y7
+	VFMADD213PS  constant3f000000<>+0(SB), Y5, Y7
+	VFMADD213PS  Y5, Y8, Y7
+	VADDPS       constant3f800000<>+0(SB), Y7, Y7
+	VCVTPS2DQ    Y6, Y6
+	VPSRAD       $0x01, Y6, Y5
+	VPSUBD       Y5, Y6, Y6
+	VPSLLD       $0x17, Y5, Y5
+	VPADDD       constant3f800000<>+0(SB), Y5, Y5
+	VMULPS       Y5, Y7, Y7
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       constant3f800000<>+0(SB), Y6, Y6
+	VMULPS       Y6, Y7, Y7
+	VMOVUPS      Y7, (AX)(DX*4)
+	VADDPS       Y7, Y2, Y2
+	ADDQ         $0x08, DX
+	SUBQ         $0x08, CX
+	JMP          singleExp
+
+singleExpEnd:
+	TESTQ        CX, CX
+	JZ           walkedExp
+	LEAQ         tailMasks<>+0(SB), BX
+	NEGQ         CX
+	VMOVUPS      32(BX)(CX*4), Y5
+	VMASKMOVPS   (AX)(DX*4), Y5, Y6
+	VFMSUB213PS  Y1, Y0, Y6
+	VMAXPS       Y6, Y3, Y6
+	VMINPS       Y6, Y4, Y6
+	VMULPS       constant3fb8aa3b<>+0(SB), Y6, Y0
+	VROUNDPS     $0x08, Y0, Y0
+	VMOVAPS      Y6, Y1
+	VFNMADD231PS constant3f317218<>+0(SB), Y0, Y1
+	VFNMADD231PS constantb102e308<>+0(SB), Y0, Y1
+	VMULPS       Y1, Y1, Y4
+	VMOVUPS      constant39506967<>+0(SB), Y3
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y1, Y3
+	VFMADD213PS  constant3c088908<>+0(SB), Y1, Y3
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y1, Y3
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y1, Y3
+	VFMADD213PS  constant3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  Y1, Y4, Y3
+	VADDPS       constant3f800000<>+0(SB), Y3, Y3
+	VCVTPS2DQ    Y0, Y0
+	VPSRAD       $0x01, Y0, Y1
+	VPSUBD       Y1, Y0, Y0
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       constant3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y3, Y3
+	VPSLLD       $0x17, Y0, Y0
+	VPADDD       constant3f800000<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y3, Y3
+	VMASKMOVPS   Y3, Y5, (AX)(DX*4)
+	VANDPS       Y5, Y3, Y3
+	VADDPS       Y3, Y2, Y2
+
+walkedExp:
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X2
+	VPERMILPD    $0x01, X2, X0
+	VADDPS       X0, X2, X2
+	VPSHUFD      $0x01, X2, X0
+	VADDPS       X0, X2, X2
+	MOVSS        X2, total+28(FP)
+	VMOVUPS      constant3f800000<>+0(SB), X0
+	VDIVSS       X2, X0, X0
+	VBROADCASTSS X0, Y0
+	MOVQ         n+8(FP), CX
+	XORQ         DX, DX
+
+severalScale:
+	CMPQ    CX, $0x10
+	JLT     severalScaleEnd
+	VMOVUPS (AX)(DX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)(DX*4)
+	VMOVUPS 32(AX)(DX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(AX)(DX*4)
+	ADDQ    $0x10, DX
+	SUBQ    $0x10, CX
+	JMP     severalScale
+
+severalScaleEnd:
+singleScale:
+	CMPQ    CX, $0x08
+	JLT     singleScaleEnd
+	VMOVUPS (AX)(DX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)(DX*4)
+	ADDQ    $0x08, DX
+	SUBQ    $0x08, CX
+	JMP     singleScale
+
+singleScaleEnd:
+	TESTQ      CX, CX
+	JZ         walkedScale
+	LEAQ       tailMasks<>+0(SB), BX
+	NEGQ       CX
+	VMOVUPS    32(BX)(CX*4), Y1
+	VMASKMOVPS (AX)(DX*4), Y1, Y2
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, (AX)(DX*4)
+
+walkedScale:
+	VZEROUPPER
+	RET
+
+// func headRowAVX2(z *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·headRowAVX2(SB), NOSPLIT, $0-32
+	MOVQ         z+0(FP), AX
+	VBROADCASTSS scale+16(FP), Y0
+	VBROADCASTSS shift+20(FP), Y1
+	VXORPS       Y2, Y2, Y2
+	VXORPS       Y3, Y3, Y3
+	VMOVUPS      constantc2d00000<>+0(SB), Y4
+	VMOVUPS      constant42b20000<>+0(SB), Y5
+	MOVQ         n+8(FP), CX
+	XORQ         DX, DX
+
+single:
+	CMPQ         CX, $0x08
+	JLT          singleEnd
+	VMOVUPS      (AX)(DX*4), Y6
+	VMULPS       Y0, Y6, Y6
+	VSUBPS       Y1, Y6, Y6
+	VMOVUPS      Y6, (AX)(DX*4)
+	VMAXPS       Y6, Y4, Y6
+	VMINPS       Y6, Y5, Y6
+	VMULPS       constant3fb8aa3b<>+0(SB), Y6, Y7
+	VROUNDPS     $0x08, Y7, Y7
+	VMOVAPS      Y6, Y8
+	VFNMADD231PS constant3f317218<>+0(SB), Y7, Y8
+	VFNMADD231PS constantb102e308<>+0(SB), Y7, Y8
+	VMULPS       Y8, Y8, Y10
+	VMOVUPS      constant39506967<>+0(SB), Y9
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y8, Y9
+	VFMADD213PS  constant3c088908<>+0(SB), Y8, Y9
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y8, Y9
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y8, Y9
+	VFMADD213PS  constant3f000000<>+0(SB), Y8, Y9
+	VFMADD213PS  Y8, Y10, Y9
+	VADDPS       constant3f800000<>+0(SB), Y9, Y9
+	VCVTPS2DQ    Y7, Y7
+	VPSRAD       $0x01, Y7, Y8
+	VPSUBD       Y8, Y7, Y7
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       constant3f800000<>+0(SB), Y8, Y8
+	VMULPS       Y8, Y9, Y9
+	VPSLLD       $0x17, Y7, Y7
+	VPADDD       constant3f800000<>+0(SB), Y7, Y7
+	VMULPS       Y7, Y9, Y9
+	VADDPS       Y9, Y2, Y2
+	VFMADD231PS  Y6, Y9, Y3
+	ADDQ         $0x08, DX
+	SUBQ         $0x08, CX
+	JMP          single
+
+singleEnd:
+	TESTQ        CX, CX
+	JZ           walked
+	LEAQ         tailMasks<>+0(SB), BX
+	NEGQ         CX
+	VMOVUPS      32(BX)(CX*4), Y6
+	VMASKMOVPS   (AX)(DX*4), Y6, Y7
+	VMULPS       Y0, Y7, Y7
+	VSUBPS       Y1, Y7, Y7
+	VMASKMOVPS   Y7, Y6, (AX)(DX*4)
+	VMAXPS       Y7, Y4, Y7
+	VMINPS       Y7, Y5, Y7
+	VMULPS       constant3fb8aa3b<>+0(SB), Y7, Y0
+	VROUNDPS     $0x08, Y0, Y0
+	VMOVAPS      Y7, Y1
+	VFNMADD231PS constant3f317218<>+0(SB), Y0, Y1
+	VFNMADD231PS constantb102e308<>+0(SB), Y0, Y1
+	VMULPS       Y1, Y1, Y5
+	VMOVUPS      constant39506967<>+0(SB), Y4
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3c088908<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3f000000<>+0(SB), Y1, Y4
+	VFMADD213PS  Y1, Y5, Y4
+	VADDPS       constant3f800000<>+0(SB), Y4, Y4
+	VCVTPS2DQ    Y0, Y0
+	VPSRAD       $0x01, Y0, Y1
+	VPSUBD       Y1, Y0, Y0
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       constant3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VPSLLD       $0x17, Y0, Y0
+	VPADDD       constant3f800000<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y4, Y4
+	VANDPS       Y6, Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VFMADD231PS  Y7, Y4, Y3
+
+walked:
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X2
+	VPERMILPD    $0x01, X2, X0
+	VADDPS       X0, X2, X2
+	VPSHUFD      $0x01, X2, X0
+	VADDPS       X0, X2, X2
+	MOVSS        X2, total+24(FP)
+	VEXTRACTF128 $0x01, Y3, X0
+	VADDPS       X0, X3, X3
+	VPERMILPD    $0x01, X3, X0
+	VADDPS       X0, X3, X3
+	VPSHUFD      $0x01, X3, X0
+	VADDPS       X0, X3, X3
+	MOVSS        X3, weighted+28(FP)
+	VZEROUPPER
+	RET
+
+// func headRowBackwardAVX2(z *float32, n int, logSum float32, constant float32, slope float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·headRowBackwardAVX2(SB), NOSPLIT, $0-28
+	MOVQ         z+0(FP), AX
+	VBROADCASTSS logSum+16(FP), Y0
+	VBROADCASTSS constant+20(FP), Y1
+	VBROADCASTSS slope+24(FP), Y2
+	VMOVUPS      constantc2d00000<>+0(SB), Y3
+	VMOVUPS      constant42b20000<>+0(SB), Y4
+	MOVQ         n+8(FP), CX
+	XORQ         DX, DX
+
+single:
+	CMPQ         CX, $0x08
+	JLT          singleEnd
+	VMOVUPS      (AX)(DX*4), Y5
+	VSUBPS       Y0, Y5, Y5
+	VMAXPS       Y5, Y3, Y5
+	VMINPS       Y5, Y4, Y5
+	VMULPS       constant3fb8aa3b<>+0(SB), Y5, Y6
+	VROUNDPS     $0x08, Y6, Y6
+	VMOVAPS      Y5, Y7
+	VFNMADD231PS constant3f317218<>+0(SB), Y6, Y7
+	VFNMADD231PS constantb102e308<>+0(SB), Y6, Y7
+	VMULPS       Y7, Y7, Y9
+	VMOVUPS      constant39506967<>+0(SB), Y8
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y7, Y8
+	VFMADD213PS  constant3c088908<>+0(SB), Y7, Y8
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y7, Y8
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y7, Y8
+	VFMADD213PS  constant3f000000<>+0(SB), Y7, Y8
+	VFMADD213PS  Y7, Y9, Y8
+	VADDPS       constant3f800000<>+0(SB), Y8, Y8
+	VCVTPS2DQ    Y6, Y6
+	VPSRAD       $0x01, Y6, Y7
+	VPSUBD       Y7, Y6, Y6
+	VPSLLD       $0x17, Y7, Y7
+	VPADDD       constant3f800000<>+0(SB), Y7, Y7
+	VMULPS       Y7, Y8, Y8
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       constant3f800000<>+0(SB), Y6, Y6
+	VMULPS       Y6, Y8, Y8
+	VFMADD213PS  Y1, Y2, Y5
+	VMULPS       Y5, Y8, Y8
+	VMOVUPS      Y8, (AX)(DX*4)
+	ADDQ         $0x08, DX
+	SUBQ         $0x08, CX
+	JMP          single
+
+singleEnd:
+	TESTQ        CX, CX
+	JZ           walked
+	LEAQ         tailMasks<>+0(SB), BX
+	NEGQ         CX
+	VMOVUPS      32(BX)(CX*4), Y5
+	VMASKMOVPS   (AX)(DX*4), Y5, Y6
+	VSUBPS       Y0, Y6, Y6
+	VMAXPS       Y6, Y3, Y6
+	VMINPS       Y6, Y4, Y6
+	VMULPS       constant3fb8aa3b<>+0(SB), Y6, Y0
+	VROUNDPS     $0x08, Y0, Y0
+	VMOVAPS      Y6, Y3
+	VFNMADD231PS constant3f317218<>+0(SB), Y0, Y3
+	VFNMADD231PS constantb102e308<>+0(SB), Y0, Y3
+	VMULPS       Y3, Y3, Y7
+	VMOVUPS      constant39506967<>+0(SB), Y4
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y3, Y4
+	VFMADD213PS  constant3c088908<>+0(SB), Y3, Y4
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y3, Y4
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y3, Y4
+	VFMADD213PS  constant3f000000<>+0(SB), Y3, Y4
+	VFMADD213PS  Y3, Y7, Y4
+	VADDPS       constant3f800000<>+0(SB), Y4, Y4
+	VCVTPS2DQ    Y0, Y0
+	VPSRAD       $0x01, Y0, Y3
+	VPSUBD       Y3, Y0, Y0
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       constant3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VPSLLD       $0x17, Y0, Y0
+	VPADDD       constant3f800000<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y4, Y4
+	VFMADD213PS  Y1, Y2, Y6
+	VMULPS       Y6, Y4, Y4
+	VMASKMOVPS   Y4, Y5, (AX)(DX*4)
+
+walked:
 	VZEROUPPER
 	RET
 

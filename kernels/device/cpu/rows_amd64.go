@@ -147,3 +147,80 @@ func (i isa) adamW(param, grad, m, v []float32, f adamWFactors) {
 		adamWGo(param, grad, m, v, f)
 	}
 }
+
+func (i isa) squaredNorm(x []float32) float64 {
+	switch i {
+	case isaAVX512:
+		return squaredNormAVX512(&x[0], len(x))
+	case isaAVX2:
+		return squaredNormAVX2(&x[0], len(x))
+	default:
+		return squaredNormGo(x)
+	}
+}
+
+func (i isa) softmax(x []float32, scale float32) (top, total float32) {
+	switch i {
+	case isaAVX512:
+		return softmaxAVX512(&x[0], len(x), scale)
+	case isaAVX2:
+		return softmaxAVX2(&x[0], len(x), scale)
+	default:
+		return softmaxGo(x, scale)
+	}
+}
+
+func (i isa) softmaxBackward(d, p []float32, total, scale float32) {
+	switch i {
+	case isaAVX512:
+		softmaxBackwardAVX512(&d[0], &p[0], len(d), total, scale)
+	case isaAVX2:
+		softmaxBackwardAVX2(&d[0], &p[0], len(d), total, scale)
+	default:
+		softmaxBackwardGo(d, p, total, scale)
+	}
+}
+
+func (i isa) headRow(z []float32, scale, shift float32) (total, weighted float32) {
+	switch i {
+	case isaAVX512:
+		return headRowAVX512(&z[0], len(z), scale, shift)
+	case isaAVX2:
+		return headRowAVX2(&z[0], len(z), scale, shift)
+	default:
+		return headRowGo(z, scale, shift)
+	}
+}
+
+func (i isa) headRowBackward(z []float32, logSum, constant, slope float32) {
+	switch i {
+	case isaAVX512:
+		headRowBackwardAVX512(&z[0], len(z), logSum, constant, slope)
+	case isaAVX2:
+		headRowBackwardAVX2(&z[0], len(z), logSum, constant, slope)
+	default:
+		headRowBackwardGo(z, logSum, constant, slope)
+	}
+}
+
+func (i isa) rotate(x, cos, sin []float32, heads int) {
+	switch i {
+	case isaAVX512:
+		rotateAVX512(&x[0], len(cos), &cos[0], &sin[0], heads)
+	case isaAVX2:
+		rotateAVX2(&x[0], len(cos), &cos[0], &sin[0], heads)
+	default:
+		rotateGo(x, cos, sin, 1)
+	}
+}
+
+func (i isa) rotateBackward(x, cos, sin []float32, heads int) {
+	switch i {
+	case isaAVX512:
+		rotateBackwardAVX512(&x[0], len(cos), &cos[0], &sin[0], heads)
+	case isaAVX2:
+		rotateBackwardAVX2(&x[0], len(cos), &cos[0], &sin[0], heads)
+	default:
+		rotateGo(x, cos, sin, -1)
+	}
+}

@@ -107,3 +107,62 @@ func adamWGo(param, grad, m, v []float32, f adamWFactors) {
 		param[i] = float32(f.keep*param[i]) - f.step*m[i]/(float32(f.root*root)+f.eps)
 	}
 }
+
+func squaredNormGo(x []float32) (total float64) {
+	for _, v := range x {
+		total += float64(float64(v) * float64(v))
+	}
+	return total
+}
+
+func softmaxGo(x []float32, scale float32) (top, total float32) {
+	top = largestGo(x)
+	total = expRowGo(x, x, scale, scale*top)
+	scaleGo(1/total, x)
+	return top, total
+}
+
+func softmaxBackwardGo(d, p []float32, total, scale float32) {
+	p = p[:len(d)]
+	for i, v := range d {
+		d[i] = (v - total) * p[i] * scale
+	}
+}
+
+func headRowGo(z []float32, scale, shift float32) (total, weighted float32) {
+	for i, v := range z {
+		t := float32(scale*v) - shift
+		z[i] = t
+		if e := expGo(t); e != 0 { // -Inf has no weight
+			total += e
+			weighted += float32(t * e)
+		}
+	}
+	return total, weighted
+}
+
+func headRowBackwardGo(z []float32, logSum, constant, slope float32) {
+	for i, v := range z {
+		t := v - logSum
+		e := expGo(t)
+		if e == 0 { // -Inf has no gradient
+			z[i] = 0
+			continue
+		}
+		z[i] = e * (constant + float32(slope*t))
+	}
+}
+
+// rotateGo rotates by the angle, or with sign -1 by its opposite.
+func rotateGo(x, cos, sin []float32, sign float32) {
+	half := len(cos)
+	sin = sin[:half]
+	for ; len(x) > 0; x = x[2*half:] {
+		low, high := x[:half], x[half:2*half]
+		for j, c := range cos {
+			a, b, s := low[j], high[j], sign*sin[j]
+			low[j] = float32(a*c) - float32(b*s)
+			high[j] = float32(b*c) + float32(a*s)
+		}
+	}
+}

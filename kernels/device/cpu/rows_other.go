@@ -37,3 +37,23 @@ func (i isa) rmsNormBackward(dx, dWeight, dy, x, weight []float32, inv, slope fl
 }
 
 func (i isa) adamW(param, grad, m, v []float32, f adamWFactors) { adamWGo(param, grad, m, v, f) }
+
+func (i isa) squaredNorm(x []float32) float64 { return squaredNormGo(x) }
+
+func (i isa) softmax(x []float32, scale float32) (top, total float32) { return softmaxGo(x, scale) }
+
+func (i isa) softmaxBackward(d, p []float32, total, scale float32) {
+	softmaxBackwardGo(d, p, total, scale)
+}
+
+func (i isa) headRow(z []float32, scale, shift float32) (total, weighted float32) {
+	return headRowGo(z, scale, shift)
+}
+
+func (i isa) headRowBackward(z []float32, logSum, constant, slope float32) {
+	headRowBackwardGo(z, logSum, constant, slope)
+}
+
+func (i isa) rotate(x, cos, sin []float32, heads int) { rotateGo(x, cos, sin, 1) }
+
+func (i isa) rotateBackward(x, cos, sin []float32, heads int) { rotateGo(x, cos, sin, -1) }

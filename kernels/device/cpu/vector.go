@@ -72,13 +72,35 @@ func Scale(alpha float32, x []float32) {
 // exp(x - max), which is 0 for an empty row. Values of -Inf get probability 0; a row of nothing else
 // becomes NaN.
 func SoftmaxRow(x []float32) (max, sumExp float32) {
-	max = Max(x)
+	return SoftmaxScaled(x, 1)
+}
+
+// SoftmaxScaled replaces x by softmax(scale·x), which is what a row of attention needs, and returns the
+// largest value x had and the sum of exp(scale·(x - max)), which is 0 for an empty row. The scale must be
+// positive. Values of -Inf get probability 0; a row of nothing else becomes NaN.
+func SoftmaxScaled(x []float32, scale float32) (max, sumExp float32) {
 	if len(x) == 0 {
-		return max, 0
+		return float32(math.Inf(-1)), 0
 	}
-	sumExp = running().expRow(x, x, 1, max)
-	Scale(1/sumExp, x)
-	return max, sumExp
+	return running().softmax(x, scale)
+}
+
+// SoftmaxBackward replaces d, the gradient of p = softmax(scale·x), by that of x: scale·p·(d - total), where
+// total is Σ p·d. In attention, total is also the dot product of a row's output and the output's gradient.
+func SoftmaxBackward(d, p []float32, total, scale float32) {
+	sameLength("SoftmaxBackward", len(d), len(p))
+	if len(d) > 0 {
+		running().softmaxBackward(d, p, total, scale)
+	}
+}
+
+// SquaredNorm is Σ x², summed in float64, in an order that depends on the length alone; 0 for an empty row.
+// It is infinite or NaN exactly where x has such a value, since no square of a float32 overflows.
+func SquaredNorm(x []float32) float64 {
+	if len(x) == 0 {
+		return 0
+	}
+	return running().squaredNorm(x)
 }
 
 // LogSumExp is log Σ exp(x), computed without overflow; -Inf for an empty row.

@@ -3,6 +3,7 @@ package cpu
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -89,15 +90,19 @@ func TestReductionsAreCloseToFloat64(t *testing.T) {
 			n := drawLength(t)
 			x, y := drawRow(t, "x", n), drawRow(t, "y", n)
 			top := math.Inf(-1)
-			var sum, sumOf, dot, dotOf float64
+			var sum, sumOf, dot, dotOf, square float64
 			for i := range x {
 				a, b := float64(x[i]), float64(y[i])
 				sum, sumOf = sum+a, sumOf+math.Abs(a)
 				dot, dotOf = dot+a*b, dotOf+math.Abs(a*b)
 				top = max(top, a)
+				square += a * a
 			}
 			near(t, "Sum", Sum(x), sum, sumOf, 2e-6)
 			near(t, "Dot", Dot(x, y), dot, dotOf, 2e-6)
+			if got := SquaredNorm(x); math.Abs(got-square) > 1e-14*square {
+				t.Fatalf("SquaredNorm: got %v, want %v", got, square)
+			}
 			if got := Max(x); float64(got) != top {
 				t.Fatalf("Max: got %v, want %v", got, top)
 			}
@@ -145,6 +150,15 @@ func TestSoftmaxAndEntropy(t *testing.T) {
 				want := math.Exp(float64(x[i]) - logZ)
 				near(t, "probability", p[i], want, want, 2e-5)
 			}
+
+			logZ, _ = oracleSoftmax(x, float64(scale))
+			copy(p, x)
+			top, sum = SoftmaxScaled(p, scale)
+			near(t, "scaled max + log sumExp", scale*top+float32(math.Log(float64(sum))), logZ, 1+math.Abs(logZ), 2e-6)
+			for i := range p {
+				want := math.Exp(float64(scale)*float64(x[i]) - logZ)
+				near(t, "scaled probability", p[i], want, want, 4e-5)
+			}
 		})
 	})
 }
@@ -178,6 +192,42 @@ func TestEmptyAndMaskedRows(t *testing.T) {
 		if Sum(nil) != 0 || Dot(nil, nil) != 0 {
 			t.Error("an empty sum is not 0")
 		}
+	})
+}
+
+func TestSquaredNormShowsWhatIsNotFinite(t *testing.T) {
+	onEveryISA(t, func(t *testing.T) {
+		for n := 1; n < 140; n++ {
+			x := make([]float32, n)
+			for i := range x {
+				x[i] = math.MaxFloat32
+			}
+			if got := SquaredNorm(x); math.IsInf(got, 0) || got < float64(n)*1e77/1.1 {
+				t.Fatalf("%d times the largest number: got %v", n, got)
+			}
+			for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+				x[n/2] = float32(bad)
+				if got := SquaredNorm(x); !math.IsNaN(got) && !math.IsInf(got, 1) {
+					t.Fatalf("%v at %d of %d: got %v", bad, n/2, n, got)
+				}
+			}
+		}
+	})
+}
+
+func TestSoftmaxBackwardIsTheDerivative(t *testing.T) {
+	onEveryISA(t, func(t *testing.T) {
+		rapid.Check(t, func(t *rapid.T) {
+			n := drawLength(t)
+			d, p := drawRow(t, "d", n), drawRow(t, "p", n)
+			total, scale := float32(rapid.Float64Range(-2, 2).Draw(t, "total")), float32(rapid.Float64Range(0.1, 2).Draw(t, "scale"))
+			got := append([]float32(nil), d...)
+			SoftmaxBackward(got, p, total, scale)
+			for i := range got {
+				factor := float64(scale) * float64(p[i])
+				near(t, "gradient", got[i], factor*(float64(d[i])-float64(total)), math.Abs(factor)*(math.Abs(float64(d[i]))+math.Abs(float64(total))), 4e-7)
+			}
+		})
 	})
 }
 
@@ -322,6 +372,22 @@ var rowFunctions = map[string]func(a, b, x, y, z []float32) float32{
 	"SiLUMulBackward": func(a, b, x, y, z []float32) float32 { SiLUMulBackward(a, b, x, y, z); return 0 },
 	"RMSNorm":         func(a, b, x, y, z []float32) float32 { return RMSNorm(a, x, y, 1e-6) },
 	"RMSNormBackward": func(a, b, x, y, z []float32) float32 { RMSNormBackward(a, b, x, y, z, 0.4); return 0 },
+	"SoftmaxScaled":   func(a, b, x, y, z []float32) float32 { top, sum := SoftmaxScaled(a, 0.3); return top + sum },
+	"SoftmaxBackward": func(a, b, x, y, z []float32) float32 { SoftmaxBackward(a, x, 0.7, 0.3); return 0 },
+	"SquaredNorm":     func(a, b, x, y, z []float32) float32 { return float32(SquaredNorm(x)) },
+	"HeadRow":         func(a, b, x, y, z []float32) float32 { l, e := HeadRow(a, 0.7); return l + e },
+	"HeadRowBackward": func(a, b, x, y, z []float32) float32 {
+		if len(a) > 0 {
+			HeadRowBackward(a, 1.5, 0.7, len(a)/2, 0.3, -0.2, 0.7)
+		}
+		return 0
+	},
+	"Rotate": func(a, b, x, y, z []float32) float32 {
+		whole := len(a) / 2 * 2
+		Rotate(a[:whole], x[:len(x)/2], y[:len(y)/2])
+		RotateBackward(b[:whole], x[:len(x)/2], y[:len(y)/2])
+		return 0
+	},
 	"AdamW": func(a, b, x, y, z []float32) float32 {
 		v := append([]float32(nil), z...)
 		for i := range v {
@@ -380,10 +446,11 @@ func TestRowsIgnoreTheirPlace(t *testing.T) {
 }
 
 func TestRowsOfDifferentLengthsPanic(t *testing.T) {
-	x, y := make([]float32, 4), make([]float32, 3)
+	x, y := make([]float32, 8), make([]float32, 6)
+	ofOneRow := []string{"Sum", "Max", "Scale", "SoftmaxRow", "SoftmaxScaled", "SquaredNorm", "LogSoftmaxStats", "HeadRow", "HeadRowBackward"}
 	for name, function := range rowFunctions {
-		if name == "Sum" || name == "Max" || name == "Scale" || name == "SoftmaxRow" || name == "LogSoftmaxStats" {
-			continue // one row only
+		if slices.Contains(ofOneRow, name) {
+			continue
 		}
 		t.Run(name, func(t *testing.T) {
 			defer func() {

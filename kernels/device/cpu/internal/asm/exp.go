@@ -96,6 +96,9 @@ func (e exponential) timesPowerOfTwo(p, n reg.VecVirtual) {
 func exponentials(i isa) {
 	expRow(i)
 	expStats(i)
+	softmax(i)
+	headRow(i)
+	headRowBackward(i)
 	siluMul(i)
 	siluMulBackward(i)
 }
@@ -134,6 +137,76 @@ func expStats(i isa) {
 	})
 	returnLane(i.combine(sums[:1], add), "total")
 	returnLane(i.combine(sums[1:], add), "weighted")
+	finish()
+}
+
+func softmax(i isa) {
+	rowFunction(i, "softmax", "func(x *float32, n int, scale float32) (top, total float32)",
+		"replaces x by softmax(scale·x) and is the maximum of x and the sum of exp(scale·(x - top)).")
+	x := pointer("x")
+	top := i.largestOf(x)
+	returnLane(top, "top")
+	scale, shift, sum := i.parameter("scale"), i.everywhere(top), i.zeros(1)
+	VMULPS(scale, shift, shift)
+	e := newExponential(i)
+	walkAgain(i, "Exp", 1, func(l lanes) {
+		v := l.load(x)
+		VFMSUB213PS(shift, scale, v)
+		y := e.of(v)
+		l.store(y, x)
+		l.zeroAbsent(y)
+		VADDPS(y, sum[0], sum[0])
+	})
+	total := i.combine(sum, add)
+	returnLane(total, "total")
+	inverse := XMM()
+	VMOVUPS(constants[math.Float32bits(1)], inverse)
+	VDIVSS(total.AsX(), inverse, inverse)
+	factor := i.vector()
+	VBROADCASTSS(inverse, factor)
+	walkAgain(i, "Scale", 2, func(l lanes) {
+		v := l.load(x)
+		VMULPS(factor, v, v)
+		l.store(v, x)
+	})
+	finish()
+}
+
+func headRow(i isa) {
+	rowFunction(i, "headRow", "func(z *float32, n int, scale, shift float32) (total, weighted float32)",
+		"computes z = t and adds exp(t) and t·exp(t) for t = scale·z - shift, rounded after the product.")
+	z := pointer("z")
+	scale, shift, sums := i.parameter("scale"), i.parameter("shift"), i.zeros(2)
+	e := newExponential(i)
+	walk(i, 1, func(l lanes) {
+		v := l.load(z)
+		VMULPS(scale, v, v)
+		VSUBPS(shift, v, v)
+		l.store(v, z)
+		y := e.of(v)
+		l.zeroAbsent(y)
+		VADDPS(y, sums[0], sums[0])
+		VFMADD231PS(v, y, sums[1])
+	})
+	returnLane(i.combine(sums[:1], add), "total")
+	returnLane(i.combine(sums[1:], add), "weighted")
+	finish()
+}
+
+func headRowBackward(i isa) {
+	rowFunction(i, "headRowBackward", "func(z *float32, n int, logSum, constant, slope float32)",
+		"computes z = exp(t)·(constant + slope·t) for t = z - logSum.")
+	z := pointer("z")
+	logSum, constant, slope := i.parameter("logSum"), i.parameter("constant"), i.parameter("slope")
+	e := newExponential(i)
+	walk(i, 1, func(l lanes) {
+		v := l.load(z)
+		VSUBPS(logSum, v, v)
+		y := e.of(v)
+		VFMADD213PS(constant, slope, v)
+		VMULPS(v, y, y)
+		l.store(y, z)
+	})
 	finish()
 }
 

@@ -28,28 +28,32 @@ func (l lanes) mem(base reg.Register) Mem {
 }
 
 // load reads the vector of a row.
-func (l lanes) load(base reg.Register) reg.VecVirtual {
+func (l lanes) load(base reg.Register) reg.VecVirtual { return l.loadAt(l.mem(base)) }
+
+func (l lanes) loadAt(m Mem) reg.VecVirtual {
 	v := l.isa.vector()
 	switch {
 	case !l.masked:
-		VMOVUPS(l.mem(base), v)
+		VMOVUPS(m, v)
 	case l.isa == avx512:
-		VMOVUPS_Z(l.mem(base), l.k, v)
+		VMOVUPS_Z(m, l.k, v)
 	default:
-		VMASKMOVPS(l.mem(base), l.m, v)
+		VMASKMOVPS(m, l.m, v)
 	}
 	return v
 }
 
 // store writes the vector of a row.
-func (l lanes) store(v reg.VecVirtual, base reg.Register) {
+func (l lanes) store(v reg.VecVirtual, base reg.Register) { l.storeAt(v, l.mem(base)) }
+
+func (l lanes) storeAt(v reg.VecVirtual, m Mem) {
 	switch {
 	case !l.masked:
-		VMOVUPS(v, l.mem(base))
+		VMOVUPS(v, m)
 	case l.isa == avx512:
-		VMOVUPS(v, l.k, l.mem(base))
+		VMOVUPS(v, l.k, m)
 	default:
-		VMASKMOVPS(v, l.m, l.mem(base))
+		VMASKMOVPS(v, l.m, m)
 	}
 }
 
@@ -89,11 +93,15 @@ func pointer(name string) reg.Register { return Load(Param(name), GP64()) }
 
 // walk emits the loop over n elements. With unroll above one, the body is first repeated for so many
 // vectors at a time, each with its own value of lanes.unroll.
-func walk(i isa, unroll int, body func(l lanes)) {
+func walk(i isa, unroll int, body func(l lanes)) { walkAgain(i, "", unroll, body) }
+
+// walkAgain is walk in a kernel that walks several times; pass tells its labels apart.
+func walkAgain(i isa, pass string, unroll int, body func(l lanes)) {
 	n, index := Load(Param("n"), GP64()), GP64()
 	width := i.vectorBytes() / 4
 	XORQ(index, index)
 	step := func(label string, vectors int) {
+		label += pass
 		Label(label)
 		CMPQ(n, Imm(uint64(vectors*width)))
 		JLT(LabelRef(label + "End"))
@@ -110,7 +118,7 @@ func walk(i isa, unroll int, body func(l lanes)) {
 	}
 	step("single", 1)
 	TESTQ(n, n)
-	JZ(LabelRef("walked"))
+	JZ(LabelRef("walked" + pass))
 	l := lanes{isa: i, index: index, masked: true}
 	if i == avx512 {
 		bits := GP32()
@@ -127,7 +135,7 @@ func walk(i isa, unroll int, body func(l lanes)) {
 		VMOVUPS(Mem{Base: table, Index: n, Scale: 4, Disp: 32}, l.m)
 	}
 	body(l)
-	Label("walked")
+	Label("walked" + pass)
 }
 
 // tailMasks is every AVX2 mask: the eight lanes from the (8-r)th on are r with all bits, then zeros.
@@ -217,6 +225,13 @@ func (i isa) combine(vs []reg.VecVirtual, op func(a, b, dst Op)) reg.VecVirtual 
 	VPSHUFD(Imm(1), x, t)
 	op(t, x, x)
 	return vs[0]
+}
+
+// everywhere copies lane 0 to all lanes.
+func (i isa) everywhere(v reg.VecVirtual) reg.VecVirtual {
+	all := i.vector()
+	VBROADCASTSS(v.AsX(), all)
+	return all
 }
 
 // returnLane stores lane 0 as the named result.

@@ -40,20 +40,67 @@ func reductions(i isa) {
 	finish()
 
 	largest(i)
+	squaredNorm(i)
+}
+
+// squaredNorm emits the sum of squares in float64.
+func squaredNorm(i isa) {
+	rowFunction(i, "squaredNorm", "func(x *float32, n int) (total float64)", "adds the squares of x in float64.")
+	x, sums := pointer("x"), i.zeros(2*accumulators)
+	walk(i, accumulators, func(l lanes) {
+		v := l.load(x)
+		low, high := i.vector(), i.vector()
+		if i == avx512 {
+			half := YMM()
+			VEXTRACTF64X4(Imm(1), v, half)
+			VCVTPS2PD(v.AsY(), low)
+			VCVTPS2PD(half, high)
+		} else {
+			half := XMM()
+			VEXTRACTF128(Imm(1), v, half)
+			VCVTPS2PD(v.AsX(), low)
+			VCVTPS2PD(half, high)
+		}
+		VFMADD231PD(low, low, sums[2*l.unroll])
+		VFMADD231PD(high, high, sums[2*l.unroll+1])
+	})
+	for n := accumulators; n > 0; n /= 2 {
+		for j := range n {
+			VADDPD(sums[j+n], sums[j], sums[j])
+		}
+	}
+	if i == avx512 {
+		high := YMM()
+		VEXTRACTF64X4(Imm(1), sums[0], high)
+		VADDPD(high, sums[0].AsY(), sums[0].AsY())
+	}
+	total, t := sums[0].AsX(), XMM()
+	VEXTRACTF128(Imm(1), sums[0].AsY(), t)
+	VADDPD(t, total, total)
+	VPERMILPD(Imm(1), total, t)
+	VADDSD(t, total, total)
+	Store(total, Return("total"))
+	finish()
 }
 
 // largest emits the maximum. The maximum instruction forgets NaN, so NaN is collected on the side:
 // what is added at the end is zero or NaN.
 func largest(i isa) {
 	rowFunction(i, "largest", "func(x *float32, n int) (value float32)", "is the maximum of x, or NaN where x has one.")
-	x, nan := pointer("x"), i.zeros(accumulators)
+	returnLane(i.largestOf(pointer("x")), "value")
+	finish()
+}
+
+// largestOf emits the walk that finds the maximum of a row, and leaves it in lane 0.
+func (i isa) largestOf(x reg.Register) reg.VecVirtual {
+	nan := i.zeros(accumulators)
 	low := i.constantRegister(negativeInfinity)
 	top := make([]reg.VecVirtual, accumulators)
 	for j := range top {
 		top[j] = i.vector()
 		VMOVAPS(low, top[j])
 	}
-	walk(i, accumulators, func(l lanes) {
+	walkAgain(i, "Largest", accumulators, func(l lanes) {
 		v := l.load(x)
 		l.fillAbsent(v, low)
 		if i == avx512 {
@@ -69,8 +116,7 @@ func largest(i isa) {
 	})
 	result, side := i.combine(top, biggest), i.combine(nan, add)
 	VADDSS(side.AsX(), result.AsX(), result.AsX())
-	returnLane(result, "value")
-	finish()
+	return result
 }
 
 // elementwise emits the kernels without exponentials that turn rows into rows.
@@ -105,8 +151,65 @@ func elementwise(i isa) {
 	})
 	finish()
 
+	rowFunction(i, "softmaxBackward", "func(d, p *float32, n int, total, scale float32)", "computes d = (d - total)·p·scale.")
+	d, p := pointer("d"), pointer("p")
+	total, scale := i.parameter("total"), i.parameter("scale")
+	walk(i, 2, func(l lanes) {
+		v := l.load(d)
+		VSUBPS(total, v, v)
+		VMULPS(l.load(p), v, v)
+		VMULPS(scale, v, v)
+		l.store(v, d)
+	})
+	finish()
+
+	rotate(i, "rotate", false)
+	rotate(i, "rotateBackward", true)
 	rmsNormBackward(i)
 	adamW(i)
+}
+
+// rotate emits the rotation of pairs (a, b), n apart, by angles that consecutive heads of 2n values share:
+// (a·cos - b·sin, b·cos + a·sin), or the rotation by the opposite angle.
+func rotate(i isa, name string, backward bool) {
+	doc := "rotates the pairs (x[j], x[j+n]) of each head of 2n values by the angle of (cos[j], sin[j])."
+	if backward {
+		doc = "rotates the pairs (x[j], x[j+n]) of each head of 2n values by the opposite of the angle of (cos[j], sin[j])."
+	}
+	rowFunction(i, name, "func(x *float32, n int, cos, sin *float32, heads int)", doc)
+	x, cos, sin := pointer("x"), pointer("cos"), pointer("sin")
+	half := Load(Param("n"), GP64())
+	SHLQ(Imm(2), half)
+	walk(i, 1, func(l lanes) {
+		c, s := l.load(cos), l.load(sin)
+		at, heads := GP64(), Load(Param("heads"), GP64())
+		LEAQ(Mem{Base: x, Index: l.index, Scale: 4}, at)
+		label := "head"
+		if l.masked {
+			label = "headMasked"
+		}
+		Label(label)
+		low, high := Mem{Base: at}, Mem{Base: at, Index: half, Scale: 1}
+		a, b, t := l.loadAt(low), l.loadAt(high), i.vector()
+		if backward {
+			VMULPS(b, s, t)
+			VMULPS(b, c, b)
+			VFNMADD231PS(a, s, b)
+			VFMADD231PS(a, c, t)
+		} else {
+			VMULPS(a, s, t)
+			VMULPS(a, c, a)
+			VFNMADD231PS(b, s, a)
+			VFMADD231PS(b, c, t)
+			a, b, t = b, t, a
+		}
+		l.storeAt(t, low)
+		l.storeAt(b, high)
+		LEAQ(Mem{Base: at, Index: half, Scale: 2}, at)
+		DECQ(heads)
+		JNZ(LabelRef(label))
+	})
+	finish()
 }
 
 func rmsNormBackward(i isa) {
