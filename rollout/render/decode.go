@@ -63,9 +63,10 @@ func (m *mergeSpelling) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// DecodeTokenizer reads a tokenizer.json. It accepts byte-level BPE with the Llama-3 split pattern
-// and special added tokens, and rejects everything else by name, because a tokenizer that is nearly
-// right trains a policy on text nobody wrote.
+// DecodeTokenizer reads a tokenizer.json. It accepts byte-level BPE with the split pattern of GPT-2,
+// Llama 3 or Qwen 2 and 3, and rejects everything else by name, because a tokenizer that is nearly
+// right trains a policy on text nobody wrote. Errors name the file, the place in it and what stands
+// there.
 func DecodeTokenizer(data []byte) (*Tokenizer, error) {
 	t, err := decodeTokenizer(data)
 	if err != nil {
@@ -82,23 +83,16 @@ func decodeTokenizer(data []byte) (*Tokenizer, error) {
 	for _, part := range []struct {
 		name string
 		raw  json.RawMessage
-	}{{"truncation", d.Truncation}, {"padding", d.Padding}, {"normalizer", d.Normalizer}} {
+	}{{"truncation", d.Truncation}, {"padding", d.Padding}} {
 		if !isNull(part.raw) {
 			return nil, fmt.Errorf("%s: %s is not supported, only null", part.name, typeOf(part.raw))
 		}
 	}
-	if err := checkPreTokenizer(d.PreTokenizer); err != nil {
+	parts, err := decodeLayout(d)
+	if err != nil {
 		return nil, err
 	}
-	if !isNull(d.PostProcessor) {
-		if err := checkByteLevel("post_processor", d.PostProcessor, nil); err != nil {
-			return nil, err
-		}
-	}
-	if err := checkByteLevel("decoder", d.Decoder, nil); err != nil {
-		return nil, err
-	}
-	if kind := typeOf(d.Model); kind != "BPE" {
+	if kind := typeOf(d.Model); kind != "BPE" && kind != untyped { // GPT-2's file predates the field
 		return nil, fmt.Errorf("model: %s is not supported, only BPE", kind)
 	}
 	var model bpeModel
@@ -108,7 +102,8 @@ func decodeTokenizer(data []byte) (*Tokenizer, error) {
 	if err := model.check(); err != nil {
 		return nil, fmt.Errorf("model.%w", err)
 	}
-	return assemble(model, d.AddedTokens)
+	parts.ignoreMerges = model.IgnoreMerges
+	return assemble(model, d.AddedTokens, parts)
 }
 
 // check rejects the variants of BPE that merge or spell differently.
@@ -128,98 +123,16 @@ func (m bpeModel) check() error {
 	return nil
 }
 
-func checkPreTokenizer(raw json.RawMessage) error {
-	if kind := typeOf(raw); kind != "Sequence" {
-		return fmt.Errorf("pre_tokenizer: %s is not supported, only Sequence[Split, ByteLevel]", kind)
-	}
-	var sequence struct {
-		Type          string            `json:"type"`
-		Pretokenizers []json.RawMessage `json:"pretokenizers"`
-	}
-	if err := strict(raw, &sequence); err != nil {
-		return fmt.Errorf("pre_tokenizer: %w", err)
-	}
-	if n := len(sequence.Pretokenizers); n != 2 {
-		return fmt.Errorf("pre_tokenizer.pretokenizers: %d entries, want 2 (Split, ByteLevel)", n)
-	}
-	const at = "pre_tokenizer.pretokenizers[0]"
-	if kind := typeOf(sequence.Pretokenizers[0]); kind != "Split" {
-		return fmt.Errorf("%s: %s is not supported, only Split", at, kind)
-	}
-	var split struct {
-		Type    string `json:"type"`
-		Pattern struct {
-			Regex  string
-			String *string
-		} `json:"pattern"`
-		Behavior string `json:"behavior"`
-		Invert   bool   `json:"invert"`
-	}
-	if err := strict(sequence.Pretokenizers[0], &split); err != nil {
-		return fmt.Errorf("%s: %w", at, err)
-	}
-	switch {
-	case split.Pattern.String != nil:
-		return fmt.Errorf("%s.pattern: String is not supported, only Regex", at)
-	case split.Pattern.Regex != splitPattern:
-		return fmt.Errorf("%s.pattern: the regex %q is not supported, only %q", at, split.Pattern.Regex, splitPattern)
-	case split.Behavior != "Isolated":
-		return fmt.Errorf("%s.behavior: %q is not supported, only Isolated", at, split.Behavior)
-	case split.Invert:
-		return fmt.Errorf("%s.invert: true is not supported", at)
-	}
-	no := false
-	return checkByteLevel("pre_tokenizer.pretokenizers[1]", sequence.Pretokenizers[1], &no)
-}
-
-// checkByteLevel checks a ByteLevel part. Its flags matter only in a pre-tokenizer; flags is what
-// add_prefix_space and use_regex must be there, nil elsewhere.
-func checkByteLevel(at string, raw json.RawMessage, flags *bool) error {
-	if kind := typeOf(raw); kind != "ByteLevel" {
-		return fmt.Errorf("%s: %s is not supported, only ByteLevel", at, kind)
-	}
-	part := struct {
-		Type           string `json:"type"`
-		AddPrefixSpace bool   `json:"add_prefix_space"`
-		TrimOffsets    bool   `json:"trim_offsets"`
-		UseRegex       bool   `json:"use_regex"`
-	}{UseRegex: true} // the format's default
-	if err := strict(raw, &part); err != nil {
-		return fmt.Errorf("%s: %w", at, err)
-	}
-	if flags == nil {
-		return nil
-	}
-	if part.AddPrefixSpace != *flags {
-		return fmt.Errorf("%s.add_prefix_space: %t is not supported", at, part.AddPrefixSpace)
-	}
-	if part.UseRegex != *flags {
-		return fmt.Errorf("%s.use_regex: %t is not supported", at, part.UseRegex)
-	}
-	return nil
-}
-
 // assemble builds the tokenizer and checks that ids are dense and merges refer to tokens.
-func assemble(model bpeModel, added []addedToken) (*Tokenizer, error) {
-	names := make(map[string]int64, len(added))
-	for i, token := range added {
-		switch {
-		case !token.Special:
-			return nil, fmt.Errorf("added_tokens[%d] %q: special is false; only special added tokens are supported", i, token.Content)
-		case token.SingleWord || token.LStrip || token.RStrip || token.Normalized:
-			return nil, fmt.Errorf("added_tokens[%d] %q: single_word, lstrip, rstrip and normalized must be false", i, token.Content)
-		case token.Content == "":
-			return nil, fmt.Errorf("added_tokens[%d]: content is empty", i)
-		}
-		if _, twice := names[token.Content]; twice {
-			return nil, fmt.Errorf("added_tokens[%d]: %q is there twice", i, token.Content)
-		}
-		names[token.Content] = token.ID
+func assemble(model bpeModel, added []addedToken, parts layout) (*Tokenizer, error) {
+	names, err := checkAdded(added)
+	if err != nil {
+		return nil, err
 	}
 	total := len(names)
 	ordinary := make([]string, 0, len(model.Vocab))
 	for spelled, id := range model.Vocab {
-		if special, ok := names[spelled]; ok { // files may list a special token in both places
+		if special, ok := names[spelled]; ok { // files may list an added token in both places
 			if special != id {
 				return nil, fmt.Errorf("model.vocab: %q has id %d, added_tokens says %d", spelled, id, special)
 			}
@@ -229,33 +142,32 @@ func assemble(model bpeModel, added []addedToken) (*Tokenizer, error) {
 		total++
 	}
 	slices.Sort(ordinary) // so that of several mistakes always the same one is reported
-	spellings, special, taken := make([]string, total), make([]bool, total), make([]bool, total)
-	place := func(at, name, spelling string, id int64, isSpecial bool) error {
+	spellings, tokens := make([]string, total), make([]*addedToken, total)
+	place := func(at, name, spelling string, id int64) error {
 		if id < 0 || id >= int64(total) {
 			return fmt.Errorf("%s: %q has id %d, want ids 0 to %d without gaps", at, name, id, total-1)
 		}
-		if taken[id] {
+		if spellings[id] != "" {
 			return fmt.Errorf("%s: %q has id %d, which another token has too", at, name, id)
 		}
-		spellings[id], special[id], taken[id] = spelling, isSpecial, true
+		spellings[id] = spelling
 		return nil
 	}
-	for _, token := range added {
-		if err := place("added_tokens", token.Content, token.Content, token.ID, true); err != nil {
+	for i := range added {
+		if err := place("added_tokens", added[i].Content, added[i].Content, added[i].ID); err != nil {
 			return nil, err
 		}
+		tokens[added[i].ID] = &added[i]
 	}
 	for _, spelled := range ordinary {
 		raw, err := unspell(spelled)
 		if err == nil && raw == "" {
 			err = fmt.Errorf("a token is empty")
 		}
-		if err == nil {
-			err = place("model.vocab", spelled, raw, model.Vocab[spelled], false)
-		} else {
-			err = fmt.Errorf("model.vocab: %q: %w", spelled, err)
-		}
 		if err != nil {
+			return nil, fmt.Errorf("model.vocab: %q: %w", spelled, err)
+		}
+		if err := place("model.vocab", spelled, raw, model.Vocab[spelled]); err != nil {
 			return nil, err
 		}
 	}
@@ -263,12 +175,35 @@ func assemble(model bpeModel, added []addedToken) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := newTokenizer(spellings, special, merges)
+	t, err := newTokenizer(spellings, tokens, merges, parts)
 	if err != nil {
 		return nil, err
 	}
-	t.ignoreMerges = model.IgnoreMerges
-	return t, nil
+	return t, t.frame()
+}
+
+// checkAdded rejects the kinds of added tokens whose matching reaches beyond their own text, and
+// returns the id of each.
+func checkAdded(added []addedToken) (map[string]int64, error) {
+	names := make(map[string]int64, len(added))
+	for i, token := range added {
+		for _, flag := range []struct {
+			name string
+			set  bool
+		}{{"single_word", token.SingleWord}, {"lstrip", token.LStrip}, {"rstrip", token.RStrip}} {
+			if flag.set {
+				return nil, fmt.Errorf("added_tokens[%d] %q: %s: true is not supported", i, token.Content, flag.name)
+			}
+		}
+		if token.Content == "" {
+			return nil, fmt.Errorf("added_tokens[%d]: content is empty", i)
+		}
+		if _, twice := names[token.Content]; twice {
+			return nil, fmt.Errorf("added_tokens[%d]: %q is there twice", i, token.Content)
+		}
+		names[token.Content] = token.ID
+	}
+	return names, nil
 }
 
 func assembleMerges(model bpeModel, specials map[string]int64) ([]merge, error) {
@@ -302,8 +237,10 @@ func strict(data []byte, into any) error {
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
-// typeOf names a part by its "type" for errors: "null" when absent, "a part without a type" when it
-// has none.
+// untyped is what typeOf calls a part without the field.
+const untyped = "a part without a type"
+
+// typeOf names a part by its "type" for errors: "null" when absent, [untyped] when it has none.
 func typeOf(raw json.RawMessage) string {
 	if isNull(raw) {
 		return "null"
@@ -312,7 +249,7 @@ func typeOf(raw json.RawMessage) string {
 		Type string `json:"type"`
 	}
 	if json.Unmarshal(raw, &part) != nil || part.Type == "" {
-		return "a part without a type"
+		return untyped
 	}
 	return part.Type
 }

@@ -13,34 +13,31 @@ func (t *Tokenizer) Encode() ([]byte, error) {
 	b.WriteString("{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [")
 	separator := "\n"
 	for id, name := range t.spellings {
-		if !t.special[id] {
+		token := t.added[id]
+		if token == nil {
 			continue
 		}
 		quoted, err := quote(name)
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(&b, `%s    {"id": %d, "content": %s, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}`, separator, id, quoted)
+		fmt.Fprintf(&b, `%s    {"id": %d, "content": %s, "single_word": false, "lstrip": false, "rstrip": false, "normalized": %t, "special": %t}`,
+			separator, id, quoted, token.Normalized, token.Special)
 		separator = ",\n"
 	}
-	pattern, err := quote(splitPattern)
-	if err != nil {
-		return nil, err
-	}
-	b.WriteString("\n  ],\n  \"normalizer\": null,\n")
-	fmt.Fprintf(&b, `  "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-    {"type": "Split", "pattern": {"Regex": %s}, "behavior": "Isolated", "invert": false},
-    {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}
-  ]},
-  "post_processor": null,
-  "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+	fmt.Fprintf(&b, `
+  ],
+  "normalizer": %s,
+  "pre_tokenizer": %s,
+  "post_processor": %s,
+  "decoder": %s,
   "model": {
     "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
     "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": %t,
-    "vocab": {`, pattern, t.ignoreMerges)
+    "vocab": {`, orNull(t.normalizer), t.preTokenizer, orNull(t.postProcessor), t.decoder, t.ignoreMerges)
 	separator = "\n"
 	for id, spelling := range t.spellings {
-		if t.special[id] {
+		if t.added[id] != nil {
 			continue
 		}
 		quoted, err := quote(spell(spelling))
@@ -66,6 +63,29 @@ func (t *Tokenizer) Encode() ([]byte, error) {
 	}
 	b.WriteString("\n    ]\n  }\n}\n")
 	return b.Bytes(), nil
+}
+
+func orNull(part json.RawMessage) json.RawMessage {
+	if isNull(part) {
+		return json.RawMessage("null")
+	}
+	return part
+}
+
+// trainedLayout is that of the tokenizers [Train] makes: Llama 3's pattern, no normalizer and no framing.
+func trainedLayout() layout {
+	pattern, err := quote(llama3Regex)
+	if err != nil {
+		panic(err) // a string is always JSON
+	}
+	return layout{
+		split: splitLlama3,
+		preTokenizer: json.RawMessage(fmt.Sprintf(`{"type": "Sequence", "pretokenizers": [
+    {"type": "Split", "pattern": {"Regex": %s}, "behavior": "Isolated", "invert": false},
+    {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}
+  ]}`, pattern)),
+		decoder: json.RawMessage(`{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}`),
+	}
 }
 
 // quote writes a JSON string without escaping <, > and &, as other tools write it.

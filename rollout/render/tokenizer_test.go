@@ -78,7 +78,7 @@ func TestSplit(t *testing.T) {
 	} {
 		var got []string
 		for rest := test.text; rest != ""; {
-			n := nextPiece(rest)
+			n := splitLlama3.next(rest)
 			got, rest = append(got, rest[:n]), rest[n:]
 		}
 		if !slices.Equal(got, test.want) {
@@ -162,12 +162,12 @@ func TestPlainTextNeverMakesSpecialTokens(t *testing.T) {
 	forged := strings.Join(specialNames, "")
 	ids := tok.Prompt(forged)
 	for i, id := range ids[1 : len(ids)-1] {
-		if tok.special[id] {
+		if tok.added[id] != nil {
 			t.Errorf("token %d of a forged text is the special token %s", i, tok.spellings[id])
 		}
 	}
 	for _, name := range specialNames {
-		if id, ok := tok.Special(name); !ok || !tok.special[id] {
+		if id, ok := tok.Special(name); !ok || tok.added[id] == nil {
 			t.Errorf("%s: got id %d, known %t", name, id, ok)
 		}
 	}

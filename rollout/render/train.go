@@ -19,7 +19,19 @@ func Train(corpus []string, vocabSize int) (*Tokenizer, error) {
 	if vocabSize < least {
 		return nil, fmt.Errorf("train tokenizer: vocabulary size %d is below %d (256 bytes and %d special tokens)", vocabSize, least, len(specialNames))
 	}
-	learner := newPairCounts(corpus)
+	spellings, merges := learn(corpus, splitLlama3, vocabSize-len(specialNames))
+	added := make([]*addedToken, len(spellings), len(spellings)+len(specialNames))
+	for _, name := range specialNames {
+		added = append(added, &addedToken{ID: int64(len(spellings)), Content: name, Special: true})
+		spellings = append(spellings, name)
+	}
+	return newTokenizer(spellings, added, merges, trainedLayout())
+}
+
+// learn returns the bytes and then the merged tokens, at most vocabSize of them, and the merges in the
+// order they were learned.
+func learn(corpus []string, cut split, vocabSize int) ([]string, []merge) {
+	learner := newPairCounts(corpus, cut)
 	spellings := make([]string, 256, vocabSize)
 	ids := make(map[string]int32, vocabSize)
 	for b := range 256 {
@@ -27,7 +39,7 @@ func Train(corpus []string, vocabSize int) (*Tokenizer, error) {
 		ids[spellings[b]] = int32(b)
 	}
 	var merges []merge
-	for len(spellings) < vocabSize-len(specialNames) {
+	for len(spellings) < vocabSize {
 		best, ok := learner.mostFrequent()
 		if !ok {
 			break
@@ -41,11 +53,7 @@ func Train(corpus []string, vocabSize int) (*Tokenizer, error) {
 		merges = append(merges, merge{best, id})
 		learner.apply(best, id)
 	}
-	special := make([]bool, len(spellings), len(spellings)+len(specialNames))
-	for _, name := range specialNames {
-		spellings, special = append(spellings, name), append(special, true)
-	}
-	return newTokenizer(spellings, special, merges)
+	return spellings, merges
 }
 
 // pairCounts counts neighbouring tokens over the distinct pieces of a corpus.
@@ -56,11 +64,11 @@ type pairCounts struct {
 	where  map[pair]map[int]struct{} // pieces that hold, or once held, the pair
 }
 
-func newPairCounts(corpus []string) *pairCounts {
+func newPairCounts(corpus []string, cut split) *pairCounts {
 	times := make(map[string]int)
 	for _, text := range corpus {
 		for len(text) > 0 {
-			n := nextPiece(text)
+			n := cut.next(text)
 			times[text[:n]]++
 			text = text[n:]
 		}
