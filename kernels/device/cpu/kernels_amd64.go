@@ -147,6 +147,66 @@ func gemmAVX2_5x2(k int, a *float32, rowStride int, stepStride int, b *float32, 
 //go:noescape
 func gemmAVX2_6x2(k int, a *float32, rowStride int, stepStride int, b *float32, bStep int, panelStride int, c *float32, ldc int, mask uint64, accumulate int)
 
+// scoresPagesAVX512_1 computes 1 rows of 32·count scores. Strides are in bytes.
+//
+//go:noescape
+func scoresPagesAVX512_1(scores *float32, ldScores int, q *float32, ldQ int, headDim int, pool *float32, pages *int32, count int, pageStride int)
+
+// mixPagesAVX512_1x2 computes 1 rows of 32 columns of the mix. Strides are in bytes.
+//
+//go:noescape
+func mixPagesAVX512_1x2(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+
+// mixPagesAVX512_1x4 computes 1 rows of 64 columns of the mix. Strides are in bytes.
+//
+//go:noescape
+func mixPagesAVX512_1x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+
+// scoresPagesAVX512_2 computes 2 rows of 32·count scores. Strides are in bytes.
+//
+//go:noescape
+func scoresPagesAVX512_2(scores *float32, ldScores int, q *float32, ldQ int, headDim int, pool *float32, pages *int32, count int, pageStride int)
+
+// mixPagesAVX512_2x2 computes 2 rows of 32 columns of the mix. Strides are in bytes.
+//
+//go:noescape
+func mixPagesAVX512_2x2(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+
+// mixPagesAVX512_2x4 computes 2 rows of 64 columns of the mix. Strides are in bytes.
+//
+//go:noescape
+func mixPagesAVX512_2x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+
+// scoresPagesAVX512_3 computes 3 rows of 32·count scores. Strides are in bytes.
+//
+//go:noescape
+func scoresPagesAVX512_3(scores *float32, ldScores int, q *float32, ldQ int, headDim int, pool *float32, pages *int32, count int, pageStride int)
+
+// mixPagesAVX512_3x2 computes 3 rows of 32 columns of the mix. Strides are in bytes.
+//
+//go:noescape
+func mixPagesAVX512_3x2(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+
+// mixPagesAVX512_3x4 computes 3 rows of 64 columns of the mix. Strides are in bytes.
+//
+//go:noescape
+func mixPagesAVX512_3x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+
+// scoresPagesAVX512_4 computes 4 rows of 32·count scores. Strides are in bytes.
+//
+//go:noescape
+func scoresPagesAVX512_4(scores *float32, ldScores int, q *float32, ldQ int, headDim int, pool *float32, pages *int32, count int, pageStride int)
+
+// mixPagesAVX512_4x2 computes 4 rows of 32 columns of the mix. Strides are in bytes.
+//
+//go:noescape
+func mixPagesAVX512_4x2(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+
+// mixPagesAVX512_4x4 computes 4 rows of 64 columns of the mix. Strides are in bytes.
+//
+//go:noescape
+func mixPagesAVX512_4x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+
 // transposeAVX512 writes 16 rows of src, 16·blocks values each, as the columns of dst.
 //
 //go:noescape

@@ -2858,6 +2858,986 @@ done:
 	VZEROUPPER
 	RET
 
+// func scoresPagesAVX512_1(scores *float32, ldScores int, q *float32, ldQ int, headDim int, pool *float32, pages *int32, count int, pageStride int)
+// Requires: AVX, AVX512F
+TEXT ·scoresPagesAVX512_1(SB), NOSPLIT, $0-72
+	MOVQ scores+0(FP), AX
+	MOVQ ldScores+8(FP), CX
+	MOVQ q+16(FP), DX
+	MOVQ ldQ+24(FP), BX
+	MOVQ pool+40(FP), SI
+	MOVQ pages+48(FP), DI
+	MOVQ pageStride+64(FP), R8
+	MOVQ count+56(FP), R9
+	LEAQ (BX)(BX*2), BX
+	LEAQ (CX)(CX*2), CX
+
+pair:
+	CMPQ    R9, $0x02
+	JLT     pairEnd
+	MOVLQSX (DI), CX
+	IMULQ   R8, CX
+	ADDQ    SI, CX
+	ADDQ    $0x04, DI
+	MOVLQSX (DI), BX
+	IMULQ   R8, BX
+	ADDQ    SI, BX
+	ADDQ    $0x04, DI
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	MOVQ    headDim+32(FP), R11
+	MOVQ    DX, R10
+
+pairSteps:
+	VMOVUPS      (CX), Z4
+	VMOVUPS      64(CX), Z5
+	VMOVUPS      (BX), Z6
+	VMOVUPS      64(BX), Z7
+	VBROADCASTSS (R10), Z8
+	VFMADD231PS  Z4, Z8, Z0
+	VFMADD231PS  Z5, Z8, Z1
+	VFMADD231PS  Z6, Z8, Z2
+	VFMADD231PS  Z7, Z8, Z3
+	ADDQ         $0x80, CX
+	ADDQ         $0x80, BX
+	ADDQ         $0x04, R10
+	DECQ         R11
+	JNZ          pairSteps
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, R9
+	JMP          pair
+
+pairEnd:
+last:
+	CMPQ    R9, $0x01
+	JLT     lastEnd
+	MOVLQSX (DI), CX
+	IMULQ   R8, CX
+	ADDQ    SI, CX
+	ADDQ    $0x04, DI
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	MOVQ    headDim+32(FP), R10
+	MOVQ    DX, BX
+
+lastSteps:
+	VMOVUPS      (CX), Z0
+	VMOVUPS      64(CX), Z1
+	VBROADCASTSS (BX), Z2
+	VFMADD231PS  Z0, Z2, Z9
+	VFMADD231PS  Z1, Z2, Z10
+	ADDQ         $0x80, CX
+	ADDQ         $0x04, BX
+	DECQ         R10
+	JNZ          lastSteps
+	VMOVUPS      Z9, (AX)
+	VMOVUPS      Z10, 64(AX)
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x01, R9
+	JMP          last
+
+lastEnd:
+	VZEROUPPER
+	RET
+
+// func mixPagesAVX512_1x2(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·mixPagesAVX512_1x2(SB), NOSPLIT, $0-72
+	MOVQ   p+16(FP), AX
+	MOVQ   ldP+24(FP), CX
+	MOVQ   positions+32(FP), DX
+	MOVQ   pool+40(FP), BX
+	MOVQ   pages+48(FP), SI
+	MOVQ   valueStride+56(FP), DI
+	MOVQ   pageStride+64(FP), R8
+	LEAQ   (CX)(CX*2), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+
+page:
+	MOVLQSX (SI), CX
+	IMULQ   R8, CX
+	ADDQ    BX, CX
+	ADDQ    $0x04, SI
+	MOVQ    $+32, R9
+	CMPQ    DX, R9
+	CMOVQLT DX, R9
+	SUBQ    R9, DX
+
+steps:
+	VMOVUPS      (CX), Z2
+	VMOVUPS      64(CX), Z3
+	VBROADCASTSS (AX), Z4
+	VFMADD231PS  Z2, Z4, Z0
+	VFMADD231PS  Z3, Z4, Z1
+	ADDQ         DI, CX
+	ADDQ         $0x04, AX
+	DECQ         R9
+	JNZ          steps
+	TESTQ        DX, DX
+	JNZ          page
+	MOVQ         out+0(FP), AX
+	MOVQ         ldOut+8(FP), CX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VZEROUPPER
+	RET
+
+// func mixPagesAVX512_1x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·mixPagesAVX512_1x4(SB), NOSPLIT, $0-72
+	MOVQ   p+16(FP), AX
+	MOVQ   ldP+24(FP), CX
+	MOVQ   positions+32(FP), DX
+	MOVQ   pool+40(FP), BX
+	MOVQ   pages+48(FP), SI
+	MOVQ   valueStride+56(FP), DI
+	MOVQ   pageStride+64(FP), R8
+	LEAQ   (CX)(CX*2), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+page:
+	MOVLQSX (SI), CX
+	IMULQ   R8, CX
+	ADDQ    BX, CX
+	ADDQ    $0x04, SI
+	MOVQ    $+32, R9
+	CMPQ    DX, R9
+	CMOVQLT DX, R9
+	SUBQ    R9, DX
+
+steps:
+	VMOVUPS      (CX), Z4
+	VMOVUPS      64(CX), Z5
+	VMOVUPS      128(CX), Z6
+	VMOVUPS      192(CX), Z7
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  Z4, Z8, Z0
+	VFMADD231PS  Z5, Z8, Z1
+	VFMADD231PS  Z6, Z8, Z2
+	VFMADD231PS  Z7, Z8, Z3
+	ADDQ         DI, CX
+	ADDQ         $0x04, AX
+	DECQ         R9
+	JNZ          steps
+	TESTQ        DX, DX
+	JNZ          page
+	MOVQ         out+0(FP), AX
+	MOVQ         ldOut+8(FP), CX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VZEROUPPER
+	RET
+
+// func scoresPagesAVX512_2(scores *float32, ldScores int, q *float32, ldQ int, headDim int, pool *float32, pages *int32, count int, pageStride int)
+// Requires: AVX, AVX512F
+TEXT ·scoresPagesAVX512_2(SB), NOSPLIT, $0-72
+	MOVQ scores+0(FP), AX
+	MOVQ ldScores+8(FP), CX
+	MOVQ q+16(FP), DX
+	MOVQ ldQ+24(FP), BX
+	MOVQ pool+40(FP), SI
+	MOVQ pages+48(FP), DI
+	MOVQ pageStride+64(FP), R8
+	MOVQ count+56(FP), R9
+	LEAQ (BX)(BX*2), R10
+	LEAQ (CX)(CX*2), R10
+
+pair:
+	CMPQ    R9, $0x02
+	JLT     pairEnd
+	MOVLQSX (DI), R10
+	IMULQ   R8, R10
+	ADDQ    SI, R10
+	ADDQ    $0x04, DI
+	MOVLQSX (DI), R11
+	IMULQ   R8, R11
+	ADDQ    SI, R11
+	ADDQ    $0x04, DI
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	MOVQ    headDim+32(FP), R13
+	MOVQ    DX, R12
+
+pairSteps:
+	VMOVUPS      (R10), Z8
+	VMOVUPS      64(R10), Z9
+	VMOVUPS      (R11), Z10
+	VMOVUPS      64(R11), Z11
+	VBROADCASTSS (R12), Z12
+	VFMADD231PS  Z8, Z12, Z0
+	VFMADD231PS  Z9, Z12, Z1
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS (R12)(BX*1), Z12
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z5
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z7
+	ADDQ         $0x80, R10
+	ADDQ         $0x80, R11
+	ADDQ         $0x04, R12
+	DECQ         R13
+	JNZ          pairSteps
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, (AX)(CX*1)
+	VMOVUPS      Z5, 64(AX)(CX*1)
+	VMOVUPS      Z6, 128(AX)(CX*1)
+	VMOVUPS      Z7, 192(AX)(CX*1)
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, R9
+	JMP          pair
+
+pairEnd:
+last:
+	CMPQ    R9, $0x01
+	JLT     lastEnd
+	MOVLQSX (DI), R10
+	IMULQ   R8, R10
+	ADDQ    SI, R10
+	ADDQ    $0x04, DI
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	MOVQ    headDim+32(FP), R12
+	MOVQ    DX, R11
+
+lastSteps:
+	VMOVUPS      (R10), Z0
+	VMOVUPS      64(R10), Z1
+	VBROADCASTSS (R11), Z2
+	VFMADD231PS  Z0, Z2, Z13
+	VFMADD231PS  Z1, Z2, Z14
+	VBROADCASTSS (R11)(BX*1), Z2
+	VFMADD231PS  Z0, Z2, Z15
+	VFMADD231PS  Z1, Z2, Z16
+	ADDQ         $0x80, R10
+	ADDQ         $0x04, R11
+	DECQ         R12
+	JNZ          lastSteps
+	VMOVUPS      Z13, (AX)
+	VMOVUPS      Z14, 64(AX)
+	VMOVUPS      Z15, (AX)(CX*1)
+	VMOVUPS      Z16, 64(AX)(CX*1)
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x01, R9
+	JMP          last
+
+lastEnd:
+	VZEROUPPER
+	RET
+
+// func mixPagesAVX512_2x2(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·mixPagesAVX512_2x2(SB), NOSPLIT, $0-72
+	MOVQ   p+16(FP), AX
+	MOVQ   ldP+24(FP), CX
+	MOVQ   positions+32(FP), DX
+	MOVQ   pool+40(FP), BX
+	MOVQ   pages+48(FP), SI
+	MOVQ   valueStride+56(FP), DI
+	MOVQ   pageStride+64(FP), R8
+	LEAQ   (CX)(CX*2), R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+page:
+	MOVLQSX (SI), R9
+	IMULQ   R8, R9
+	ADDQ    BX, R9
+	ADDQ    $0x04, SI
+	MOVQ    $+32, R10
+	CMPQ    DX, R10
+	CMOVQLT DX, R10
+	SUBQ    R10, DX
+
+steps:
+	VMOVUPS      (R9), Z4
+	VMOVUPS      64(R9), Z5
+	VBROADCASTSS (AX), Z6
+	VFMADD231PS  Z4, Z6, Z0
+	VFMADD231PS  Z5, Z6, Z1
+	VBROADCASTSS (AX)(CX*1), Z6
+	VFMADD231PS  Z4, Z6, Z2
+	VFMADD231PS  Z5, Z6, Z3
+	ADDQ         DI, R9
+	ADDQ         $0x04, AX
+	DECQ         R10
+	JNZ          steps
+	TESTQ        DX, DX
+	JNZ          page
+	MOVQ         out+0(FP), AX
+	MOVQ         ldOut+8(FP), CX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z2, (AX)
+	VMOVUPS      Z3, 64(AX)
+	VZEROUPPER
+	RET
+
+// func mixPagesAVX512_2x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·mixPagesAVX512_2x4(SB), NOSPLIT, $0-72
+	MOVQ   p+16(FP), AX
+	MOVQ   ldP+24(FP), CX
+	MOVQ   positions+32(FP), DX
+	MOVQ   pool+40(FP), BX
+	MOVQ   pages+48(FP), SI
+	MOVQ   valueStride+56(FP), DI
+	MOVQ   pageStride+64(FP), R8
+	LEAQ   (CX)(CX*2), R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+page:
+	MOVLQSX (SI), R9
+	IMULQ   R8, R9
+	ADDQ    BX, R9
+	ADDQ    $0x04, SI
+	MOVQ    $+32, R10
+	CMPQ    DX, R10
+	CMOVQLT DX, R10
+	SUBQ    R10, DX
+
+steps:
+	VMOVUPS      (R9), Z8
+	VMOVUPS      64(R9), Z9
+	VMOVUPS      128(R9), Z10
+	VMOVUPS      192(R9), Z11
+	VBROADCASTSS (AX), Z12
+	VFMADD231PS  Z8, Z12, Z0
+	VFMADD231PS  Z9, Z12, Z1
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS (AX)(CX*1), Z12
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z5
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z7
+	ADDQ         DI, R9
+	ADDQ         $0x04, AX
+	DECQ         R10
+	JNZ          steps
+	TESTQ        DX, DX
+	JNZ          page
+	MOVQ         out+0(FP), AX
+	MOVQ         ldOut+8(FP), CX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	VMOVUPS      Z6, 128(AX)
+	VMOVUPS      Z7, 192(AX)
+	VZEROUPPER
+	RET
+
+// func scoresPagesAVX512_3(scores *float32, ldScores int, q *float32, ldQ int, headDim int, pool *float32, pages *int32, count int, pageStride int)
+// Requires: AVX, AVX512F
+TEXT ·scoresPagesAVX512_3(SB), NOSPLIT, $0-72
+	MOVQ scores+0(FP), AX
+	MOVQ ldScores+8(FP), CX
+	MOVQ q+16(FP), DX
+	MOVQ ldQ+24(FP), BX
+	MOVQ pool+40(FP), SI
+	MOVQ pages+48(FP), DI
+	MOVQ pageStride+64(FP), R8
+	MOVQ count+56(FP), R9
+	LEAQ (BX)(BX*2), R10
+	LEAQ (CX)(CX*2), R10
+
+pair:
+	CMPQ    R9, $0x02
+	JLT     pairEnd
+	MOVLQSX (DI), R10
+	IMULQ   R8, R10
+	ADDQ    SI, R10
+	ADDQ    $0x04, DI
+	MOVLQSX (DI), R11
+	IMULQ   R8, R11
+	ADDQ    SI, R11
+	ADDQ    $0x04, DI
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	MOVQ    headDim+32(FP), R13
+	MOVQ    DX, R12
+
+pairSteps:
+	VMOVUPS      (R10), Z12
+	VMOVUPS      64(R10), Z13
+	VMOVUPS      (R11), Z14
+	VMOVUPS      64(R11), Z15
+	VBROADCASTSS (R12), Z16
+	VFMADD231PS  Z12, Z16, Z0
+	VFMADD231PS  Z13, Z16, Z1
+	VFMADD231PS  Z14, Z16, Z2
+	VFMADD231PS  Z15, Z16, Z3
+	VBROADCASTSS (R12)(BX*1), Z16
+	VFMADD231PS  Z12, Z16, Z4
+	VFMADD231PS  Z13, Z16, Z5
+	VFMADD231PS  Z14, Z16, Z6
+	VFMADD231PS  Z15, Z16, Z7
+	VBROADCASTSS (R12)(BX*2), Z16
+	VFMADD231PS  Z12, Z16, Z8
+	VFMADD231PS  Z13, Z16, Z9
+	VFMADD231PS  Z14, Z16, Z10
+	VFMADD231PS  Z15, Z16, Z11
+	ADDQ         $0x80, R10
+	ADDQ         $0x80, R11
+	ADDQ         $0x04, R12
+	DECQ         R13
+	JNZ          pairSteps
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, (AX)(CX*1)
+	VMOVUPS      Z5, 64(AX)(CX*1)
+	VMOVUPS      Z6, 128(AX)(CX*1)
+	VMOVUPS      Z7, 192(AX)(CX*1)
+	VMOVUPS      Z8, (AX)(CX*2)
+	VMOVUPS      Z9, 64(AX)(CX*2)
+	VMOVUPS      Z10, 128(AX)(CX*2)
+	VMOVUPS      Z11, 192(AX)(CX*2)
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, R9
+	JMP          pair
+
+pairEnd:
+last:
+	CMPQ    R9, $0x01
+	JLT     lastEnd
+	MOVLQSX (DI), R10
+	IMULQ   R8, R10
+	ADDQ    SI, R10
+	ADDQ    $0x04, DI
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	MOVQ    headDim+32(FP), R12
+	MOVQ    DX, R11
+
+lastSteps:
+	VMOVUPS      (R10), Z0
+	VMOVUPS      64(R10), Z1
+	VBROADCASTSS (R11), Z2
+	VFMADD231PS  Z0, Z2, Z17
+	VFMADD231PS  Z1, Z2, Z18
+	VBROADCASTSS (R11)(BX*1), Z2
+	VFMADD231PS  Z0, Z2, Z19
+	VFMADD231PS  Z1, Z2, Z20
+	VBROADCASTSS (R11)(BX*2), Z2
+	VFMADD231PS  Z0, Z2, Z21
+	VFMADD231PS  Z1, Z2, Z22
+	ADDQ         $0x80, R10
+	ADDQ         $0x04, R11
+	DECQ         R12
+	JNZ          lastSteps
+	VMOVUPS      Z17, (AX)
+	VMOVUPS      Z18, 64(AX)
+	VMOVUPS      Z19, (AX)(CX*1)
+	VMOVUPS      Z20, 64(AX)(CX*1)
+	VMOVUPS      Z21, (AX)(CX*2)
+	VMOVUPS      Z22, 64(AX)(CX*2)
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x01, R9
+	JMP          last
+
+lastEnd:
+	VZEROUPPER
+	RET
+
+// func mixPagesAVX512_3x2(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·mixPagesAVX512_3x2(SB), NOSPLIT, $0-72
+	MOVQ   p+16(FP), AX
+	MOVQ   ldP+24(FP), CX
+	MOVQ   positions+32(FP), DX
+	MOVQ   pool+40(FP), BX
+	MOVQ   pages+48(FP), SI
+	MOVQ   valueStride+56(FP), DI
+	MOVQ   pageStride+64(FP), R8
+	LEAQ   (CX)(CX*2), R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+
+page:
+	MOVLQSX (SI), R9
+	IMULQ   R8, R9
+	ADDQ    BX, R9
+	ADDQ    $0x04, SI
+	MOVQ    $+32, R10
+	CMPQ    DX, R10
+	CMOVQLT DX, R10
+	SUBQ    R10, DX
+
+steps:
+	VMOVUPS      (R9), Z6
+	VMOVUPS      64(R9), Z7
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  Z6, Z8, Z0
+	VFMADD231PS  Z7, Z8, Z1
+	VBROADCASTSS (AX)(CX*1), Z8
+	VFMADD231PS  Z6, Z8, Z2
+	VFMADD231PS  Z7, Z8, Z3
+	VBROADCASTSS (AX)(CX*2), Z8
+	VFMADD231PS  Z6, Z8, Z4
+	VFMADD231PS  Z7, Z8, Z5
+	ADDQ         DI, R9
+	ADDQ         $0x04, AX
+	DECQ         R10
+	JNZ          steps
+	TESTQ        DX, DX
+	JNZ          page
+	MOVQ         out+0(FP), AX
+	MOVQ         ldOut+8(FP), CX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z2, (AX)
+	VMOVUPS      Z3, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	VZEROUPPER
+	RET
+
+// func mixPagesAVX512_3x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·mixPagesAVX512_3x4(SB), NOSPLIT, $0-72
+	MOVQ   p+16(FP), AX
+	MOVQ   ldP+24(FP), CX
+	MOVQ   positions+32(FP), DX
+	MOVQ   pool+40(FP), BX
+	MOVQ   pages+48(FP), SI
+	MOVQ   valueStride+56(FP), DI
+	MOVQ   pageStride+64(FP), R8
+	LEAQ   (CX)(CX*2), R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+page:
+	MOVLQSX (SI), R9
+	IMULQ   R8, R9
+	ADDQ    BX, R9
+	ADDQ    $0x04, SI
+	MOVQ    $+32, R10
+	CMPQ    DX, R10
+	CMOVQLT DX, R10
+	SUBQ    R10, DX
+
+steps:
+	VMOVUPS      (R9), Z12
+	VMOVUPS      64(R9), Z13
+	VMOVUPS      128(R9), Z14
+	VMOVUPS      192(R9), Z15
+	VBROADCASTSS (AX), Z16
+	VFMADD231PS  Z12, Z16, Z0
+	VFMADD231PS  Z13, Z16, Z1
+	VFMADD231PS  Z14, Z16, Z2
+	VFMADD231PS  Z15, Z16, Z3
+	VBROADCASTSS (AX)(CX*1), Z16
+	VFMADD231PS  Z12, Z16, Z4
+	VFMADD231PS  Z13, Z16, Z5
+	VFMADD231PS  Z14, Z16, Z6
+	VFMADD231PS  Z15, Z16, Z7
+	VBROADCASTSS (AX)(CX*2), Z16
+	VFMADD231PS  Z12, Z16, Z8
+	VFMADD231PS  Z13, Z16, Z9
+	VFMADD231PS  Z14, Z16, Z10
+	VFMADD231PS  Z15, Z16, Z11
+	ADDQ         DI, R9
+	ADDQ         $0x04, AX
+	DECQ         R10
+	JNZ          steps
+	TESTQ        DX, DX
+	JNZ          page
+	MOVQ         out+0(FP), AX
+	MOVQ         ldOut+8(FP), CX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	VMOVUPS      Z6, 128(AX)
+	VMOVUPS      Z7, 192(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z8, (AX)
+	VMOVUPS      Z9, 64(AX)
+	VMOVUPS      Z10, 128(AX)
+	VMOVUPS      Z11, 192(AX)
+	VZEROUPPER
+	RET
+
+// func scoresPagesAVX512_4(scores *float32, ldScores int, q *float32, ldQ int, headDim int, pool *float32, pages *int32, count int, pageStride int)
+// Requires: AVX, AVX512F
+TEXT ·scoresPagesAVX512_4(SB), NOSPLIT, $0-72
+	MOVQ scores+0(FP), AX
+	MOVQ ldScores+8(FP), CX
+	MOVQ q+16(FP), DX
+	MOVQ ldQ+24(FP), BX
+	MOVQ pool+40(FP), SI
+	MOVQ pages+48(FP), DI
+	MOVQ pageStride+64(FP), R8
+	MOVQ count+56(FP), R9
+	LEAQ (BX)(BX*2), R10
+	LEAQ (CX)(CX*2), R11
+
+pair:
+	CMPQ    R9, $0x02
+	JLT     pairEnd
+	MOVLQSX (DI), R12
+	IMULQ   R8, R12
+	ADDQ    SI, R12
+	ADDQ    $0x04, DI
+	MOVLQSX (DI), R13
+	IMULQ   R8, R13
+	ADDQ    SI, R13
+	ADDQ    $0x04, DI
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	MOVQ    headDim+32(FP), R15
+	MOVQ    DX, R14
+
+pairSteps:
+	VMOVUPS      (R12), Z16
+	VMOVUPS      64(R12), Z17
+	VMOVUPS      (R13), Z18
+	VMOVUPS      64(R13), Z19
+	VBROADCASTSS (R14), Z20
+	VFMADD231PS  Z16, Z20, Z0
+	VFMADD231PS  Z17, Z20, Z1
+	VFMADD231PS  Z18, Z20, Z2
+	VFMADD231PS  Z19, Z20, Z3
+	VBROADCASTSS (R14)(BX*1), Z20
+	VFMADD231PS  Z16, Z20, Z4
+	VFMADD231PS  Z17, Z20, Z5
+	VFMADD231PS  Z18, Z20, Z6
+	VFMADD231PS  Z19, Z20, Z7
+	VBROADCASTSS (R14)(BX*2), Z20
+	VFMADD231PS  Z16, Z20, Z8
+	VFMADD231PS  Z17, Z20, Z9
+	VFMADD231PS  Z18, Z20, Z10
+	VFMADD231PS  Z19, Z20, Z11
+	VBROADCASTSS (R14)(R10*1), Z20
+	VFMADD231PS  Z16, Z20, Z12
+	VFMADD231PS  Z17, Z20, Z13
+	VFMADD231PS  Z18, Z20, Z14
+	VFMADD231PS  Z19, Z20, Z15
+	ADDQ         $0x80, R12
+	ADDQ         $0x80, R13
+	ADDQ         $0x04, R14
+	DECQ         R15
+	JNZ          pairSteps
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, (AX)(CX*1)
+	VMOVUPS      Z5, 64(AX)(CX*1)
+	VMOVUPS      Z6, 128(AX)(CX*1)
+	VMOVUPS      Z7, 192(AX)(CX*1)
+	VMOVUPS      Z8, (AX)(CX*2)
+	VMOVUPS      Z9, 64(AX)(CX*2)
+	VMOVUPS      Z10, 128(AX)(CX*2)
+	VMOVUPS      Z11, 192(AX)(CX*2)
+	VMOVUPS      Z12, (AX)(R11*1)
+	VMOVUPS      Z13, 64(AX)(R11*1)
+	VMOVUPS      Z14, 128(AX)(R11*1)
+	VMOVUPS      Z15, 192(AX)(R11*1)
+	ADDQ         $0x00000100, AX
+	SUBQ         $0x02, R9
+	JMP          pair
+
+pairEnd:
+last:
+	CMPQ    R9, $0x01
+	JLT     lastEnd
+	MOVLQSX (DI), R12
+	IMULQ   R8, R12
+	ADDQ    SI, R12
+	ADDQ    $0x04, DI
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+	VPXORD  Z25, Z25, Z25
+	VPXORD  Z26, Z26, Z26
+	VPXORD  Z27, Z27, Z27
+	VPXORD  Z28, Z28, Z28
+	MOVQ    headDim+32(FP), R14
+	MOVQ    DX, R13
+
+lastSteps:
+	VMOVUPS      (R12), Z0
+	VMOVUPS      64(R12), Z1
+	VBROADCASTSS (R13), Z2
+	VFMADD231PS  Z0, Z2, Z21
+	VFMADD231PS  Z1, Z2, Z22
+	VBROADCASTSS (R13)(BX*1), Z2
+	VFMADD231PS  Z0, Z2, Z23
+	VFMADD231PS  Z1, Z2, Z24
+	VBROADCASTSS (R13)(BX*2), Z2
+	VFMADD231PS  Z0, Z2, Z25
+	VFMADD231PS  Z1, Z2, Z26
+	VBROADCASTSS (R13)(R10*1), Z2
+	VFMADD231PS  Z0, Z2, Z27
+	VFMADD231PS  Z1, Z2, Z28
+	ADDQ         $0x80, R12
+	ADDQ         $0x04, R13
+	DECQ         R14
+	JNZ          lastSteps
+	VMOVUPS      Z21, (AX)
+	VMOVUPS      Z22, 64(AX)
+	VMOVUPS      Z23, (AX)(CX*1)
+	VMOVUPS      Z24, 64(AX)(CX*1)
+	VMOVUPS      Z25, (AX)(CX*2)
+	VMOVUPS      Z26, 64(AX)(CX*2)
+	VMOVUPS      Z27, (AX)(R11*1)
+	VMOVUPS      Z28, 64(AX)(R11*1)
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x01, R9
+	JMP          last
+
+lastEnd:
+	VZEROUPPER
+	RET
+
+// func mixPagesAVX512_4x2(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·mixPagesAVX512_4x2(SB), NOSPLIT, $0-72
+	MOVQ   p+16(FP), AX
+	MOVQ   ldP+24(FP), CX
+	MOVQ   positions+32(FP), DX
+	MOVQ   pool+40(FP), BX
+	MOVQ   pages+48(FP), SI
+	MOVQ   valueStride+56(FP), DI
+	MOVQ   pageStride+64(FP), R8
+	LEAQ   (CX)(CX*2), R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+page:
+	MOVLQSX (SI), R10
+	IMULQ   R8, R10
+	ADDQ    BX, R10
+	ADDQ    $0x04, SI
+	MOVQ    $+32, R11
+	CMPQ    DX, R11
+	CMOVQLT DX, R11
+	SUBQ    R11, DX
+
+steps:
+	VMOVUPS      (R10), Z8
+	VMOVUPS      64(R10), Z9
+	VBROADCASTSS (AX), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (AX)(CX*1), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS (AX)(CX*2), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS (AX)(R9*1), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
+	ADDQ         DI, R10
+	ADDQ         $0x04, AX
+	DECQ         R11
+	JNZ          steps
+	TESTQ        DX, DX
+	JNZ          page
+	MOVQ         out+0(FP), AX
+	MOVQ         ldOut+8(FP), CX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z2, (AX)
+	VMOVUPS      Z3, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z6, (AX)
+	VMOVUPS      Z7, 64(AX)
+	VZEROUPPER
+	RET
+
+// func mixPagesAVX512_4x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·mixPagesAVX512_4x4(SB), NOSPLIT, $0-72
+	MOVQ   p+16(FP), AX
+	MOVQ   ldP+24(FP), CX
+	MOVQ   positions+32(FP), DX
+	MOVQ   pool+40(FP), BX
+	MOVQ   pages+48(FP), SI
+	MOVQ   valueStride+56(FP), DI
+	MOVQ   pageStride+64(FP), R8
+	LEAQ   (CX)(CX*2), R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+page:
+	MOVLQSX (SI), R10
+	IMULQ   R8, R10
+	ADDQ    BX, R10
+	ADDQ    $0x04, SI
+	MOVQ    $+32, R11
+	CMPQ    DX, R11
+	CMOVQLT DX, R11
+	SUBQ    R11, DX
+
+steps:
+	VMOVUPS      (R10), Z16
+	VMOVUPS      64(R10), Z17
+	VMOVUPS      128(R10), Z18
+	VMOVUPS      192(R10), Z19
+	VBROADCASTSS (AX), Z20
+	VFMADD231PS  Z16, Z20, Z0
+	VFMADD231PS  Z17, Z20, Z1
+	VFMADD231PS  Z18, Z20, Z2
+	VFMADD231PS  Z19, Z20, Z3
+	VBROADCASTSS (AX)(CX*1), Z20
+	VFMADD231PS  Z16, Z20, Z4
+	VFMADD231PS  Z17, Z20, Z5
+	VFMADD231PS  Z18, Z20, Z6
+	VFMADD231PS  Z19, Z20, Z7
+	VBROADCASTSS (AX)(CX*2), Z20
+	VFMADD231PS  Z16, Z20, Z8
+	VFMADD231PS  Z17, Z20, Z9
+	VFMADD231PS  Z18, Z20, Z10
+	VFMADD231PS  Z19, Z20, Z11
+	VBROADCASTSS (AX)(R9*1), Z20
+	VFMADD231PS  Z16, Z20, Z12
+	VFMADD231PS  Z17, Z20, Z13
+	VFMADD231PS  Z18, Z20, Z14
+	VFMADD231PS  Z19, Z20, Z15
+	ADDQ         DI, R10
+	ADDQ         $0x04, AX
+	DECQ         R11
+	JNZ          steps
+	TESTQ        DX, DX
+	JNZ          page
+	MOVQ         out+0(FP), AX
+	MOVQ         ldOut+8(FP), CX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	VMOVUPS      Z6, 128(AX)
+	VMOVUPS      Z7, 192(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z8, (AX)
+	VMOVUPS      Z9, 64(AX)
+	VMOVUPS      Z10, 128(AX)
+	VMOVUPS      Z11, 192(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z12, (AX)
+	VMOVUPS      Z13, 64(AX)
+	VMOVUPS      Z14, 128(AX)
+	VMOVUPS      Z15, 192(AX)
+	VZEROUPPER
+	RET
+
 DATA tailMasks<>+0(SB)/4, $0xffffffff
 DATA tailMasks<>+4(SB)/4, $0xffffffff
 DATA tailMasks<>+8(SB)/4, $0xffffffff

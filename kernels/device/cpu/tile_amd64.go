@@ -109,3 +109,52 @@ func transposeBlocks(dst, src []float32, ld, k, rows int) (done, steps int) {
 		return 0, 0
 	}
 }
+
+// scoresPages computes the scores of all pages, and reports whether there are kernels for it.
+func (i isa) scoresPages(scores []float32, ldScores int, q []float32, ldQ, m int, h PagesOfHead) bool {
+	if i != isaAVX512 || h.HeadDim == 0 {
+		return false
+	}
+	for row := 0; row < m; row += 4 {
+		c, a, b, numbers := &scores[row*ldScores], &q[row*ldQ], &h.Pool[0], &h.Numbers[0]
+		switch m - row {
+		case 1:
+			scoresPagesAVX512_1(c, 4*ldScores, a, 4*ldQ, h.HeadDim, b, numbers, len(h.Numbers), 4*h.Stride)
+		case 2:
+			scoresPagesAVX512_2(c, 4*ldScores, a, 4*ldQ, h.HeadDim, b, numbers, len(h.Numbers), 4*h.Stride)
+		case 3:
+			scoresPagesAVX512_3(c, 4*ldScores, a, 4*ldQ, h.HeadDim, b, numbers, len(h.Numbers), 4*h.Stride)
+		default:
+			scoresPagesAVX512_4(c, 4*ldScores, a, 4*ldQ, h.HeadDim, b, numbers, len(h.Numbers), 4*h.Stride)
+		}
+	}
+	return true
+}
+
+// mixKernel mixes values; strides are in bytes. See internal/asm.
+type mixKernel func(out *float32, ldOut int, p *float32, ldP, positions int, pool *float32, pages *int32, valueStride, pageStride int)
+
+// Kernels of 32 and of 64 columns by number of rows.
+var (
+	mix32 = [...]mixKernel{nil, mixPagesAVX512_1x2, mixPagesAVX512_2x2, mixPagesAVX512_3x2, mixPagesAVX512_4x2}
+	mix64 = [...]mixKernel{nil, mixPagesAVX512_1x4, mixPagesAVX512_2x4, mixPagesAVX512_3x4, mixPagesAVX512_4x4}
+)
+
+// mixPages mixes the values of all pages, and reports whether there are kernels for it.
+func (i isa) mixPages(out []float32, ldOut int, p []float32, ldP, m, positions int, h PagesOfHead) bool {
+	if i != isaAVX512 || h.HeadDim%32 != 0 {
+		return false
+	}
+	for row := 0; row < m; row += 4 {
+		rows := min(4, m-row)
+		for column := 0; column < h.HeadDim; {
+			f, width := mix64[rows], 64
+			if h.HeadDim-column < 64 {
+				f, width = mix32[rows], 32
+			}
+			f(&out[row*ldOut+column], 4*ldOut, &p[row*ldP], 4*ldP, positions, &h.Pool[column], &h.Numbers[0], 4*h.HeadDim, 4*h.Stride)
+			column += width
+		}
+	}
+	return true
+}

@@ -15,3 +15,13 @@ func transposeBlocks(dst, src []float32, ld, k, rows int) (done, steps int) { re
 
 // pause waits a moment.
 func pause() {}
+
+// scoresPages does nothing here, and says so.
+func (i isa) scoresPages(scores []float32, ldScores int, q []float32, ldQ, m int, h PagesOfHead) bool {
+	return false
+}
+
+// mixPages does nothing here, and says so.
+func (i isa) mixPages(out []float32, ldOut int, p []float32, ldP, m, positions int, h PagesOfHead) bool {
+	return false
+}

@@ -13,6 +13,7 @@ func main() {
 		}
 	}
 
+	pages()
 	emitTailMasks()
 	constantTable(append(expCoefficients[:], expLowest, expHighest, log2e, ln2High, ln2Low, 1, negativeInfinity)...)
 	for _, isa := range []isa{avx512, avx2} {
