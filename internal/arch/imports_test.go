@@ -37,6 +37,8 @@ var arrows = []arrow{
 		"rollout", "trainer", "workflows/.", "workflows/runstate"},
 		tests:  []string{"kernels/graph"},
 		reason: "activities drive everything but get the loss evaluator injected, so that gorgonia stays behind one door"},
+	{folder: "internal/bench", alone: true, may: []string{"kernels/device", "rollout", "trainer"},
+		reason: "measuring computes as training and sampling do; it knows no run and no command line"},
 	{folder: "internal/blob", alone: true, reason: "the store knows bytes and digests, not what they mean"},
 	{folder: "internal/connect", alone: true, reason: "finding a Temporal server needs nothing of a run"},
 	{folder: "internal/gpu", alone: true, reason: "the vendor stays behind a narrow door that speaks our words and needs none of our packages"},
