@@ -1,0 +1,122 @@
+package cpu
+
+import (
+	"sync"
+
+	"github.com/turnwise-rl/turnwise/kernels/device"
+)
+
+// Device is the machine's processor and its memory. Operations that are large enough share the cores
+// that nothing else computes on; inside Each they stay on the task's own. They never fail, so Sync has
+// nothing to report.
+type Device struct {
+	maxBytes int64
+	account  account
+
+	attention free[attentionScratch]
+	rows      free[rowScratch]
+	head      free[headScratch]
+	sampling  free[samplingScratch]
+}
+
+var _ device.Device = (*Device)(nil)
+
+// Option changes what New makes.
+type Option func(*Device)
+
+// MaxBytes limits the memory of all allocations together; an allocation beyond it is an error. 0, the
+// default, is no limit.
+func MaxBytes(n int64) Option { return func(d *Device) { d.maxBytes = n } }
+
+// New returns the processor as a device. Several devices share the cores but count their memory apart.
+func New(options ...Option) *Device {
+	d := new(Device)
+	for _, o := range options {
+		o(d)
+	}
+	return d
+}
+
+// Name is "cpu".
+func (d *Device) Name() string { return name }
+
+const name = "cpu"
+
+// Supports reports whether operations compute on elements of the type: float32. The narrower types are
+// for storage.
+func (d *Device) Supports(t device.DType) bool { return t == device.F32 }
+
+// Sync has nothing to wait for: operations have ended when they return.
+func (d *Device) Sync() error { return nil }
+
+// passRows is enough rows to keep matrix products efficient, and few enough for the activations of a
+// layer to stay near the core.
+const passRows = 384
+
+// PassRows is the number of packed rows at which a core computes best.
+func (d *Device) PassRows() int { return passRows }
+
+// Each runs the tasks, several at once where cores are free. Operations inside a task run on the task's
+// own core, unless it is the only task.
+func (d *Device) Each(tasks int, run func(task int)) {
+	Parallel(tasks, 1, func(lo, hi int) {
+		for task := lo; task < hi; task++ {
+			run(task)
+		}
+	})
+}
+
+// free is a list of scratch that is not in use, so that operations allocate nothing once they have
+// run. Its zero value is empty.
+type free[T any] struct {
+	mu   sync.Mutex
+	list []*T // guarded by mu
+}
+
+func (f *free[T]) take() *T {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.list) == 0 {
+		return new(T)
+	}
+	last := f.list[len(f.list)-1]
+	f.list = f.list[:len(f.list)-1]
+	return last
+}
+
+func (f *free[T]) give(used *T) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.list = append(f.list, used)
+}
+
+// grown returns a slice of n elements, reusing s when it is large enough; contents are unspecified.
+func grown[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n, n+n/4)
+	}
+	return s[:n]
+}
+
+// rowWork computes rows [lo, hi) of an operation whose rows do not depend on each other.
+type rowWork interface{ run(lo, hi int) }
+
+// Rows are shared among cores where there are so many elements, in parts of at least so many: less is
+// done before another goroutine starts.
+const (
+	sharedElements = 64 << 10
+	partElements   = 16 << 10
+)
+
+// overRows runs the work on rows of so many elements.
+func overRows[W rowWork](w W, rows, width int) {
+	if rows*width < sharedElements || alone() {
+		w.run(0, rows)
+		return
+	}
+	shared := w // escapes to the closure, where w need not
+	Parallel(rows, (partElements+width-1)/max(width, 1), func(lo, hi int) { shared.run(lo, hi) })
+}
+
+// alone reports whether work is better not shared: there is one thread, or the others are busy.
+func alone() bool { return Threads() == 1 || shared.Load() != nil }

@@ -1,0 +1,224 @@
+package cpu
+
+import (
+	"fmt"
+
+	"github.com/turnwise-rl/turnwise/kernels/device"
+)
+
+// pages is a cache. A page holds, for each layer and key head, the keys transposed, Dim × PageTokens,
+// which is a packed panel of the product with queries; and behind them the values, PageTokens × Dim.
+type pages struct {
+	owner *Device
+	shape device.PageShape
+	data  []float32
+	block int // elements of the keys, or the values, of one page, layer and key head
+	bytes int64
+}
+
+// Shape is what the cache was made with.
+func (p *pages) Shape() device.PageShape { return p.shape }
+
+// widestRead is how far beyond the values of a page the products may read, to no effect.
+const widestRead = panelColumns
+
+// NewPages allocates the pages of a cache.
+func (d *Device) NewPages(shape device.PageShape) (device.Pages, error) {
+	device.CheckNewPages(shape)
+	p := &pages{owner: d, shape: shape, block: shape.Dim * device.PageTokens, bytes: int64(shape.Pages) * shape.Bytes()}
+	if err := d.reserve(fmt.Sprintf("cache of %d pages", shape.Pages), p.bytes); err != nil {
+		return nil, err
+	}
+	p.data = alignedFloats(int(p.bytes/4) + widestRead)
+	return p, nil
+}
+
+// cachePages are the pages behind the interface, which have not been freed.
+func cachePages(operation string, p device.Pages) *pages {
+	c, ok := p.(*pages)
+	if !ok {
+		panic(fmt.Sprintf("device: %s: pages of type %T are not of %s", operation, p, name))
+	}
+	if c.data == nil {
+		panic(fmt.Sprintf("device: %s: the pages have been freed", operation))
+	}
+	return c
+}
+
+// FreePages gives the memory of a cache back.
+func (d *Device) FreePages(p device.Pages) {
+	if p == nil {
+		return
+	}
+	c := cachePages("FreePages", p)
+	if c.owner != d {
+		panic("device: FreePages: the pages belong to another device of the same name")
+	}
+	c.data = nil
+	d.account.add(-c.bytes)
+}
+
+// head is the keys, or the values, of a key head in a layer.
+func (p *pages) head(layer, kv int, values bool, table []int32) PagesOfHead {
+	stride := p.shape.KVHeads * 2 * p.block
+	from := layer*p.shape.Pages*stride + kv*2*p.block
+	if values {
+		from += p.block
+	}
+	return PagesOfHead{Pool: p.data[from:], Stride: stride, Numbers: table, HeadDim: p.shape.Dim}
+}
+
+// page is all that a page holds in a layer.
+func (p *pages) page(layer int, number int32) []float32 {
+	stride := p.shape.KVHeads * 2 * p.block
+	return p.data[(layer*p.shape.Pages+int(number))*stride:][:stride]
+}
+
+// Place checks the placement; the processor reads the host's numbers.
+func (d *Device) Place(at *device.Placement) { device.CheckPlace(at) }
+
+// WritePages stores the keys and values of the placed rows in a layer's pages.
+func (d *Device) WritePages(p device.Pages, layer int, k, v device.Rows, at *device.Placement) {
+	c := cachePages("WritePages", p)
+	device.CheckWritePages(c, layer, k, v, at)
+	keys, values, dim := view(k), view(v), c.shape.Dim
+	for i := range at.Sequences() {
+		for row := int(at.Offsets[i]); row < int(at.Offsets[i+1]); row++ {
+			position := int(at.Cached[i]) + row - int(at.Offsets[i])
+			page, slot := at.Tables[i][position/device.PageTokens], position%device.PageTokens
+			for kv := range c.shape.KVHeads {
+				into := c.page(layer, page)[kv*2*c.block:]
+				for e, x := range keys.at(row, kv*dim).data[:dim] {
+					into[e*device.PageTokens+slot] = x
+				}
+				copy(into[c.block+slot*dim:], values.at(row, kv*dim).data[:dim])
+			}
+		}
+	}
+}
+
+// CopyPage copies a page in all layers.
+func (d *Device) CopyPage(p device.Pages, dst, src int) {
+	c := cachePages("CopyPage", p)
+	device.CheckCopyPage(c, dst, src)
+	if dst == src {
+		return
+	}
+	for layer := range c.shape.Layers {
+		copy(c.page(layer, int32(dst)), c.page(layer, int32(src)))
+	}
+}
+
+// pagesWork is attention over pages by key heads of sequences, in the order of attentionWork.
+type pagesWork struct {
+	device *Device
+	q, out matrix
+	pages  *pages
+	layer  int
+	share  int
+	scale  float32
+	at     *device.Placement
+}
+
+// AttendPages is Attend of the placed rows over the pages of their sequences.
+func (d *Device) AttendPages(out, q device.Rows, p device.Pages, layer, heads int, scale float32, at *device.Placement) {
+	c := cachePages("AttendPages", p)
+	device.CheckAttendPages(out, q, c, layer, heads, at)
+	items := at.Sequences() * c.shape.KVHeads
+	if items == 0 || at.Offsets[at.Sequences()] == 0 {
+		return
+	}
+	w := pagesWork{device: d, q: view(q), out: view(out), pages: c, layer: layer, share: heads / c.shape.KVHeads, scale: scale, at: at}
+	if w.operations() < sharedOperations || alone() {
+		w.run(0, items)
+		return
+	}
+	shared := w // escapes to the closure, where w need not
+	Parallel(items, 1, func(lo, hi int) { shared.run(lo, hi) })
+}
+
+// operations is about how many multiply-adds there are to do.
+func (w pagesWork) operations() (total int) {
+	for i, cached := range w.at.Cached {
+		rows := int(w.at.Offsets[i+1] - w.at.Offsets[i])
+		total += rows * (int(cached) + rows)
+	}
+	return total * 2 * w.share * w.pages.shape.KVHeads * w.pages.shape.Dim
+}
+
+func (w pagesWork) run(lo, hi int) {
+	s := w.device.attention.take()
+	defer w.device.attention.give(s)
+	kvHeads, dim := w.pages.shape.KVHeads, w.pages.shape.Dim
+	for i := lo; i < hi; i++ {
+		sequence, kv := i/kvHeads, i%kvHeads
+		from, to := int(w.at.Offsets[sequence]), int(w.at.Offsets[sequence+1])
+		cached, table := int(w.at.Cached[sequence]), w.at.Tables[sequence]
+		t := pagesTile{keys: w.pages.head(w.layer, kv, false, table), values: w.pages.head(w.layer, kv, true, table), scale: w.scale}
+		column := kv * w.share * dim
+		if to-from == 1 { // the query heads that share keys are the rows of one product
+			t.rows, t.visible = w.share, cached+1
+			t.q, t.out = w.q.at(from, column), w.out.at(from, column)
+			t.q.stride, t.out.stride = dim, dim
+			t.attend(s)
+			continue
+		}
+		rows := queryRows
+		if !w.finite(sequence, kv) {
+			rows = 1
+		}
+		t.grow = 1
+		for h := range w.share {
+			for row := from; row < to; row += rows {
+				t.rows, t.visible = min(rows, to-row), cached+row-from+1
+				t.q, t.out = w.q.at(row, column+h*dim), w.out.at(row, column+h*dim)
+				t.attend(s)
+			}
+		}
+	}
+}
+
+// finite reports whether the values of a sequence's new rows, which the rows of a shared product see the
+// zeros of, are all finite.
+func (w pagesWork) finite(sequence, kv int) bool {
+	dim, at := w.pages.shape.Dim, kv*2*w.pages.block+w.pages.block
+	position := int(w.at.Cached[sequence])
+	end := position + int(w.at.Offsets[sequence+1]-w.at.Offsets[sequence])
+	for position < end {
+		slot := position % device.PageTokens
+		n := min(device.PageTokens-slot, end-position)
+		values := w.pages.page(w.layer, w.at.Tables[sequence][position/device.PageTokens])[at:]
+		if !allFinite(values[slot*dim : (slot+n)*dim]) {
+			return false
+		}
+		position += n
+	}
+	return true
+}
+
+// pagesTile is the attention of a few query rows over the pages of a key head.
+type pagesTile struct {
+	keys, values PagesOfHead
+	scale        float32
+	rows         int
+	visible      int // keys the first row sees
+	grow         int // how many more each further row sees: 1 for successive tokens, 0 for heads of one token
+	q, out       matrix
+}
+
+// attend computes the tile. A score is one chain over the head, whatever the page, and an output is one
+// chain over the keys from page to page.
+func (t *pagesTile) attend(s *attentionScratch) {
+	positions := t.visible + (t.rows-1)*t.grow
+	used := (positions + device.PageTokens - 1) / device.PageTokens
+	width := used * device.PageTokens
+	s.scores = grown(s.scores, t.rows*width)
+	t.keys.Numbers = t.keys.Numbers[:used]
+	t.keys.Scores(s.scores, width, t.q.data, t.q.stride, t.rows)
+	for r := range t.rows {
+		visible := t.visible + r*t.grow
+		SoftmaxScaled(s.scores[r*width:r*width+visible], t.scale)
+		clear(s.scores[r*width+visible : (r+1)*width])
+	}
+	t.values.Mix(t.out.data, t.out.stride, s.scores, width, t.rows, positions)
+}
