@@ -3,6 +3,7 @@ package weights
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -279,24 +280,38 @@ func TestSingleFileGoesBeforeShards(t *testing.T) {
 	}
 }
 
-func TestFileThatShrinksIsAnError(t *testing.T) {
-	folder := t.TempDir()
-	values := make([]float32, 1<<18)
-	if err := Save(folder, []Tensor{{"x", []int{len(values)}, FromSlice(values)}}, Options{}); err != nil {
-		t.Fatal(err)
-	}
-	f, err := Open(folder)
+// FuzzIndex holds that an accepted index names plain files only and is the same after it was written again.
+func FuzzIndex(f *testing.F) {
+	text, err := os.ReadFile("testdata/sharded/" + indexName)
 	if err != nil {
-		t.Fatal(err)
+		f.Fatal(err)
 	}
-	defer f.Close()
-	if err := os.Truncate(filepath.Join(folder, singleName), 4096); err != nil {
-		t.Fatal(err)
-	}
-	err = f.Read("x", values)
-	if err == nil || !strings.HasPrefix(err.Error(), "tensor x of model.safetensors: ") {
-		t.Errorf("error %v, want one that names tensor and file", err)
-	}
+	f.Add(text)
+	f.Add([]byte(`{"weight_map":{"a":"x.safetensors"}}`))
+	f.Add([]byte(`{"metadata":{"total_size":1.5e3,"total_parameters":7},"weight_map":{"a":"../x.safetensors","b":"a\\b.safetensors"}}`))
+	f.Add([]byte(`{"metadata":{"total_size":-1},"weight_map":{"a":null}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		x, err := parseIndex(text)
+		if err != nil {
+			return
+		}
+		for _, name := range x.files() {
+			if !filepath.IsLocal(name) || strings.ContainsAny(name, `/\`) {
+				t.Errorf("accepted the file %q", name)
+			}
+		}
+		if x.totalSize < 0 {
+			x.totalSize = 0 // an index that is written always says
+		}
+		again, err := encodeIndex(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		y, err := parseIndex(again)
+		if err != nil || y.totalSize != x.totalSize || !maps.Equal(y.shards, x.shards) {
+			t.Errorf("%+v became %+v (error %v)", x, y, err)
+		}
+	})
 }
 
 func TestReadersShareAFolder(t *testing.T) {
