@@ -61,9 +61,7 @@ func (s *schedule) followsLeader(q *sequence) bool {
 // changes nothing that matters, when there are not enough pages for its tokens and running sequences
 // will give some back.
 func (s *schedule) start(q *sequence) bool {
-	if table := s.dropKept(q.name); q.table == nil {
-		q.table = table
-	}
+	s.dropKept(q.name)
 	f := s.pool.find(q.tokens[:len(q.tokens)-1], q.table[:0])
 	q.table = f.pages
 	for _, id := range q.table {

@@ -205,6 +205,7 @@ func alone(r sampler.Request, weights func(i int) (*fakeNetwork, rollout.Version
 	g := newGeneration(r, min(r.MaxTokens, first.config.MaxPositions-len(r.Tokens)))
 	for i := 0; ; i++ {
 		n, version := weights(i)
+		n = newFake(nil, n.weights, n.config.MaxPositions, n.config.VocabSize) // the engine may be using the other
 		chosen := n.sample(n.state(g.sequence.tokens), g.how())
 		var piece []byte
 		if text != nil {

@@ -43,7 +43,8 @@ func newGeneration(r sampler.Request, limit int) *generation {
 	room := min(limit, roomAtOnce)
 	tokens := make([]int32, len(r.Tokens), len(r.Tokens)+room)
 	copy(tokens, r.Tokens)
-	g.sequence = sequence{name: r.Sequence, tokens: tokens, generation: g}
+	table := make([]int32, 0, pagesFor(len(r.Tokens)+room))
+	g.sequence = sequence{name: r.Sequence, tokens: tokens, table: table, generation: g}
 	numbers := make([]float32, 4*room)
 	part := func(i int) []float32 { return numbers[i*room : i*room : (i+1)*room] }
 	g.result = sampler.Result{

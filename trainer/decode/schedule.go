@@ -159,15 +159,12 @@ func (s *schedule) dropIdle() bool {
 	return true
 }
 
-// dropKept gives back the pages of an idle sequence and returns its table for use by another.
-func (s *schedule) dropKept(name string) []int32 {
-	k := s.idle[name]
-	if k == nil {
-		return nil
+// dropKept gives back the pages of an idle sequence.
+func (s *schedule) dropKept(name string) {
+	if k := s.idle[name]; k != nil {
+		delete(s.idle, name)
+		s.pool.releaseAll(k.table)
 	}
-	delete(s.idle, name)
-	s.pool.releaseAll(k.table)
-	return k.table[:0]
 }
 
 // release forgets an idle sequence, and a waiting or running one as soon as it ends.
