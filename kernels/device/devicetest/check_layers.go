@@ -1,0 +1,144 @@
+package devicetest
+
+import (
+	"fmt"
+
+	"github.com/turnwise-rl/turnwise/kernels/device"
+)
+
+func checkRMSNorm(c *check) {
+	for i, shape := range c.pairs() {
+		n, width := shape[0], shape[1]
+		eps := []float32{1e-6, 1e-5, 0.3}[i%3]
+		what := fmt.Sprintf("%d rows of %d, eps %g", n, width, eps)
+		x, weight := c.numbers(n*width, []float64{1, 30, 1e-3}[i%3]), c.scales(width)
+		got := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
+			xs, w := s.input("x", part(x, lo, hi, width), hi-lo, width), s.parameter("weight", weight)
+			y, roots := s.output("y", hi-lo, width), s.statistics("roots", hi-lo)
+			c.device.RMSNorm(y.matrix(), xs.matrix(), w.data(), roots.data(), hi-lo, eps)
+			return [][]float32{y.take(), roots.take()}
+		})
+		y, roots := rmsNorm(wide(x), wide(weight), n, width, float64(eps))
+		c.close(what+": y", c.dtype, got[0], y)
+		c.close(what+": roots", device.F32, got[1], roots)
+	}
+}
+
+func checkRMSNormBack(c *check) {
+	for i, shape := range c.pairs() {
+		n, width := shape[0], shape[1]
+		what := fmt.Sprintf("%d rows of %d", n, width)
+		x, dy, dx := c.numbers(n*width, 1), c.numbers(n*width, 1), c.numbers(n*width, 0.5)
+		weight, dWeight := c.scales(width), c.weights(width, 1)
+		_, r := rmsNorm(wide(x), wide(weight), n, width, 1e-6)
+		roots := narrow(r.value)
+		run := func(s *scene, lo, hi int, frozen bool) (dX, dW []float32) {
+			xs, dys := s.input("x", part(x, lo, hi, width), hi-lo, width), s.input("dy", part(dy, lo, hi, width), hi-lo, width)
+			w, rs := s.parameter("weight", weight), s.parameter("roots", roots[lo:hi])
+			dxs := s.sum("dx", part(dx, lo, hi, width), hi-lo, width)
+			if frozen {
+				c.device.RMSNormBack(dxs.matrix(), device.Buffer{}, dys.matrix(), xs.matrix(), w.data(), rs.data(), hi-lo)
+				return dxs.take(), nil
+			}
+			sum := s.gradient("dWeight", dWeight)
+			c.device.RMSNormBack(dxs.matrix(), sum.data(), dys.matrix(), xs.matrix(), w.data(), rs.data(), hi-lo)
+			return dxs.take(), sum.take()
+		}
+		got := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
+			dX, _ := run(s, lo, hi, i%2 == 0)
+			return [][]float32{dX}
+		})[0]
+		all := c.sums(what, func(s *scene) [][]float32 {
+			dX, dW := run(s, 0, n, false)
+			return [][]float32{dX, dW}
+		})
+		dX, dW := rmsNormBack(wide(dx), wide(dWeight), wide(dy), wide(x), wide(weight), wide(roots), n, width)
+		c.close(what+": dx", c.dtype, got, dX)
+		c.close(what+": dx beside dWeight", c.dtype, all[0], dX)
+		c.close(what+": dWeight", c.dtype, all[1], dW)
+	}
+}
+
+func checkSwiGLU(c *check) {
+	for i, shape := range c.pairs() {
+		n, width := shape[0], shape[1]
+		what := fmt.Sprintf("%d rows of %d", n, width)
+		gateUp := c.numbers(2*n*width, []float64{1, 3, 40}[i%3])
+		got := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
+			in, y := s.input("gateUp", part(gateUp, lo, hi, 2*width), hi-lo, 2*width), s.output("y", hi-lo, width)
+			c.device.SwiGLU(y.matrix(), in.matrix(), hi-lo, width)
+			return [][]float32{y.take()}
+		})[0]
+		c.close(what, c.dtype, got, swiGLU(wide(gateUp), n, width))
+	}
+}
+
+func checkSwiGLUBack(c *check) {
+	for i, shape := range c.pairs() {
+		n, width := shape[0], shape[1]
+		what := fmt.Sprintf("%d rows of %d", n, width)
+		gateUp, dy := c.numbers(2*n*width, []float64{1, 3, 40}[i%3]), c.numbers(n*width, 1)
+		got := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
+			in, dys := s.input("gateUp", part(gateUp, lo, hi, 2*width), hi-lo, 2*width), s.input("dy", part(dy, lo, hi, width), hi-lo, width)
+			d := s.output("dGateUp", hi-lo, 2*width)
+			c.device.SwiGLUBack(d.matrix(), dys.matrix(), in.matrix(), hi-lo, width)
+			return [][]float32{d.take()}
+		})[0]
+		c.close(what, c.dtype, got, swiGLUBack(wide(dy), wide(gateUp), n, width))
+	}
+}
+
+func checkGather(c *check) {
+	for _, shape := range c.pairs() {
+		n, width := shape[0], shape[1]
+		entries := c.size(65)
+		what := fmt.Sprintf("%d rows of %d from %d", n, width, entries)
+		table, index := c.numbers(entries*width, 1), c.integers(n, entries)
+		got := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
+			from, at := s.input("table", table, entries, width), s.integers("index", index[lo:hi])
+			dst := s.output("dst", hi-lo, width)
+			c.device.Gather(dst.matrix(), from.matrix(), at.data(), hi-lo, width)
+			return [][]float32{dst.take()}
+		})[0]
+		want := make([]float32, 0, n*width)
+		for _, row := range index {
+			want = append(want, part(table, int(row), int(row)+1, width)...)
+		}
+		c.equal(what, got, want)
+	}
+}
+
+func checkScatterAdd(c *check) {
+	for _, shape := range c.pairs() {
+		n, width := shape[0], shape[1]
+		entries := max(1, c.size(65)/4) // fewer than rows, mostly, so that rows meet
+		what := fmt.Sprintf("%d rows of %d to %d", n, width, entries)
+		table, src, index := c.numbers(entries*width, 1), c.numbers(n*width, 1), c.integers(n, entries)
+		scatter := func(cuts ...int) func(s *scene) [][]float32 {
+			return func(s *scene) [][]float32 {
+				to := s.sum("table", table, entries, width)
+				lo := 0
+				for _, hi := range append(cuts, n) {
+					from, at := s.input("src", part(src, lo, hi, width), hi-lo, width), s.integers("index", index[lo:hi])
+					c.device.ScatterAdd(to.matrix(), at.data(), from.matrix(), hi-lo, width)
+					lo = hi
+				}
+				return [][]float32{to.take()}
+			}
+		}
+		got := c.sums(what, scatter())[0]
+		want := newEstimate(entries*width, n)
+		for i, v := range table {
+			want.add(i, float64(v))
+		}
+		for i, row := range index {
+			for j := range width {
+				want.add(int(row)*width+j, float64(src[i*width+j]))
+			}
+		}
+		c.close(what, c.dtype, got, want)
+		if c.options.Exact {
+			c.splits(what, n, got, scatter)
+		}
+	}
+}
