@@ -156,6 +156,17 @@ func TestGemmCrossesBlocks(t *testing.T) {
 	})
 }
 
+func TestGemmOfManyStepsAndColumns(t *testing.T) {
+	onEveryISA(t, func(t *testing.T) {
+		for _, m := range []int{16, 33} {
+			for _, accumulate := range []bool{false, true} {
+				g := newGemmCase(9, false, m == 16, accumulate, m, 257, packedStepBlock+21, 3)
+				sameBits(t, g, g.result(), g.expected())
+			}
+		}
+	})
+}
+
 func TestGemmIsCloseToFloat64(t *testing.T) {
 	onEveryISA(t, func(t *testing.T) {
 		g := newGemmCase(3, false, true, true, 61, 97, 400, 5)

@@ -1108,12 +1108,44 @@ done:
 	RET
 
 // func gemmAVX512_8x2(k int, a *float32, rowStride int, stepStride int, b *float32, bStep int, panelStride int, c *float32, ldc int, mask uint64, accumulate int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_8x2(SB), NOSPLIT, $0-88
-	MOVQ      mask+72(FP), AX
-	KMOVW     AX, K1
-	SHRQ      $0x10, AX
-	KMOVW     AX, K2
+	MOVQ       mask+72(FP), AX
+	KMOVW      AX, K1
+	SHRQ       $0x10, AX
+	KMOVW      AX, K2
+	MOVQ       k+0(FP), AX
+	CMPQ       AX, $0x000000c0
+	JLT        fetched
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	IMUL3Q     $0x08, CX, DX
+	ADDQ       DX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+
+fetched:
 	MOVQ      accumulate+80(FP), AX
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
@@ -1160,21 +1192,26 @@ TEXT ·gemmAVX512_8x2(SB), NOSPLIT, $0-88
 	VMOVUPS.Z 64(AX), K2, Z15
 
 start:
-	MOVQ  rowStride+16(FP), AX
-	MOVQ  stepStride+24(FP), CX
-	LEAQ  (AX)(AX*2), DX
-	MOVQ  a+8(FP), BX
-	LEAQ  (BX)(AX*4), SI
-	ADDQ  AX, SI
-	MOVQ  b+32(FP), DI
-	MOVQ  bStep+40(FP), R8
-	MOVQ  k+0(FP), R9
-	TESTQ R9, R9
-	JZ    done
+	MOVQ   rowStride+16(FP), AX
+	MOVQ   stepStride+24(FP), CX
+	LEAQ   (AX)(AX*2), DX
+	MOVQ   a+8(FP), BX
+	LEAQ   (BX)(AX*4), SI
+	ADDQ   AX, SI
+	MOVQ   b+32(FP), DI
+	MOVQ   bStep+40(FP), R8
+	MOVQ   k+0(FP), R9
+	IMUL3Q $0x20, R8, R10
+	ADDQ   DI, R10
+	TESTQ  R9, R9
+	JZ     done
 
 loop:
 	VMOVUPS.Z    (DI), K1, Z16
 	VMOVUPS.Z    64(DI), K2, Z17
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	ADDQ         R8, R10
 	VBROADCASTSS (BX), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -1235,12 +1272,47 @@ done:
 	RET
 
 // func gemmAVX512_9x2(k int, a *float32, rowStride int, stepStride int, b *float32, bStep int, panelStride int, c *float32, ldc int, mask uint64, accumulate int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_9x2(SB), NOSPLIT, $0-88
-	MOVQ      mask+72(FP), AX
-	KMOVW     AX, K1
-	SHRQ      $0x10, AX
-	KMOVW     AX, K2
+	MOVQ       mask+72(FP), AX
+	KMOVW      AX, K1
+	SHRQ       $0x10, AX
+	KMOVW      AX, K2
+	MOVQ       k+0(FP), AX
+	CMPQ       AX, $0x000000c0
+	JLT        fetched
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	IMUL3Q     $0x09, CX, DX
+	ADDQ       DX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+
+fetched:
 	MOVQ      accumulate+80(FP), AX
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
@@ -1292,21 +1364,26 @@ TEXT ·gemmAVX512_9x2(SB), NOSPLIT, $0-88
 	VMOVUPS.Z 64(AX), K2, Z17
 
 start:
-	MOVQ  rowStride+16(FP), AX
-	MOVQ  stepStride+24(FP), CX
-	LEAQ  (AX)(AX*2), DX
-	MOVQ  a+8(FP), BX
-	LEAQ  (BX)(AX*4), SI
-	ADDQ  AX, SI
-	MOVQ  b+32(FP), DI
-	MOVQ  bStep+40(FP), R8
-	MOVQ  k+0(FP), R9
-	TESTQ R9, R9
-	JZ    done
+	MOVQ   rowStride+16(FP), AX
+	MOVQ   stepStride+24(FP), CX
+	LEAQ   (AX)(AX*2), DX
+	MOVQ   a+8(FP), BX
+	LEAQ   (BX)(AX*4), SI
+	ADDQ   AX, SI
+	MOVQ   b+32(FP), DI
+	MOVQ   bStep+40(FP), R8
+	MOVQ   k+0(FP), R9
+	IMUL3Q $0x20, R8, R10
+	ADDQ   DI, R10
+	TESTQ  R9, R9
+	JZ     done
 
 loop:
 	VMOVUPS.Z    (DI), K1, Z18
 	VMOVUPS.Z    64(DI), K2, Z19
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	ADDQ         R8, R10
 	VBROADCASTSS (BX), Z20
 	VFMADD231PS  Z18, Z20, Z0
 	VFMADD231PS  Z19, Z20, Z1
@@ -1373,12 +1450,50 @@ done:
 	RET
 
 // func gemmAVX512_10x2(k int, a *float32, rowStride int, stepStride int, b *float32, bStep int, panelStride int, c *float32, ldc int, mask uint64, accumulate int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_10x2(SB), NOSPLIT, $0-88
-	MOVQ      mask+72(FP), AX
-	KMOVW     AX, K1
-	SHRQ      $0x10, AX
-	KMOVW     AX, K2
+	MOVQ       mask+72(FP), AX
+	KMOVW      AX, K1
+	SHRQ       $0x10, AX
+	KMOVW      AX, K2
+	MOVQ       k+0(FP), AX
+	CMPQ       AX, $0x000000c0
+	JLT        fetched
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	IMUL3Q     $0x0a, CX, DX
+	ADDQ       DX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+
+fetched:
 	MOVQ      accumulate+80(FP), AX
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
@@ -1435,21 +1550,26 @@ TEXT ·gemmAVX512_10x2(SB), NOSPLIT, $0-88
 	VMOVUPS.Z 64(AX), K2, Z19
 
 start:
-	MOVQ  rowStride+16(FP), AX
-	MOVQ  stepStride+24(FP), CX
-	LEAQ  (AX)(AX*2), DX
-	MOVQ  a+8(FP), BX
-	LEAQ  (BX)(AX*4), SI
-	ADDQ  AX, SI
-	MOVQ  b+32(FP), DI
-	MOVQ  bStep+40(FP), R8
-	MOVQ  k+0(FP), R9
-	TESTQ R9, R9
-	JZ    done
+	MOVQ   rowStride+16(FP), AX
+	MOVQ   stepStride+24(FP), CX
+	LEAQ   (AX)(AX*2), DX
+	MOVQ   a+8(FP), BX
+	LEAQ   (BX)(AX*4), SI
+	ADDQ   AX, SI
+	MOVQ   b+32(FP), DI
+	MOVQ   bStep+40(FP), R8
+	MOVQ   k+0(FP), R9
+	IMUL3Q $0x20, R8, R10
+	ADDQ   DI, R10
+	TESTQ  R9, R9
+	JZ     done
 
 loop:
 	VMOVUPS.Z    (DI), K1, Z20
 	VMOVUPS.Z    64(DI), K2, Z21
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	ADDQ         R8, R10
 	VBROADCASTSS (BX), Z22
 	VFMADD231PS  Z20, Z22, Z0
 	VFMADD231PS  Z21, Z22, Z1
@@ -1522,12 +1642,53 @@ done:
 	RET
 
 // func gemmAVX512_11x2(k int, a *float32, rowStride int, stepStride int, b *float32, bStep int, panelStride int, c *float32, ldc int, mask uint64, accumulate int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_11x2(SB), NOSPLIT, $0-88
-	MOVQ      mask+72(FP), AX
-	KMOVW     AX, K1
-	SHRQ      $0x10, AX
-	KMOVW     AX, K2
+	MOVQ       mask+72(FP), AX
+	KMOVW      AX, K1
+	SHRQ       $0x10, AX
+	KMOVW      AX, K2
+	MOVQ       k+0(FP), AX
+	CMPQ       AX, $0x000000c0
+	JLT        fetched
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	IMUL3Q     $0x0b, CX, DX
+	ADDQ       DX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+
+fetched:
 	MOVQ      accumulate+80(FP), AX
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
@@ -1589,23 +1750,28 @@ TEXT ·gemmAVX512_11x2(SB), NOSPLIT, $0-88
 	VMOVUPS.Z 64(AX), K2, Z21
 
 start:
-	MOVQ  rowStride+16(FP), AX
-	MOVQ  stepStride+24(FP), CX
-	LEAQ  (AX)(AX*2), DX
-	MOVQ  a+8(FP), BX
-	LEAQ  (BX)(AX*4), SI
-	ADDQ  AX, SI
-	LEAQ  (SI)(AX*4), DI
-	ADDQ  AX, DI
-	MOVQ  b+32(FP), R8
-	MOVQ  bStep+40(FP), R9
-	MOVQ  k+0(FP), R10
-	TESTQ R10, R10
-	JZ    done
+	MOVQ   rowStride+16(FP), AX
+	MOVQ   stepStride+24(FP), CX
+	LEAQ   (AX)(AX*2), DX
+	MOVQ   a+8(FP), BX
+	LEAQ   (BX)(AX*4), SI
+	ADDQ   AX, SI
+	LEAQ   (SI)(AX*4), DI
+	ADDQ   AX, DI
+	MOVQ   b+32(FP), R8
+	MOVQ   bStep+40(FP), R9
+	MOVQ   k+0(FP), R10
+	IMUL3Q $0x20, R9, R11
+	ADDQ   R8, R11
+	TESTQ  R10, R10
+	JZ     done
 
 loop:
 	VMOVUPS.Z    (R8), K1, Z22
 	VMOVUPS.Z    64(R8), K2, Z23
+	PREFETCHT0   (R11)
+	PREFETCHT0   64(R11)
+	ADDQ         R9, R11
 	VBROADCASTSS (BX), Z24
 	VFMADD231PS  Z22, Z24, Z0
 	VFMADD231PS  Z23, Z24, Z1
@@ -1685,12 +1851,56 @@ done:
 	RET
 
 // func gemmAVX512_12x2(k int, a *float32, rowStride int, stepStride int, b *float32, bStep int, panelStride int, c *float32, ldc int, mask uint64, accumulate int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_12x2(SB), NOSPLIT, $0-88
-	MOVQ      mask+72(FP), AX
-	KMOVW     AX, K1
-	SHRQ      $0x10, AX
-	KMOVW     AX, K2
+	MOVQ       mask+72(FP), AX
+	KMOVW      AX, K1
+	SHRQ       $0x10, AX
+	KMOVW      AX, K2
+	MOVQ       k+0(FP), AX
+	CMPQ       AX, $0x000000c0
+	JLT        fetched
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	IMUL3Q     $0x0c, CX, DX
+	ADDQ       DX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+
+fetched:
 	MOVQ      accumulate+80(FP), AX
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
@@ -1757,23 +1967,28 @@ TEXT ·gemmAVX512_12x2(SB), NOSPLIT, $0-88
 	VMOVUPS.Z 64(AX), K2, Z23
 
 start:
-	MOVQ  rowStride+16(FP), AX
-	MOVQ  stepStride+24(FP), CX
-	LEAQ  (AX)(AX*2), DX
-	MOVQ  a+8(FP), BX
-	LEAQ  (BX)(AX*4), SI
-	ADDQ  AX, SI
-	LEAQ  (SI)(AX*4), DI
-	ADDQ  AX, DI
-	MOVQ  b+32(FP), R8
-	MOVQ  bStep+40(FP), R9
-	MOVQ  k+0(FP), R10
-	TESTQ R10, R10
-	JZ    done
+	MOVQ   rowStride+16(FP), AX
+	MOVQ   stepStride+24(FP), CX
+	LEAQ   (AX)(AX*2), DX
+	MOVQ   a+8(FP), BX
+	LEAQ   (BX)(AX*4), SI
+	ADDQ   AX, SI
+	LEAQ   (SI)(AX*4), DI
+	ADDQ   AX, DI
+	MOVQ   b+32(FP), R8
+	MOVQ   bStep+40(FP), R9
+	MOVQ   k+0(FP), R10
+	IMUL3Q $0x20, R9, R11
+	ADDQ   R8, R11
+	TESTQ  R10, R10
+	JZ     done
 
 loop:
 	VMOVUPS.Z    (R8), K1, Z24
 	VMOVUPS.Z    64(R8), K2, Z25
+	PREFETCHT0   (R11)
+	PREFETCHT0   64(R11)
+	ADDQ         R9, R11
 	VBROADCASTSS (BX), Z26
 	VFMADD231PS  Z24, Z26, Z0
 	VFMADD231PS  Z25, Z26, Z1
@@ -1859,12 +2074,59 @@ done:
 	RET
 
 // func gemmAVX512_13x2(k int, a *float32, rowStride int, stepStride int, b *float32, bStep int, panelStride int, c *float32, ldc int, mask uint64, accumulate int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_13x2(SB), NOSPLIT, $0-88
-	MOVQ      mask+72(FP), AX
-	KMOVW     AX, K1
-	SHRQ      $0x10, AX
-	KMOVW     AX, K2
+	MOVQ       mask+72(FP), AX
+	KMOVW      AX, K1
+	SHRQ       $0x10, AX
+	KMOVW      AX, K2
+	MOVQ       k+0(FP), AX
+	CMPQ       AX, $0x000000c0
+	JLT        fetched
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	IMUL3Q     $0x0d, CX, DX
+	ADDQ       DX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+
+fetched:
 	MOVQ      accumulate+80(FP), AX
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
@@ -1936,23 +2198,28 @@ TEXT ·gemmAVX512_13x2(SB), NOSPLIT, $0-88
 	VMOVUPS.Z 64(AX), K2, Z25
 
 start:
-	MOVQ  rowStride+16(FP), AX
-	MOVQ  stepStride+24(FP), CX
-	LEAQ  (AX)(AX*2), DX
-	MOVQ  a+8(FP), BX
-	LEAQ  (BX)(AX*4), SI
-	ADDQ  AX, SI
-	LEAQ  (SI)(AX*4), DI
-	ADDQ  AX, DI
-	MOVQ  b+32(FP), R8
-	MOVQ  bStep+40(FP), R9
-	MOVQ  k+0(FP), R10
-	TESTQ R10, R10
-	JZ    done
+	MOVQ   rowStride+16(FP), AX
+	MOVQ   stepStride+24(FP), CX
+	LEAQ   (AX)(AX*2), DX
+	MOVQ   a+8(FP), BX
+	LEAQ   (BX)(AX*4), SI
+	ADDQ   AX, SI
+	LEAQ   (SI)(AX*4), DI
+	ADDQ   AX, DI
+	MOVQ   b+32(FP), R8
+	MOVQ   bStep+40(FP), R9
+	MOVQ   k+0(FP), R10
+	IMUL3Q $0x20, R9, R11
+	ADDQ   R8, R11
+	TESTQ  R10, R10
+	JZ     done
 
 loop:
 	VMOVUPS.Z    (R8), K1, Z26
 	VMOVUPS.Z    64(R8), K2, Z27
+	PREFETCHT0   (R11)
+	PREFETCHT0   64(R11)
+	ADDQ         R9, R11
 	VBROADCASTSS (BX), Z28
 	VFMADD231PS  Z26, Z28, Z0
 	VFMADD231PS  Z27, Z28, Z1
@@ -2044,12 +2311,62 @@ done:
 	RET
 
 // func gemmAVX512_14x2(k int, a *float32, rowStride int, stepStride int, b *float32, bStep int, panelStride int, c *float32, ldc int, mask uint64, accumulate int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_14x2(SB), NOSPLIT, $0-88
-	MOVQ      mask+72(FP), AX
-	KMOVW     AX, K1
-	SHRQ      $0x10, AX
-	KMOVW     AX, K2
+	MOVQ       mask+72(FP), AX
+	KMOVW      AX, K1
+	SHRQ       $0x10, AX
+	KMOVW      AX, K2
+	MOVQ       k+0(FP), AX
+	CMPQ       AX, $0x000000c0
+	JLT        fetched
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	IMUL3Q     $0x0e, CX, DX
+	ADDQ       DX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+
+fetched:
 	MOVQ      accumulate+80(FP), AX
 	VPXORD    Z0, Z0, Z0
 	VPXORD    Z1, Z1, Z1
@@ -2126,23 +2443,28 @@ TEXT ·gemmAVX512_14x2(SB), NOSPLIT, $0-88
 	VMOVUPS.Z 64(AX), K2, Z27
 
 start:
-	MOVQ  rowStride+16(FP), AX
-	MOVQ  stepStride+24(FP), CX
-	LEAQ  (AX)(AX*2), DX
-	MOVQ  a+8(FP), BX
-	LEAQ  (BX)(AX*4), SI
-	ADDQ  AX, SI
-	LEAQ  (SI)(AX*4), DI
-	ADDQ  AX, DI
-	MOVQ  b+32(FP), R8
-	MOVQ  bStep+40(FP), R9
-	MOVQ  k+0(FP), R10
-	TESTQ R10, R10
-	JZ    done
+	MOVQ   rowStride+16(FP), AX
+	MOVQ   stepStride+24(FP), CX
+	LEAQ   (AX)(AX*2), DX
+	MOVQ   a+8(FP), BX
+	LEAQ   (BX)(AX*4), SI
+	ADDQ   AX, SI
+	LEAQ   (SI)(AX*4), DI
+	ADDQ   AX, DI
+	MOVQ   b+32(FP), R8
+	MOVQ   bStep+40(FP), R9
+	MOVQ   k+0(FP), R10
+	IMUL3Q $0x20, R9, R11
+	ADDQ   R8, R11
+	TESTQ  R10, R10
+	JZ     done
 
 loop:
 	VMOVUPS.Z    (R8), K1, Z28
 	VMOVUPS.Z    64(R8), K2, Z29
+	PREFETCHT0   (R11)
+	PREFETCHT0   64(R11)
+	ADDQ         R9, R11
 	VBROADCASTSS (BX), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1

@@ -1,5 +1,7 @@
 package cpu
 
+import "sync"
+
 // Packed is a matrix op(B) in the order in which the kernels read it. It is worth its memory where the
 // same matrix is multiplied often, as the weights of a decoder are.
 type Packed struct {
@@ -105,6 +107,50 @@ func transposePart(dst, src []float32, ld, lo, hi, step, k int) {
 			for p, v := range src[i*ld+step : i*ld+end] {
 				dst[(step+p)*panelColumns+i] = v
 			}
+		}
+	}
+}
+
+// packedRows is the number of rows of a strip of packed A: those of the largest kernel, and what makes
+// whole vectors of them.
+const packedRows = 16
+
+// packedA is some steps of some strips of A in the order in which the kernels read them: strip by strip,
+// each step by step, the values of 16 rows. Rows beyond a strip's own are the next strip's, or stale.
+type packedA struct{ data []float32 }
+
+// packedAs recycles buffers.
+var packedAs = sync.Pool{New: func() any { return new(packedA) }}
+
+// worthPackingA says whether so many columns of C are worth a copy of A. Only where A does not fit the
+// caches do its rows, far apart, cost more than the copy.
+func (p *product) worthPackingA(i isa, columns int) bool {
+	return i == isaAVX512 && p.stepStride == 1 && p.m >= packedRows && p.k > packedStepBlock && columns >= 256
+}
+
+// fill copies some steps of strips s0 … s1-1 and returns them.
+func (a *packedA) fill(p *product, strips, s0, s1, first, steps int) []float32 {
+	size := steps * packedRows
+	if cap(a.data) < (s1-s0)*size {
+		a.data = make([]float32, (s1-s0)*size)
+	}
+	data := a.data[:(s1-s0)*size]
+	for s := s0; s < s1; s++ {
+		lo := s * p.m / strips
+		packStrip(data[(s-s0)*size:(s-s0+1)*size], p.a[p.at(lo, first):], p.rowStride, steps, min(packedRows, p.m-lo))
+	}
+	return data
+}
+
+// packStrip turns rows of src into columns of 16 values.
+func packStrip(dst, src []float32, ld, k, rows int) {
+	done := 0
+	if rows == packedRows {
+		done = transposeStrip(dst, src, ld, k)
+	}
+	for r := range rows {
+		for step := done; step < k; step++ {
+			dst[step*packedRows+r] = src[r*ld+step]
 		}
 	}
 }

@@ -53,6 +53,13 @@ const rowBlockElements = 64 << 10
 
 // block computes some strips of some groups.
 func (p *product) block(i isa, strips, width, stripLo, stripHi, groupLo, groupHi int) {
+	t := *p
+	var packed *packedA
+	if p.worthPackingA(i, (groupHi-groupLo)*width) {
+		packed = packedAs.Get().(*packedA)
+		defer packedAs.Put(packed)
+		t.rowStride, t.stepStride = 1, packedRows
+	}
 	first := 0
 	for {
 		steps := min(p.stepBlock, p.k-first)
@@ -60,12 +67,19 @@ func (p *product) block(i isa, strips, width, stripLo, stripHi, groupLo, groupHi
 		perBlock := max(rowBlockElements/max(steps, 1)/i.tileRows(), 1)
 		for s0 := stripLo; s0 < stripHi; s0 += perBlock {
 			s1 := min(s0+perBlock, stripHi)
+			if packed != nil {
+				t.a = packed.fill(p, strips, s0, s1, first, steps)
+			}
 			for g := groupLo; g < groupHi; g++ {
 				j := g * width
 				columns := min(width, p.n-j)
 				for s := s0; s < s1; s++ {
 					lo := s * p.m / strips
-					i.tile(p, lo, (s+1)*p.m/strips-lo, j, columns, first, steps, accumulate)
+					at := p.at(lo, first)
+					if packed != nil {
+						at = (s - s0) * steps * packedRows
+					}
+					i.tile(&t, at, lo, (s+1)*p.m/strips-lo, j, columns, first, steps, accumulate)
 				}
 			}
 		}
@@ -105,7 +119,7 @@ func (i isa) groupColumns(rows int) int {
 
 // tileGo computes one tile: the portable kernel. Products and sums are rounded one after the other on
 // every architecture, which the conversion to float32 makes sure of.
-func (p *product) tileGo(row, rows, column, columns, first, steps int, accumulate bool) {
+func (p *product) tileGo(at, row, rows, column, columns, first, steps int, accumulate bool) {
 	for i := row; i < row+rows; i++ {
 		j := column
 		for ; j+4 <= column+columns; j += 4 {
@@ -114,7 +128,7 @@ func (p *product) tileGo(row, rows, column, columns, first, steps int, accumulat
 			if accumulate {
 				s0, s1, s2, s3 = c[0], c[1], c[2], c[3]
 			}
-			at, bt := p.at(i, first), p.bt(first, j)
+			at, bt := at+(i-row)*p.rowStride, p.bt(first, j)
 			for range steps {
 				x, b := p.a[at], p.b[bt:bt+4:bt+4]
 				s0 += float32(x * b[0])
@@ -131,7 +145,7 @@ func (p *product) tileGo(row, rows, column, columns, first, steps int, accumulat
 			if accumulate {
 				s = p.c[i*p.ldc+j]
 			}
-			at, bt := p.at(i, first), p.bt(first, j)
+			at, bt := at+(i-row)*p.rowStride, p.bt(first, j)
 			for range steps {
 				s += float32(p.a[at] * p.b[bt])
 				at += p.stepStride

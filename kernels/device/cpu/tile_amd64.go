@@ -16,10 +16,10 @@ var (
 	avx2Tile = [...]kernel{nil, gemmAVX2_1x2, gemmAVX2_2x2, gemmAVX2_3x2, gemmAVX2_4x2, gemmAVX2_5x2, gemmAVX2_6x2}
 )
 
-// tile computes rows×columns elements of C over some steps of k.
-func (i isa) tile(p *product, row, rows, column, columns, first, steps int, accumulate bool) {
+// tile computes rows×columns elements of C over some steps of k. Element at of A is the tile's first.
+func (i isa) tile(p *product, at, row, rows, column, columns, first, steps int, accumulate bool) {
 	if i == isaGo || steps == 0 {
-		p.tileGo(row, rows, column, columns, first, steps, accumulate)
+		p.tileGo(at, row, rows, column, columns, first, steps, accumulate)
 		return
 	}
 	for columns > 0 {
@@ -31,14 +31,14 @@ func (i isa) tile(p *product, row, rows, column, columns, first, steps int, accu
 			f, done = pickAVX2(rows, columns)
 		}
 		if f == nil {
-			p.edge(row, rows, column, columns, first, steps, accumulate)
+			p.edge(at, row, rows, column, columns, first, steps, accumulate)
 			return
 		}
 		from := 0
 		if accumulate {
 			from = 1
 		}
-		f(steps, &p.a[p.at(row, first)], 4*p.rowStride, 4*p.stepStride,
+		f(steps, &p.a[at], 4*p.rowStride, 4*p.stepStride,
 			&p.b[p.bt(first, column)], 4*p.bStep, 4*p.panelStride,
 			&p.c[row*p.ldc+column], 4*p.ldc, ^uint64(0)>>(64-min(done, 64)), from)
 		columns -= done
@@ -75,7 +75,7 @@ func pickAVX2(rows, columns int) (kernel, int) {
 
 // edge computes a tile of fewer than 16 columns with AVX2, by way of a full tile beside C. B must be
 // packed, so that its absent columns can be read.
-func (p *product) edge(row, rows, column, columns, first, steps int, accumulate bool) {
+func (p *product) edge(at, row, rows, column, columns, first, steps int, accumulate bool) {
 	var whole [6 * 16]float32
 	from := 0
 	if accumulate {
@@ -84,23 +84,8 @@ func (p *product) edge(row, rows, column, columns, first, steps int, accumulate 
 			copy(whole[r*16:r*16+columns], p.c[(row+r)*p.ldc+column:])
 		}
 	}
-	// Called by name, for what goes through a variable is kept on the heap.
-	a, b := &p.a[p.at(row, first)], &p.b[p.bt(first, column)]
-	rowStride, stepStride, bStep, panelStride := 4*p.rowStride, 4*p.stepStride, 4*p.bStep, 4*p.panelStride
-	switch rows {
-	case 1:
-		gemmAVX2_1x2(steps, a, rowStride, stepStride, b, bStep, panelStride, &whole[0], 4*16, 0, from)
-	case 2:
-		gemmAVX2_2x2(steps, a, rowStride, stepStride, b, bStep, panelStride, &whole[0], 4*16, 0, from)
-	case 3:
-		gemmAVX2_3x2(steps, a, rowStride, stepStride, b, bStep, panelStride, &whole[0], 4*16, 0, from)
-	case 4:
-		gemmAVX2_4x2(steps, a, rowStride, stepStride, b, bStep, panelStride, &whole[0], 4*16, 0, from)
-	case 5:
-		gemmAVX2_5x2(steps, a, rowStride, stepStride, b, bStep, panelStride, &whole[0], 4*16, 0, from)
-	default:
-		gemmAVX2_6x2(steps, a, rowStride, stepStride, b, bStep, panelStride, &whole[0], 4*16, 0, from)
-	}
+	avx2Tile[rows](steps, &p.a[at], 4*p.rowStride, 4*p.stepStride,
+		&p.b[p.bt(first, column)], 4*p.bStep, 4*p.panelStride, &whole[0], 4*16, 0, from)
 	for r := range rows {
 		copy(p.c[(row+r)*p.ldc+column:(row+r)*p.ldc+column+columns], whole[r*16:])
 	}
@@ -172,4 +157,14 @@ func (i isa) mixPages(out []float32, ldOut int, p []float32, ldP, m, positions i
 		}
 	}
 	return true
+}
+
+// transposeStrip writes as many columns of 16 rows of A as whole square blocks hold as rows of 16, and
+// returns how many.
+func transposeStrip(dst, src []float32, ld, k int) int {
+	if active != isaAVX512 || k < 16 {
+		return 0
+	}
+	transposeAVX512(&dst[0], 4*packedRows, &src[0], 4*ld, k/16)
+	return k / 16 * 16
 }

@@ -2,9 +2,9 @@
 
 package cpu
 
-// tile computes rows×columns elements of C over some steps of k.
-func (i isa) tile(p *product, row, rows, column, columns, first, steps int, accumulate bool) {
-	p.tileGo(row, rows, column, columns, first, steps, accumulate)
+// tile computes rows×columns elements of C over some steps of k. Element at of A is the tile's first.
+func (i isa) tile(p *product, at, row, rows, column, columns, first, steps int, accumulate bool) {
+	p.tileGo(at, row, rows, column, columns, first, steps, accumulate)
 }
 
 // readsUnpacked says whether kernels can read a B of n columns where it lies.
@@ -12,6 +12,9 @@ func readsUnpacked(n int) bool { return true }
 
 // transposeBlocks does nothing here, and says so.
 func transposeBlocks(dst, src []float32, ld, k, rows int) (done, steps int) { return 0, 0 }
+
+// transposeStrip does nothing here, and says so.
+func transposeStrip(dst, src []float32, ld, k int) int { return 0 }
 
 // pause waits a moment.
 func pause() {}

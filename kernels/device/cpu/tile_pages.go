@@ -71,7 +71,7 @@ func (h PagesOfHead) Mix(out []float32, ldOut int, p []float32, ldP, m, position
 func (p *product) strips(i isa) {
 	rows := i.tileRows()
 	for lo := 0; lo < p.m; lo += rows {
-		i.tile(p, lo, min(rows, p.m-lo), 0, p.n, 0, p.k, p.accumulate)
+		i.tile(p, p.at(lo, 0), lo, min(rows, p.m-lo), 0, p.n, 0, p.k, p.accumulate)
 	}
 }
 

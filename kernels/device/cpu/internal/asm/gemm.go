@@ -67,6 +67,7 @@ func gemm(i isa, s tileShape) {
 
 	t := &tile{isa: i, shape: s}
 	t.masks()
+	t.prefetchNext()
 	t.loadC()
 	t.loop()
 	t.storeC()
@@ -113,6 +114,39 @@ func (t *tile) store(v int, src reg.VecVirtual, m Mem) {
 		return
 	}
 	VMOVUPS(src, t.mask[v], m)
+}
+
+// stepsAhead is how far ahead of its use a row of B is fetched. The processor fetches ahead by itself,
+// but stops at the border of every 4 KiB page.
+const stepsAhead = 32
+
+// prefetches says whether the kernel has time to fetch ahead: whether it computes many rows.
+func (t *tile) prefetches() bool { return t.isa == avx512 && t.shape.rows >= 8 }
+
+// prefetchSteps is the number of steps from which a tile takes long enough to fetch the next one meanwhile.
+const prefetchSteps = 192
+
+// prefetchNext asks for the tile of C below this one, which is mostly the next to be computed.
+func (t *tile) prefetchNext() {
+	if !t.prefetches() {
+		return
+	}
+	k := Load(Param("k"), GP64())
+	CMPQ(k, U32(prefetchSteps))
+	JLT(LabelRef("fetched"))
+	c := Load(Param("c"), GP64())
+	ldc := Load(Param("ldc"), GP64())
+	below := GP64()
+	IMUL3Q(Imm(uint64(t.shape.rows)), ldc, below)
+	ADDQ(below, c)
+	for r := range t.shape.rows {
+		PREFETCHT0(Mem{Base: c})
+		PREFETCHT0(Mem{Base: c, Disp: 64})
+		if r+1 < t.shape.rows {
+			ADDQ(ldc, c)
+		}
+	}
+	Label("fetched")
 }
 
 // loadC fills the accumulators from C, or with zeros where the product replaces it.
@@ -197,6 +231,12 @@ func (t *tile) loop() {
 	column := t.columns(b)
 	k := Load(Param("k"), GP64())
 
+	var ahead reg.Register
+	if t.prefetches() {
+		ahead = GP64()
+		IMUL3Q(Imm(stepsAhead), bStep, ahead)
+		ADDQ(b, ahead)
+	}
 	TESTQ(k, k)
 	JZ(LabelRef("done"))
 	bv := make([]reg.VecVirtual, t.shape.vectors)
@@ -207,6 +247,11 @@ func (t *tile) loop() {
 	Label("loop")
 	for v := range bv {
 		t.load(v, column(v), bv[v])
+	}
+	if t.prefetches() {
+		PREFETCHT0(Mem{Base: ahead})
+		PREFETCHT0(Mem{Base: ahead, Disp: 64})
+		ADDQ(bStep, ahead)
 	}
 	for r := range rows {
 		x := broadcast[r%2]
