@@ -20,6 +20,7 @@ import re
 import statistics
 import subprocess
 import tempfile
+import time
 
 SHAPES = "1024x512x128,512x512x512,16x512x512,2048x2048x2048"
 
@@ -48,11 +49,31 @@ def run_theirs(binary, kernels, threads, *arguments):
     return subprocess.run([binary, *arguments], check=True, capture_output=True, text=True, env=environment).stdout
 
 
+def idle_share(seconds=0.1):
+    """The share of this machine's processors that is idle for a moment."""
+    def read():
+        with open("/proc/stat") as stat:
+            values = [int(v) for v in stat.readline().split()[1:]]
+        return values[3] + values[4], sum(values)
+    idle, total = read()
+    time.sleep(seconds)
+    idle_after, total_after = read()
+    return (idle_after - idle) / max(total_after - total, 1)
+
+
+def await_quiet(seconds):
+    """Waits until the machine is idle, for at most so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and idle_share() < 0.95:
+        pass
+
+
 def compare(binaries, shape, form, threads, options):
     samples = {who: [] for who in ["ours"] + options.kernels.split(",")}
     for turn in range(options.rounds):
         order = list(samples)
         for who in order[turn % len(order):] + order[:turn % len(order)]:
+            await_quiet(options.wait)
             if who == "ours":
                 rate = sample_ours(binaries[0], shape, form, threads, options.seconds)
             else:
@@ -80,6 +101,7 @@ def main():
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--shapes", default=SHAPES, help="m x n x k, those of benchShapes in bench_test.go")
     parser.add_argument("--forms", default="AB,ABt")
+    parser.add_argument("--wait", type=float, default=5, help="for an idle machine before each sample, at most so many seconds")
     parser.add_argument("--kernels", default="choice", help="choice, or values of OPENBLAS_CORETYPE")
     parser.add_argument("--json", help="write every sample to this file")
     options = parser.parse_args()
