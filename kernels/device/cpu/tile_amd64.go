@@ -84,8 +84,23 @@ func (p *product) edge(at, row, rows, column, columns, first, steps int, accumul
 			copy(whole[r*16:r*16+columns], p.c[(row+r)*p.ldc+column:])
 		}
 	}
-	avx2Tile[rows](steps, &p.a[at], 4*p.rowStride, 4*p.stepStride,
-		&p.b[p.bt(first, column)], 4*p.bStep, 4*p.panelStride, &whole[0], 4*16, 0, from)
+	// Called by name: an array passed to a function in a variable would be allocated.
+	a, b := &p.a[at], &p.b[p.bt(first, column)]
+	rowStride, stepStride, bStep, panelStride := 4*p.rowStride, 4*p.stepStride, 4*p.bStep, 4*p.panelStride
+	switch rows {
+	case 1:
+		gemmAVX2_1x2(steps, a, rowStride, stepStride, b, bStep, panelStride, &whole[0], 4*16, 0, from)
+	case 2:
+		gemmAVX2_2x2(steps, a, rowStride, stepStride, b, bStep, panelStride, &whole[0], 4*16, 0, from)
+	case 3:
+		gemmAVX2_3x2(steps, a, rowStride, stepStride, b, bStep, panelStride, &whole[0], 4*16, 0, from)
+	case 4:
+		gemmAVX2_4x2(steps, a, rowStride, stepStride, b, bStep, panelStride, &whole[0], 4*16, 0, from)
+	case 5:
+		gemmAVX2_5x2(steps, a, rowStride, stepStride, b, bStep, panelStride, &whole[0], 4*16, 0, from)
+	default:
+		gemmAVX2_6x2(steps, a, rowStride, stepStride, b, bStep, panelStride, &whole[0], 4*16, 0, from)
+	}
 	for r := range rows {
 		copy(p.c[(row+r)*p.ldc+column:(row+r)*p.ldc+column+columns], whole[r*16:])
 	}
