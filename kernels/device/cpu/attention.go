@@ -84,9 +84,8 @@ func (d *Device) AttendBack(dq, dk, dv, dOut, out device.Rows, a device.Attended
 	w.spread()
 }
 
-// queryRows is how many query rows share a product. A tile computes the scores of all keys that its
-// last row sees, which are wasted on its earlier rows, so few, but enough to keep products efficient.
-const queryRows = 56
+// A strip is the query rows that one kernel computes. It computes the scores of all keys that its last
+// row sees, and zeros stand for those that its earlier rows do not see.
 
 // head computes the outputs of rows [from, to), one sequence, for the query heads of a key head.
 func (w attentionWork) head(s *attentionScratch, kv, from, to int) {
@@ -94,37 +93,45 @@ func (w attentionWork) head(s *attentionScratch, kv, from, to int) {
 	v := w.v.at(from, kv*w.dim)
 	s.keys.repack(true, n, w.dim, w.k.at(from, kv*w.dim).data, w.k.stride)
 	s.values.repack(false, w.dim, n, v.data, v.stride)
-	rows := queryRows
+	strip := running().tileRows()
 	if !allFinite(s.values.data) {
-		rows = 1 // the zeros of a shared product would spread NaN to rows that do not see it
+		strip = 1 // the zeros would spread NaN to rows that do not see it
 	}
+	s.scores = grown(s.scores, strip*n)
 	for h := kv * w.share; h < (kv+1)*w.share; h++ {
-		for first := 0; first < n; first += rows {
-			count := min(rows, n-first)
-			q, out := w.q.at(from+first, h*w.dim), w.out.at(from+first, h*w.dim)
-			columns := first + count
-			w.probabilities(s, q, first, count)
-			p := product{m: count, n: w.dim, k: columns, a: s.scores, rowStride: columns, stepStride: 1, c: out.data, ldc: out.stride}
-			p.usePacked(&s.values)
-			p.share()
+		for first := 0; first < n; first += strip {
+			count := min(strip, n-first)
+			scores := matrix{s.scores, first + count}
+			w.probabilities(&s.keys, scores, w.q.at(from+first, h*w.dim), first, count)
+			multiplyHere(count, first+count, scores, &s.values, w.out.at(from+first, h*w.dim))
 		}
 	}
 }
 
-// probabilities fills s.scores with the attention of rows [first, first+count) of a sequence, 0 for keys
-// that a row does not see.
-func (w attentionWork) probabilities(s *attentionScratch, q matrix, first, count int) {
-	columns := first + count
-	s.scores = grown(s.scores, count*columns)
-	p := product{m: count, n: columns, k: w.dim, a: q.data, rowStride: q.stride, stepStride: 1, c: s.scores, ldc: columns}
-	p.usePacked(&s.keys)
-	p.share()
+// probabilities fills scores with the attention of a strip of rows [first, first+count) of a sequence to
+// its first+count first keys.
+func (w attentionWork) probabilities(keys *Packed, scores, q matrix, first, count int) {
+	w.products(keys, scores, q, first+count, count)
 	for i := range count {
-		row := s.scores[i*columns : (i+1)*columns]
+		row := scores.row(i, first+count)
 		visible := first + i + 1
 		SoftmaxScaled(row[:visible], w.scale)
 		clear(row[visible:])
 	}
+}
+
+// products fills dst with the products of rows with the first packed columns.
+func (w attentionWork) products(b *Packed, dst, rows matrix, columns, count int) {
+	p := product{m: count, n: columns, k: w.dim, a: rows.data, rowStride: rows.stride, stepStride: 1, c: dst.data, ldc: dst.stride}
+	p.usePacked(b)
+	p.strips(running())
+}
+
+// multiplyHere computes C = A·B with the first steps of a packed B, on this goroutine.
+func multiplyHere(rows, steps int, a matrix, b *Packed, c matrix) {
+	p := product{m: rows, n: b.n, k: steps, a: a.data, rowStride: a.stride, stepStride: 1, c: c.data, ldc: c.stride}
+	p.usePacked(b)
+	p.strips(running())
 }
 
 // allFinite reports whether no value is infinite or not a number.
@@ -132,6 +139,10 @@ func allFinite(x []float32) bool {
 	square := SquaredNorm(x)
 	return square-square == 0
 }
+
+// tileStrips is the number of strips of a tile of the backward pass, whose rows are the terms of a sum over
+// queries: enough of them to make reading and writing the sum cheap.
+const tileStrips = 4
 
 // headBack computes the gradients of rows [from, to), one sequence, for a key head and the query heads
 // that read it. With P the probabilities, o = P·v and s = scale·q·kᵀ: dv = Pᵀ·do,
@@ -148,28 +159,45 @@ func (w attentionWork) headBack(s *attentionScratch, kv, from, to int) {
 	s.keys.repack(true, n, d, k.data, k.stride)
 	s.keyRows.repack(false, d, n, k.data, k.stride)
 	s.valueColumns.repack(true, n, d, v.data, v.stride)
+	strip := running().tileRows()
+	tile := tileStrips * strip
+	s.scores, s.dScores = grown(s.scores, tile*n), grown(s.dScores, tile*n)
 	for h := kv * w.share; h < (kv+1)*w.share; h++ {
-		for first := 0; first < n; first += queryRows {
-			count := min(queryRows, n-first)
+		for first := 0; first < n; first += tile {
+			count := min(tile, n-first)
 			columns := first + count
-			q, dq := w.q.at(from+first, h*d), w.dq.at(from+first, h*d)
-			out, dOut := w.out.at(from+first, h*d), w.dOut.at(from+first, h*d)
-			w.probabilities(s, q, first, count)
-			addTransposed(columns, d, count, matrix{s.scores, columns}, dOut, dv)
-			s.dScores = grown(s.dScores, count*columns)
-			p := product{m: count, n: columns, k: d, a: dOut.data, rowStride: dOut.stride, stepStride: 1, c: s.dScores, ldc: columns}
-			p.usePacked(&s.valueColumns)
-			p.share()
-			for i := range count {
-				visible := first + i + 1
-				row := s.dScores[i*columns : (i+1)*columns]
-				SoftmaxBackward(row[:visible], s.scores[i*columns:i*columns+visible], Dot(dOut.row(i, d), out.row(i, d)), w.scale)
-				clear(row[visible:])
+			scores, dScores := matrix{s.scores, columns}, matrix{s.dScores, columns}
+			for lo := 0; lo < count; lo += strip {
+				w.stripBack(s, scores.at(lo, 0), dScores.at(lo, 0), h, from, first+lo, min(strip, count-lo))
 			}
-			p = product{m: count, n: d, k: columns, a: s.dScores, rowStride: columns, stepStride: 1, c: dq.data, ldc: dq.stride}
-			p.usePacked(&s.keyRows)
-			p.share()
-			addTransposed(columns, d, count, matrix{s.dScores, columns}, q, dk)
+			addTriangle(first, count, d, strip, scores, w.dOut.at(from+first, h*d), dv)
+			addTriangle(first, count, d, strip, dScores, w.q.at(from+first, h*d), dk)
 		}
+	}
+}
+
+// stripBack fills scores and dScores with the probabilities of a strip of rows and the gradient of its scores, and
+// writes that of its queries.
+func (w attentionWork) stripBack(s *attentionScratch, scores, dScores matrix, h, from, first, count int) {
+	d, columns := w.dim, first+count
+	row := from + first
+	out, dOut := w.out.at(row, h*d), w.dOut.at(row, h*d)
+	w.probabilities(&s.keys, scores, w.q.at(row, h*d), first, count)
+	w.products(&s.valueColumns, dScores, dOut, columns, count)
+	for i := range count {
+		visible := first + i + 1
+		gradient := dScores.row(i, columns)
+		SoftmaxBackward(gradient[:visible], scores.row(i, visible), Dot(dOut.row(i, d), out.row(i, d)), w.scale)
+		clear(gradient[visible:])
+	}
+	multiplyHere(count, columns, dScores, &s.keyRows, w.dq.at(row, h*d))
+}
+
+// addTriangle adds Aᵀ·B to C, for rows [first, first+count) of A that end, strip by strip, with what the strip's
+// last row sees.
+func addTriangle(first, count, d, strip int, a, b, c matrix) {
+	addTransposedHere(first, d, count, a, b, c)
+	for lo := 0; lo < count; lo += strip {
+		addTransposedHere(min(strip, count-lo), d, count-lo, a.at(lo, first+lo), b.at(lo, 0), c.at(first+lo, 0))
 	}
 }

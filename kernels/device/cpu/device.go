@@ -119,4 +119,4 @@ func overRows[W rowWork](w W, rows, width int) {
 }
 
 // alone reports whether work is better not shared: there is one thread, or the others are busy.
-func alone() bool { return Threads() == 1 || shared.Load() != nil }
+func alone() bool { return shared.Load() != nil || Threads() == 1 }

@@ -163,7 +163,7 @@ func (w pagesWork) run(lo, hi int) {
 			t.attend(s)
 			continue
 		}
-		rows := queryRows
+		rows := running().tileRows()
 		if !w.finite(sequence, kv) {
 			rows = 1
 		}

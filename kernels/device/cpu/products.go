@@ -133,12 +133,27 @@ func addTransposed(m, n, steps int, a, b, c matrix) {
 		Gemm(true, false, m, n, steps, a.data, a.stride, b.data, b.stride, c.data, c.stride, true)
 		return
 	}
-	if m == 0 || n == 0 {
+	if m > 0 && n > 0 {
+		p := transposedProduct(m, n, steps, a, b, c)
+		p.share()
+	}
+}
+
+// addTransposedHere is addTransposed for few steps, on this goroutine.
+func addTransposedHere(m, n, steps int, a, b, c matrix) {
+	if !readsUnpacked(n) {
+		Gemm(true, false, m, n, steps, a.data, a.stride, b.data, b.stride, c.data, c.stride, true)
 		return
 	}
-	p := product{m: m, n: n, k: steps, a: a.data, rowStride: 1, stepStride: a.stride, b: b.data, bStep: b.stride, panelStride: panelColumns,
+	if m > 0 && n > 0 {
+		p := transposedProduct(m, n, steps, a, b, c)
+		p.strips(running())
+	}
+}
+
+func transposedProduct(m, n, steps int, a, b, c matrix) product {
+	return product{m: m, n: n, k: steps, a: a.data, rowStride: 1, stepStride: a.stride, b: b.data, bStep: b.stride, panelStride: panelColumns,
 		c: c.data, ldc: c.stride, accumulate: true, stepBlock: directStepBlock}
-	p.share()
 }
 
 // share computes the product on several cores where it is large and they are free.
