@@ -2,6 +2,8 @@ package cpu
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 
 	"gonum.org/v1/gonum/blas"
@@ -97,17 +99,37 @@ func reportGflops(b *testing.B, g *gemmCase) {
 	b.ReportMetric(operations/float64(b.Elapsed().Nanoseconds()), "GFLOP/s")
 }
 
-// BenchmarkRows times the vector functions on a row of 4096 values, which the first-level caches hold.
+// BenchmarkRows times the vector functions on rows of 4096 values, which the first two caches hold, and on
+// rows as short as a head or what a token sees.
 func BenchmarkRows(b *testing.B) {
-	const n = 4096
-	g := newGemmCase(1, false, false, false, 5, n, n, 0)
-	for name, function := range rowFunctions {
-		b.Run(name, func(b *testing.B) {
-			row := func(i int) []float32 { return g.c[i*n : (i+1)*n] }
+	for _, name := range slices.Sorted(maps.Keys(rowFunctions)) {
+		for _, n := range []int{32, 128, 4096} {
+			g := newGemmCase(1, false, false, false, 5, n, n, 0)
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
+				row := func(i int) []float32 { return g.c[i*n : (i+1)*n] }
+				function := rowFunctions[name]
+				for b.Loop() {
+					function(row(0), row(1), row(2), row(3), row(4))
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/element")
+			})
+		}
+	}
+}
+
+// BenchmarkAdamW times an optimizer step on parameters that the caches hold and on as many as a small policy
+// has.
+func BenchmarkAdamW(b *testing.B) {
+	for _, n := range []int{4096, 1 << 20} {
+		rows := [4][]float32{}
+		for i := range rows {
+			rows[i] = make([]float32, n)
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for b.Loop() {
-				function(row(0), row(1), row(2), row(3), row(4))
+				AdamW(rows[0], rows[1], rows[2], rows[3], 1e-3, 0.9, 0.99, 1e-8, 0.01, 0.5, 0.5)
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/element")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/element")
 		})
 	}
 }

@@ -37,7 +37,7 @@ const directRows = 64
 // Blocks of k: a packed panel of the longer one, or an unpacked one of the shorter, fits the caches.
 const (
 	packedStepBlock = 1024
-	directStepBlock = 256
+	directStepBlock = 512
 )
 
 // maxPackedElements bounds the buffer that Gemm packs B into; a larger B is packed in parts.
