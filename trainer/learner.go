@@ -24,6 +24,18 @@ type Learner struct {
 	Loss      Evaluator
 }
 
+// NewOptimizer makes the optimizer of what the model trains. Weight decay applies to matrices, not to
+// norms' scales and biases.
+func NewOptimizer(m *policy.Model, c optim.Config) (*optim.AdamW, error) {
+	var tensors []optim.Tensor
+	for _, p := range m.Parameters() {
+		if !p.Grad.Absent() {
+			tensors = append(tensors, optim.Tensor{Name: p.Name, Decay: len(p.Shape) > 1, Data: p.Data, Grad: p.Grad})
+		}
+	}
+	return optim.NewAdamW(m.Device(), c, tensors)
+}
+
 // Imitation is the loss of supervised imitation: the mean of −log π over the sampled tokens, written
 // as a program whose advantages are all one.
 var Imitation = kernels.Program{
@@ -109,6 +121,7 @@ func (l *Learner) minibatch(ctx context.Context, part []Sequence, update Update,
 	if err != nil {
 		return err
 	}
+	l.Model.Refresh()
 	tally.report.GradNorm += norm
 	tally.report.Updates++
 	return nil
@@ -125,17 +138,17 @@ func (l *Learner) accumulate(ctx context.Context, micro []Sequence, update Updat
 		if l.Reference == nil {
 			return fmt.Errorf("the loss has a divergence from the reference policy (kl %s) and the learner has none", update.Program.KL)
 		}
-		reference, _, err := l.Reference.Score(ctx, packed, temperature)
+		reference, err := l.Reference.Score(ctx, packed, temperature)
 		if err != nil {
 			return fmt.Errorf("reference policy: %w", err)
 		}
-		batch.Reference = reference
+		batch.Reference = reference.LogProbs
 	}
-	return l.Model.Accumulate(ctx, packed, temperature, func(logProbs, entropies []float32) ([]float32, []float32, error) {
-		batch.LogProbs, batch.Entropy = logProbs, entropies
+	return l.Model.Accumulate(ctx, packed, temperature, func(now policy.Scores) (policy.Scores, error) {
+		batch.LogProbs, batch.Entropy = now.LogProbs, now.Entropies
 		if batch.Behavior == nil {
 			// Without a behavior policy (imitation) the anchor is the current policy itself.
-			batch.Proximal = logProbs
+			batch.Proximal = now.LogProbs
 		} else {
 			batch.Proximal = batch.Behavior
 			if first {
@@ -144,12 +157,12 @@ func (l *Learner) accumulate(ctx context.Context, micro []Sequence, update Updat
 		}
 		result, err := l.Loss.Evaluate(update.Program, batch, totals)
 		if err != nil {
-			return nil, nil, err
+			return policy.Scores{}, err
 		}
 		tally.report.Loss += result.Loss
 		tally.report.Tokens += batch.Tokens()
 		tally.metrics.Add(result.Metrics)
-		return result.DLogProbs, result.DEntropy, nil
+		return policy.Scores{LogProbs: result.DLogProbs, Entropies: result.DEntropy}, nil
 	})
 }
 

@@ -14,9 +14,11 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/turnwise-rl/turnwise/kernels"
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/kernels/graph"
 	"github.com/turnwise-rl/turnwise/kernels/ref"
 	"github.com/turnwise-rl/turnwise/rollout/sampler"
+	"github.com/turnwise-rl/turnwise/trainer/decode"
 	"github.com/turnwise-rl/turnwise/trainer/optim"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
@@ -57,28 +59,51 @@ func convert[To, From kernels.Float](values []From) []To {
 	return out
 }
 
+var dev = cpu.New()
+
 func newLearner(t testing.TB, loss Evaluator) *Learner {
 	t.Helper()
-	model, err := policy.New(shape, 7)
+	model := newModel(t, 7)
+	optimizer, err := NewOptimizer(model, optim.DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var tensors []optim.Tensor
-	for _, p := range model.Parameters() {
-		tensors = append(tensors, optim.Tensor{Name: p.Name, Decay: len(p.Shape) > 1, Data: p.Data, Grad: p.Grad})
+	return &Learner{Model: model, Optimizer: optimizer, Loss: loss}
+}
+
+func newModel(t testing.TB, seed uint64) *policy.Model {
+	t.Helper()
+	model, err := policy.New(dev, shape, policy.Options{Seed: seed})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return &Learner{Model: model, Optimizer: optim.NewAdamW(optim.DefaultConfig(), tensors), Loss: loss}
+	return model
+}
+
+func digest(t testing.TB, m *policy.Model) string {
+	t.Helper()
+	d, err := m.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // played lets the learner's own engine sample n sequences of two turns each.
 func played(t testing.TB, l *Learner, n int, temperature float64) []Sequence {
 	t.Helper()
-	engine, err := policy.NewEngine(shape, policy.EngineConfig{Slots: 3})
+	engine, err := decode.New(decode.Config{Slots: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer engine.Close()
-	engine.Load(l.Model, 1)
+	network, err := l.Model.Snapshot()
+	if err == nil {
+		err = engine.Load(network, 1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	draws := rand.New(rand.NewPCG(1, 2))
 	out := make([]Sequence, n)
 	for i := range out {
@@ -177,7 +202,7 @@ func TestMicroBatches(t *testing.T) {
 		for _, tokens := range []int{1, 20, 45, 1000} {
 			once, first := run(tokens, aggregate)
 			again, second := run(tokens, aggregate)
-			if once.Model.Digest() != again.Model.Digest() || once.Optimizer.Digest() != again.Optimizer.Digest() || first != second {
+			if digest(t, once.Model) != digest(t, again.Model) || state(t, once) != state(t, again) || first != second {
 				t.Errorf("%s, %d tokens: the same update twice gives different bits", aggregate, tokens)
 			}
 			if first.Tokens != want.Tokens || first.TokensTrained != want.TokensTrained || first.Updates != 1 {
@@ -197,10 +222,24 @@ func TestMicroBatches(t *testing.T) {
 	}
 }
 
+// state is the digest of the optimizer.
+func state(t testing.TB, l *Learner) string {
+	t.Helper()
+	d, err := l.Optimizer.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 func gradients(l *Learner) []float32 {
 	var all []float32
 	for _, p := range l.Model.Parameters() {
-		all = append(all, p.Grad...)
+		piece := make([]float32, p.Grad.Len())
+		if err := dev.Download(piece, p.Grad); err != nil {
+			panic(err) // the processor does not fail
+		}
+		all = append(all, piece...)
 	}
 	return all
 }
@@ -218,10 +257,7 @@ func TestGraphAgreesWithOracle(t *testing.T) {
 	a, b := newLearner(t, graph.New[float32]()), newLearner(t, oracle{})
 	u := usual
 	u.Program.KL, u.Program.KLCoef, u.Program.EntropyCoef = kernels.KLK3, 0.1, 0.02
-	other, err := policy.New(shape, 8)
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := newModel(t, 8)
 	a.Reference, b.Reference = other, other
 	batch := played(t, a, 5, 1)
 	first, second := step(t, a, batch, u), step(t, b, batch, u)
@@ -258,7 +294,7 @@ func TestMinibatches(t *testing.T) {
 	step(t, whole, batch, u)
 	step(t, parts, batch[:2], usual)
 	step(t, parts, batch[2:], usual)
-	if whole.Model.Digest() != parts.Model.Digest() {
+	if digest(t, whole.Model) != digest(t, parts.Model) {
 		t.Error("two minibatches differ from two steps on the halves")
 	}
 }
@@ -297,11 +333,11 @@ func TestReinforcement(t *testing.T) {
 // TestZeroLearningRate is the end of a schedule: the weights stay.
 func TestZeroLearningRate(t *testing.T) {
 	l := newLearner(t, graph.New[float32]())
-	before := l.Model.Digest()
+	before := digest(t, l.Model)
 	u := usual
 	u.LearningRate = 0
-	if report := step(t, l, played(t, l, 2, 1), u); report.Updates != 1 || l.Model.Digest() != before {
-		t.Errorf("%d updates, digest %s, before %s", report.Updates, l.Model.Digest(), before)
+	if report := step(t, l, played(t, l, 2, 1), u); report.Updates != 1 || digest(t, l.Model) != before {
+		t.Errorf("%d updates, digest %s, before %s", report.Updates, digest(t, l.Model), before)
 	}
 }
 
@@ -349,7 +385,8 @@ func TestWhatCannotBeTrained(t *testing.T) {
 			return b
 		}, "the learner has none"},
 		"weights are no numbers": {func(l *Learner, b []Sequence, _ *Update) []Sequence {
-			l.Model.Parameters()[0].Data[0] = nan
+			dev.Upload(l.Model.Parameters()[0].Data.Slice(0, 1), []float32{nan})
+			l.Model.Refresh()
 			b[0].Tokens[0] = 0
 			return b
 		}, "the log-probability is not a number"},
@@ -368,29 +405,26 @@ func TestWhatCannotBeTrained(t *testing.T) {
 // TestDivergenceIsMeasured also with a coefficient of 0: it is reported and pulls on nothing.
 func TestDivergenceIsMeasured(t *testing.T) {
 	plain, measured := newLearner(t, graph.New[float32]()), newLearner(t, graph.New[float32]())
-	other, err := policy.New(shape, 8)
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := newModel(t, 8)
 	measured.Reference = other
 	batch := played(t, plain, 3, 1)
 	u := usual
 	u.Program.KL = kernels.KLK3
 	report := step(t, measured, batch, u)
 	step(t, plain, batch, usual)
-	if report.ReferenceKL <= 0 || plain.Model.Digest() != measured.Model.Digest() {
-		t.Errorf("reference KL %g, weights the same: %v", report.ReferenceKL, plain.Model.Digest() == measured.Model.Digest())
+	if report.ReferenceKL <= 0 || digest(t, plain.Model) != digest(t, measured.Model) {
+		t.Errorf("reference KL %g, weights the same: %v", report.ReferenceKL, digest(t, plain.Model) == digest(t, measured.Model))
 	}
 }
 
 func TestCancelledStep(t *testing.T) {
 	l := newLearner(t, graph.New[float32]())
 	batch := played(t, l, 2, 1)
-	before := l.Model.Digest()
+	before := digest(t, l.Model)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := l.Step(ctx, batch, usual); !errors.Is(err, context.Canceled) || l.Model.Digest() != before {
-		t.Errorf("%v, weights changed: %v; want %v", err, l.Model.Digest() != before, context.Canceled)
+	if _, err := l.Step(ctx, batch, usual); !errors.Is(err, context.Canceled) || digest(t, l.Model) != before {
+		t.Errorf("%v, weights changed: %v; want %v", err, digest(t, l.Model) != before, context.Canceled)
 	}
 }
 

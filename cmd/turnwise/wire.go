@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/kernels/graph"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/workflows"
@@ -44,6 +45,7 @@ type workers []worker.Worker
 func (a *app) newWorkers(c client.Client, chosen []string, log *slog.Logger) workers {
 	activities := &activity.Activities{
 		DataDir: a.dataDir, Signals: c, Log: log,
+		Device:       cpu.New(),
 		NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() },
 	}
 	var out workers

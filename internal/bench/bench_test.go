@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -167,7 +169,7 @@ func TestTheLossHasTheDerivativeItReturns(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := func(logProbs []float32) float64 {
-		if _, _, err := l.crossEntropy(logProbs, nil); err != nil {
+		if _, err := l.crossEntropy(policy.Scores{LogProbs: logProbs}); err != nil {
 			t.Fatal(err)
 		}
 		return l.loss

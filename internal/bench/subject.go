@@ -3,7 +3,10 @@ package bench
 import (
 	"context"
 
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout/sampler"
+	"github.com/turnwise-rl/turnwise/trainer"
+	"github.com/turnwise-rl/turnwise/trainer/decode"
 	"github.com/turnwise-rl/turnwise/trainer/optim"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
@@ -34,19 +37,20 @@ type learner struct {
 }
 
 func newLearner(s Shape) (*learner, error) {
-	model, err := policy.New(s.config(s.Seq), 1)
+	model, err := policy.New(cpu.New(), s.config(s.Seq), policy.Options{Seed: 1})
 	if err != nil {
 		return nil, err
 	}
-	l := &learner{shape: s, model: model, batch: policy.Packed{Tokens: s.randomTokens(s.Tokens())}}
-	l.objective = l.crossEntropy
-	var tensors []optim.Tensor
-	for _, p := range model.Parameters() {
-		tensors = append(tensors, optim.Tensor{Name: p.Name, Decay: len(p.Shape) > 1, Data: p.Data, Grad: p.Grad})
-	}
 	settings := optim.DefaultConfig()
-	l.optimizer, l.rate = optim.NewAdamW(settings, tensors), settings.LearningRate
-	l.derivative = make([]float32, s.Tokens())
+	optimizer, err := trainer.NewOptimizer(model, settings)
+	if err != nil {
+		return nil, err
+	}
+	l := &learner{
+		shape: s, model: model, optimizer: optimizer, rate: settings.LearningRate,
+		batch: policy.Packed{Tokens: s.randomTokens(s.Tokens())}, derivative: make([]float32, s.Tokens()),
+	}
+	l.objective = l.crossEntropy
 	for i := range s.Batch + 1 {
 		l.batch.Offsets = append(l.batch.Offsets, int32(i*s.Seq))
 	}
@@ -66,26 +70,27 @@ func (l *learner) step(ctx context.Context) error {
 		return err
 	}
 	_, err := l.optimizer.Step(l.rate)
+	l.model.Refresh()
 	return err
 }
 
 // crossEntropy is the mean of −log p over every predicted token.
-func (l *learner) crossEntropy(logProbs, _ []float32) (dLogProbs, dEntropies []float32, err error) {
+func (l *learner) crossEntropy(now policy.Scores) (policy.Scores, error) {
 	sum := 0.0
-	for i, logProb := range logProbs {
+	for i, logProb := range now.LogProbs {
 		if i%l.shape.Seq > 0 {
 			sum -= float64(logProb)
 		}
 	}
 	l.loss = sum / float64(l.predicted())
-	return l.derivative, nil, nil
+	return policy.Scores{LogProbs: l.derivative}, nil
 }
 
 // accounted is what the learner holds between its passes.
 func (l *learner) accounted() Accounted {
 	elements := int64(0)
 	for _, p := range l.model.Parameters() {
-		elements += int64(len(p.Data))
+		elements += int64(p.Data.Len())
 	}
 	s := l.shape
 	q, kv := s.Heads*s.HeadDim, s.KVHeads*s.HeadDim
@@ -101,18 +106,21 @@ func (l *learner) accounted() Accounted {
 }
 
 // newEngine is a sampler of random weights with a slot for each sequence of the batch.
-func newEngine(s Shape) (*policy.Engine, error) {
-	c := s.config(s.Seq)
-	model, err := policy.New(c, 1)
+func newEngine(s Shape) (*decode.Engine, error) {
+	model, err := policy.New(cpu.New(), s.config(s.Seq), policy.Options{Seed: 1, Frozen: true})
 	if err != nil {
 		return nil, err
 	}
-	engine, err := policy.NewEngine(c, policy.EngineConfig{Slots: s.Batch})
+	defer model.Free()
+	engine, err := decode.New(decode.Config{Slots: s.Batch})
 	if err != nil {
 		return nil, err
 	}
-	engine.Load(model, 1)
-	return engine, nil
+	network, err := model.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	return engine, engine.Load(network, 1)
 }
 
 // request asks for new tokens at temperature 1, without anything that ends them early.

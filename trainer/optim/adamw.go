@@ -1,8 +1,9 @@
 // Package optim turns gradients into weights: AdamW with global-norm clipping.
 //
 // [NewAdamW] is given views of the weights and gradients once; each [AdamW.Step] reads the gradients
-// and changes the weights in place. The state encodes to bytes for checkpoints and has a digest, so
-// that a replayed step can be compared to the last bit. The package knows nothing of networks.
+// and changes the weights in place, on the device where they are. The state encodes to bytes for
+// checkpoints and has a digest, so that a replayed step can be compared to the last bit. The package
+// knows nothing of networks.
 package optim
 
 import (
@@ -10,7 +11,7 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
 // Config sets the optimizer.
@@ -65,9 +66,9 @@ type Tensor struct {
 	Name string
 	// Decay is true when weight decay applies: matrices, not norms' scales.
 	Decay bool
-	// Data and Grad are views with the same length.
-	Data []float32
-	Grad []float32
+	// Data and Grad are views of float32 with the same length.
+	Data device.Buffer
+	Grad device.Buffer
 }
 
 // AdamW is the optimizer's state over a fixed list of tensors (Loshchilov and Hutter, arXiv
@@ -77,85 +78,119 @@ type Tensor struct {
 //	m ← β1·m + (1−β1)·g,  v ← β2·v + (1−β2)·g²
 //	w ← w − η·(m/(1−β1ᵗ) / (sqrt(v/(1−β2ᵗ)) + ε) + λ·w)
 type AdamW struct {
+	dev     device.Device
 	config  Config
 	tensors []Tensor
-	// first and second are the moments of each tensor.
-	first, second [][]float32
+	// memory holds the moments of all tensors; first and second are those of each.
+	memory        device.Buffer
+	first, second []device.Buffer
 	steps         int
+	piece         []float32 // staging for moments on their way
 }
 
-// NewAdamW makes an optimizer with zero moments. The configuration has been validated.
-func NewAdamW(c Config, tensors []Tensor) *AdamW {
-	o := &AdamW{config: c, tensors: tensors}
+// NewAdamW makes an optimizer with zero moments. The configuration has been validated. The error is
+// the device's that has no memory for the moments.
+func NewAdamW(dev device.Device, c Config, tensors []Tensor) (*AdamW, error) {
+	o := &AdamW{dev: dev, config: c, tensors: tensors}
+	total := 0
 	for _, t := range tensors {
-		o.first = append(o.first, make([]float32, len(t.Data)))
-		o.second = append(o.second, make([]float32, len(t.Data)))
+		total += 2 * t.Data.Len()
 	}
-	return o
+	var err error
+	if o.memory, err = dev.Allocate(device.F32, total); err != nil {
+		return nil, fmt.Errorf("optimizer: %w", err)
+	}
+	at := 0
+	take := func(n int) device.Buffer {
+		at += n
+		return o.memory.Slice(at-n, at)
+	}
+	for _, t := range tensors {
+		o.first, o.second = append(o.first, take(t.Data.Len())), append(o.second, take(t.Data.Len()))
+	}
+	return o, nil
+}
+
+// Free gives the moments' memory back. The optimizer must not be used again.
+func (o *AdamW) Free() {
+	o.dev.Free(o.memory)
+	o.memory, o.first, o.second = device.Buffer{}, nil, nil
 }
 
 // Steps is how many steps the state has seen since it was made or reset.
 func (o *AdamW) Steps() int { return o.steps }
 
+// Bytes is the memory of the moments.
+func (o *AdamW) Bytes() int64 { return o.memory.Bytes() }
+
 // Reset forgets the moments and the number of steps.
 func (o *AdamW) Reset() {
 	o.steps = 0
-	for i := range o.first {
-		clear(o.first[i])
-		clear(o.second[i])
-	}
+	o.dev.Zero(o.memory)
 }
 
 // Step changes the weights once, with the given learning rate in place of the configured one, and
-// returns the gradient's norm before clipping. A gradient that is not finite is an error naming the
-// parameter; then nothing has changed.
+// returns the gradient's norm before clipping. Clipping changes the gradients in place. A gradient that
+// is not finite is an error that names the tensor and the element; then nothing has changed.
 func (o *AdamW) Step(learningRate float64) (gradNorm float64, err error) {
 	if !(learningRate >= 0) || math.IsInf(learningRate, 0) {
 		return 0, fmt.Errorf("optimizer step %d: learning rate is %v, must be finite and at least 0", o.steps+1, learningRate)
 	}
-	total := 0.0
-	for _, t := range o.tensors {
-		sum := squares(t.Grad)
-		if math.IsNaN(sum) || math.IsInf(sum, 0) {
-			return 0, fmt.Errorf("optimizer step %d: gradient of %s is not finite: lower the learning rate or clip the loss", o.steps+1, t.Name)
-		}
-		total += sum
+	if gradNorm, err = o.norm(); err != nil {
+		return 0, fmt.Errorf("optimizer step %d: %w", o.steps+1, err)
 	}
-	gradNorm = math.Sqrt(total)
 	scale := 1.0
 	if o.config.ClipNorm > 0 && gradNorm > o.config.ClipNorm {
 		scale = o.config.ClipNorm / gradNorm
 	}
 	o.steps++
-	bias1 := float32(1 - math.Pow(o.config.Beta1, float64(o.steps)))
-	bias2 := float32(1 - math.Pow(o.config.Beta2, float64(o.steps)))
-	for i, t := range o.tensors {
-		decay := 0.0
-		if t.Decay {
-			decay = o.config.WeightDecay
-		}
-		update := func(low, high int) {
-			grad := t.Grad[low:high]
-			if scale != 1 {
-				grad = append(make([]float32, 0, high-low), grad...)
-				cpu.Scale(float32(scale), grad)
-			}
-			cpu.AdamW(t.Data[low:high], grad, o.first[i][low:high], o.second[i][low:high], float32(learningRate),
-				float32(o.config.Beta1), float32(o.config.Beta2), float32(o.config.Epsilon), float32(decay), bias1, bias2)
-		}
-		cpu.Parallel(len(t.Data), elementsPerPart, update)
+	step := device.AdamWStep{
+		LearningRate: float32(learningRate), Beta1: float32(o.config.Beta1), Beta2: float32(o.config.Beta2), Epsilon: float32(o.config.Epsilon),
+		BiasCorrection1: float32(1 - math.Pow(o.config.Beta1, float64(o.steps))),
+		BiasCorrection2: float32(1 - math.Pow(o.config.Beta2, float64(o.steps))),
 	}
-	return gradNorm, nil
+	for i, t := range o.tensors {
+		if scale != 1 {
+			o.dev.Scale(t.Grad, float32(scale))
+		}
+		step.Param, step.Grad, step.M, step.V = t.Data, t.Grad, o.first[i], o.second[i]
+		step.WeightDecay = 0
+		if t.Decay {
+			step.WeightDecay = float32(o.config.WeightDecay)
+		}
+		o.dev.AdamW(step)
+	}
+	return gradNorm, o.dev.Sync()
 }
 
-// elementsPerPart is how many elements are worth a part of their own.
-const elementsPerPart = 1 << 14
-
-// squares sums in float64 so that a large float32 gradient does not overflow.
-func squares(x []float32) float64 {
-	sum := 0.0
-	for _, v := range x {
-		sum += float64(v) * float64(v)
+// norm is that of the whole gradient.
+func (o *AdamW) norm() (float64, error) {
+	total := 0.0
+	for _, t := range o.tensors {
+		sum, err := o.dev.SquaredNorm(t.Grad)
+		if err != nil {
+			return 0, err
+		}
+		if math.IsNaN(sum) || math.IsInf(sum, 0) {
+			return 0, o.explain(t)
+		}
+		total += sum
 	}
-	return sum
+	return math.Sqrt(total), nil
+}
+
+// explain names the first element of a gradient that is not finite.
+func (o *AdamW) explain(t Tensor) error {
+	i, err := o.dev.FirstNonFinite(t.Grad)
+	if err != nil {
+		return err
+	}
+	if i < 0 { // float64 does not overflow on squares of finite float32s
+		return fmt.Errorf("gradient of %s is not finite: lower the learning rate or clip the loss", t.Name)
+	}
+	var value [1]float32
+	if err := o.dev.Download(value[:], t.Grad.Slice(i, i+1)); err != nil {
+		return err
+	}
+	return fmt.Errorf("gradient of %s is not finite: element %d is %v: lower the learning rate or clip the loss", t.Name, i, value[0])
 }

@@ -2,27 +2,70 @@ package optim
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 )
+
+var dev = cpu.New()
+
+// buffer is a buffer with the values.
+func buffer(values []float32) device.Buffer {
+	b, err := dev.Allocate(device.F32, len(values))
+	if err != nil {
+		panic(err)
+	}
+	dev.Upload(b, values)
+	return b
+}
+
+func values(t testing.TB, b device.Buffer) []float32 {
+	t.Helper()
+	out := make([]float32, b.Len())
+	if err := dev.Download(out, b); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func newAdamW(t testing.TB, c Config, tensors []Tensor) *AdamW {
+	t.Helper()
+	o, err := NewAdamW(dev, c, tensors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func digest(t testing.TB, o *AdamW) string {
+	t.Helper()
+	d, err := o.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
 
 func tensors(seed uint64) []Tensor {
 	random := rand.New(rand.NewPCG(seed, 0))
-	fill := func(n int) []float32 {
+	fill := func(n int) device.Buffer {
 		x := make([]float32, n)
 		for i := range x {
 			x[i] = float32(random.NormFloat64())
 		}
-		return x
+		return buffer(x)
 	}
 	return []Tensor{
 		{Name: "matrix", Decay: true, Data: fill(50000), Grad: fill(50000)},
 		{Name: "norm", Data: fill(33), Grad: fill(33)},
-		{Name: "empty", Decay: true},
+		{Name: "empty", Decay: true, Data: fill(0), Grad: fill(0)},
 	}
 }
 
@@ -40,22 +83,25 @@ func TestStepEqualsEquation(t *testing.T) {
 	for _, clip := range []float64{0, 5} {
 		c := Config{LearningRate: 1, Beta1: 0.8, Beta2: 0.9, Epsilon: 1e-6, WeightDecay: 0.3, ClipNorm: clip}
 		all := tensors(1)
-		o := NewAdamW(c, all)
+		o := newAdamW(t, c, all)
 		type state struct{ w, m, v float64 }
 		want := make([][]state, len(all))
 		for i, tensor := range all {
-			for _, w := range tensor.Data {
+			for _, w := range values(t, tensor.Data) {
 				want[i] = append(want[i], state{w: float64(w)})
 			}
 		}
 		for n := 1; n <= 3; n++ {
 			rate := 0.1 * float64(n)
 			total := 0.0
-			for _, tensor := range all {
-				for j := range tensor.Grad {
-					tensor.Grad[j] *= 1.5
-					total += float64(tensor.Grad[j]) * float64(tensor.Grad[j])
+			grads := make([][]float32, len(all))
+			for i, tensor := range all {
+				grads[i] = values(t, tensor.Grad)
+				for j := range grads[i] {
+					grads[i][j] *= 1.5
+					total += float64(grads[i][j]) * float64(grads[i][j])
 				}
+				dev.Upload(tensor.Grad, grads[i])
 			}
 			scale := 1.0
 			if clip > 0 {
@@ -65,15 +111,16 @@ func TestStepEqualsEquation(t *testing.T) {
 				t.Errorf("step %d: norm %v, want %v", n, norm, math.Sqrt(total))
 			}
 			for i, tensor := range all {
-				for j := range tensor.Grad {
-					g, s := float64(tensor.Grad[j])*scale, &want[i][j]
+				weights := values(t, tensor.Data)
+				for j := range weights {
+					g, s := float64(grads[i][j])*scale, &want[i][j]
 					s.m = c.Beta1*s.m + (1-c.Beta1)*g
 					s.v = c.Beta2*s.v + (1-c.Beta2)*g*g
 					if tensor.Decay {
 						s.w -= rate * c.WeightDecay * s.w
 					}
 					s.w -= rate * s.m / (1 - math.Pow(c.Beta1, float64(n))) / (math.Sqrt(s.v/(1-math.Pow(c.Beta2, float64(n)))) + c.Epsilon)
-					if got := float64(tensor.Data[j]); math.Abs(got-s.w) > 1e-5 {
+					if got := float64(weights[j]); math.Abs(got-s.w) > 1e-5 {
 						t.Fatalf("clip %v, step %d, %s[%d]: %v, want %v", clip, n, tensor.Name, j, got, s.w)
 					}
 				}
@@ -90,14 +137,11 @@ func TestStepDoesNotDependOnThreads(t *testing.T) {
 	for _, threads := range []int{1, 2, 5} {
 		before := runtime.GOMAXPROCS(threads)
 		all := tensors(2)
-		o := NewAdamW(DefaultConfig(), all)
+		o := newAdamW(t, DefaultConfig(), all)
 		norm := step(t, o, 0.01)
 		step(t, o, 0.01)
 		runtime.GOMAXPROCS(before)
-		weights := NewAdamW(DefaultConfig(), []Tensor{{Name: "w", Data: all[0].Data}})
-		copy(weights.first[0], all[0].Data)
-		weights.first[0][0] += float32(norm)
-		digests[o.Digest()+weights.Digest()] = true
+		digests[fmt.Sprint(digest(t, o), norm, values(t, all[0].Data))] = true
 	}
 	if len(digests) != 1 {
 		t.Errorf("%d different results", len(digests))
@@ -107,22 +151,23 @@ func TestStepDoesNotDependOnThreads(t *testing.T) {
 func TestStepRefusesWhatIsNotFinite(t *testing.T) {
 	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
 		all := tensors(3)
-		o := NewAdamW(DefaultConfig(), all)
+		o := newAdamW(t, DefaultConfig(), all)
 		step(t, o, 0.1)
-		weights, digest := slices.Clone(all[0].Data), o.Digest()
-		all[1].Grad[7] = bad
-		if _, err := o.Step(0.1); err == nil || !strings.Contains(err.Error(), "gradient of norm is not finite") {
+		weights, before := values(t, all[0].Data), digest(t, o)
+		dev.Upload(all[1].Grad.Slice(7, 8), []float32{bad})
+		want := fmt.Sprintf("gradient of norm is not finite: element 7 is %v: lower the learning rate", bad)
+		if _, err := o.Step(0.1); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: error %v", bad, err)
 		}
-		if !slices.Equal(weights, all[0].Data) || o.Digest() != digest || o.Steps() != 1 {
+		if !slices.Equal(weights, values(t, all[0].Data)) || digest(t, o) != before || o.Steps() != 1 {
 			t.Errorf("%v: something has changed", bad)
 		}
 		if _, err := o.Step(math.NaN()); err == nil {
 			t.Error("learning rate NaN was accepted")
 		}
 	}
-	huge := []Tensor{{Name: "huge", Data: make([]float32, 4), Grad: []float32{3e38, 3e38, 3e38, 3e38}}}
-	o := NewAdamW(DefaultConfig(), huge)
+	huge := []Tensor{{Name: "huge", Data: buffer(make([]float32, 4)), Grad: buffer([]float32{3e38, 3e38, 3e38, 3e38})}}
+	o := newAdamW(t, DefaultConfig(), huge)
 	if norm := step(t, o, 0.1); math.Abs(norm/6e38-1) > 1e-6 {
 		t.Errorf("norm %v, want 6e38", norm)
 	}
@@ -130,8 +175,8 @@ func TestStepRefusesWhatIsNotFinite(t *testing.T) {
 
 func TestStateRoundTrip(t *testing.T) {
 	all := tensors(4)
-	o := NewAdamW(DefaultConfig(), all)
-	fresh := o.Digest()
+	o := newAdamW(t, DefaultConfig(), all)
+	fresh := digest(t, o)
 	step(t, o, 0.1)
 	step(t, o, 0.1)
 	var encoded bytes.Buffer
@@ -140,37 +185,37 @@ func TestStateRoundTrip(t *testing.T) {
 	}
 	other := tensors(4)
 	for i := range other {
-		copy(other[i].Data, all[i].Data)
+		dev.Copy(other[i].Data, all[i].Data)
 	}
-	restored := NewAdamW(DefaultConfig(), other)
+	restored := newAdamW(t, DefaultConfig(), other)
 	if err := restored.Decode(encoded.Bytes()); err != nil {
 		t.Fatal(err)
 	}
-	if restored.Digest() != o.Digest() || restored.Steps() != 2 {
-		t.Errorf("restored state has digest %s after %d steps, want %s after 2", restored.Digest(), restored.Steps(), o.Digest())
+	if digest(t, restored) != digest(t, o) || restored.Steps() != 2 {
+		t.Errorf("restored state has digest %s after %d steps, want %s after 2", digest(t, restored), restored.Steps(), digest(t, o))
 	}
 	step(t, o, 0.1)
 	step(t, restored, 0.1)
-	if !slices.Equal(all[0].Data, other[0].Data) {
+	if !slices.Equal(values(t, all[0].Data), values(t, other[0].Data)) {
 		t.Error("the step after restoring differs")
 	}
 	o.Reset()
-	if o.Digest() != fresh || o.Steps() != 0 {
-		t.Errorf("after Reset: digest %s, want that of a new state %s", o.Digest(), fresh)
+	if digest(t, o) != fresh || o.Steps() != 0 {
+		t.Errorf("after Reset: digest %s, want that of a new state %s", digest(t, o), fresh)
 	}
 }
 
 func TestDecodeIsStrict(t *testing.T) {
 	small := func() []Tensor {
-		return []Tensor{{Name: "a", Data: make([]float32, 2), Grad: []float32{1, 2}}, {Name: "b", Data: make([]float32, 1), Grad: []float32{3}}}
+		return []Tensor{{Name: "a", Data: buffer(make([]float32, 2)), Grad: buffer([]float32{1, 2})}, {Name: "b", Data: buffer(make([]float32, 1)), Grad: buffer([]float32{3})}}
 	}
-	o := NewAdamW(DefaultConfig(), small())
+	o := newAdamW(t, DefaultConfig(), small())
 	step(t, o, 0.1)
 	var encoded bytes.Buffer
 	if err := o.Encode(&encoded); err != nil {
 		t.Fatal(err)
 	}
-	good, digest := encoded.Bytes(), o.Digest()
+	good, before := encoded.Bytes(), digest(t, o)
 	changed := func(at int, v byte) []byte {
 		data := slices.Clone(good)
 		data[at] = v
@@ -193,17 +238,17 @@ func TestDecodeIsStrict(t *testing.T) {
 		if err := o.Decode(data); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one with %q", err, want)
 		}
-		if o.Digest() != digest {
+		if digest(t, o) != before {
 			t.Errorf("%s: the state has changed", want)
 		}
 	}
 }
 
 func FuzzDecode(f *testing.F) {
-	make1 := func() *AdamW {
-		return NewAdamW(DefaultConfig(), []Tensor{{Name: "a", Data: make([]float32, 2), Grad: []float32{1, 2}}})
+	make1 := func(t testing.TB) *AdamW {
+		return newAdamW(t, DefaultConfig(), []Tensor{{Name: "a", Data: buffer(make([]float32, 2)), Grad: buffer([]float32{1, 2})}})
 	}
-	o := make1()
+	o := make1(f)
 	if _, err := o.Step(0.1); err != nil {
 		f.Fatal(err)
 	}
@@ -215,7 +260,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(encoded.Bytes()[:20])
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		o := make1()
+		o := make1(t)
 		if o.Decode(data) != nil {
 			return
 		}
@@ -241,11 +286,12 @@ func TestValidateNamesEveryField(t *testing.T) {
 
 func BenchmarkStep(b *testing.B) {
 	n := 850000
-	all := []Tensor{{Name: "w", Decay: true, Data: make([]float32, n), Grad: make([]float32, n)}}
-	for i := range n {
-		all[0].Grad[i] = 1
+	ones := make([]float32, n)
+	for i := range ones {
+		ones[i] = 1
 	}
-	o := NewAdamW(DefaultConfig(), all)
+	o := newAdamW(b, DefaultConfig(), []Tensor{{Name: "w", Decay: true, Data: buffer(make([]float32, n)), Grad: buffer(ones)}})
+	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := o.Step(1e-3); err != nil {
 			b.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+
+	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
 // magic begins an encoded state; the digit is the format's version.
@@ -30,11 +32,16 @@ func (o *AdamW) Encode(w io.Writer) error {
 	for i, t := range o.tensors {
 		integer(len(t.Name))
 		out.WriteString(t.Name)
-		integer(len(t.Data))
-		for _, moments := range [][]float32{o.first[i], o.second[i]} {
-			for _, v := range moments {
-				binary.LittleEndian.PutUint32(word[:], math.Float32bits(v))
-				out.Write(word[:4])
+		integer(t.Data.Len())
+		for _, moments := range [2]device.Buffer{o.first[i], o.second[i]} {
+			err := o.download(moments, func(piece []float32) {
+				for _, v := range piece {
+					binary.LittleEndian.PutUint32(word[:], math.Float32bits(v))
+					out.Write(word[:4])
+				}
+			})
+			if err != nil {
+				return fmt.Errorf("encode optimizer: %s: %w", t.Name, err)
 			}
 		}
 	}
@@ -44,75 +51,124 @@ func (o *AdamW) Encode(w io.Writer) error {
 	return nil
 }
 
+// pieceElements is how many moments are on their way between host and device at a time.
+const pieceElements = 1 << 16
+
+// download brings a buffer to the host piece by piece.
+func (o *AdamW) download(b device.Buffer, visit func(piece []float32)) error {
+	for from := 0; from < b.Len(); from += pieceElements {
+		piece := o.staging(min(pieceElements, b.Len()-from))
+		if err := o.dev.Download(piece, b.Slice(from, from+len(piece))); err != nil {
+			return err
+		}
+		visit(piece)
+	}
+	return nil
+}
+
+func (o *AdamW) staging(n int) []float32 {
+	if o.piece == nil {
+		o.piece = make([]float32, pieceElements)
+	}
+	return o.piece[:n]
+}
+
 // Decode replaces the state by an encoded one for the same tensors. Truncated, surplus or
 // non-finite data and other tensors are errors; then nothing has changed.
 func (o *AdamW) Decode(data []byte) error {
+	steps, moments, err := o.parse(data)
+	if err != nil {
+		return fmt.Errorf("decode optimizer: %w", err)
+	}
+	for i := range o.tensors {
+		o.upload(o.first[i], moments[2*i])
+		o.upload(o.second[i], moments[2*i+1])
+	}
+	o.steps = steps
+	return nil
+}
+
+// parse checks an encoded state and returns the bytes of each tensor's moments, first and second in turn.
+func (o *AdamW) parse(data []byte) (steps int, moments [][]byte, err error) {
 	r := reader{rest: data}
-	if got := r.text(len(magic)); got != magic {
-		return fmt.Errorf("decode optimizer: starts with %q, expected %q", got, magic)
+	if got := r.take(len(magic)); string(got) != magic {
+		return 0, nil, fmt.Errorf("starts with %q, expected %q", got, magic)
 	}
-	steps, count := r.integer(), r.integer()
+	many, count := r.integer(), r.integer()
 	if r.err == nil && count != uint64(len(o.tensors)) {
-		return fmt.Errorf("decode optimizer: %d tensors, expected %d", count, len(o.tensors))
+		return 0, nil, fmt.Errorf("%d tensors, expected %d", count, len(o.tensors))
 	}
-	if r.err == nil && steps > math.MaxInt32 {
-		return fmt.Errorf("decode optimizer: %d steps is out of range", steps)
+	if r.err == nil && many > math.MaxInt32 {
+		return 0, nil, fmt.Errorf("%d steps is out of range", many)
 	}
-	fresh := NewAdamW(o.config, o.tensors)
 	for i, t := range o.tensors {
-		if err := fresh.decodeTensor(&r, i, t); err != nil {
-			return fmt.Errorf("decode optimizer: tensor %d: %w", i, err)
+		first, second, err := r.tensor(t)
+		if err != nil {
+			return 0, nil, fmt.Errorf("tensor %d: %w", i, err)
 		}
+		moments = append(moments, first, second)
 	}
 	if r.err != nil {
-		return fmt.Errorf("decode optimizer: %w", r.err)
+		return 0, nil, r.err
 	}
 	if len(r.rest) > 0 {
-		return fmt.Errorf("decode optimizer: %d bytes after the last tensor", len(r.rest))
+		return 0, nil, fmt.Errorf("%d bytes after the last tensor", len(r.rest))
 	}
-	o.first, o.second, o.steps = fresh.first, fresh.second, int(steps)
-	return nil
+	return int(many), moments, nil
 }
 
-func (o *AdamW) decodeTensor(r *reader, i int, t Tensor) error {
+// tensor takes and checks the moments of a tensor.
+func (r *reader) tensor(t Tensor) (first, second []byte, err error) {
 	length := r.integer()
 	if r.err == nil && length != uint64(len(t.Name)) {
-		return fmt.Errorf("its name has %d bytes, expected %s", length, t.Name)
+		return nil, nil, fmt.Errorf("its name has %d bytes, expected %s", length, t.Name)
 	}
-	if name := r.text(len(t.Name)); r.err == nil && name != t.Name {
-		return fmt.Errorf("it is %q, expected %q", name, t.Name)
+	if name := r.take(len(t.Name)); r.err == nil && string(name) != t.Name {
+		return nil, nil, fmt.Errorf("it is %q, expected %q", name, t.Name)
 	}
-	if size := r.integer(); r.err == nil && size != uint64(len(t.Data)) {
-		return fmt.Errorf("%s has %d elements, expected %d", t.Name, size, len(t.Data))
+	if size := r.integer(); r.err == nil && size != uint64(t.Data.Len()) {
+		return nil, nil, fmt.Errorf("%s has %d elements, expected %d", t.Name, size, t.Data.Len())
 	}
-	for _, moments := range [][]float32{o.first[i], o.second[i]} {
-		raw := r.text(4 * len(moments))
-		if r.err != nil {
-			return r.err
-		}
-		for j := range moments {
-			v := math.Float32frombits(binary.LittleEndian.Uint32([]byte(raw[4*j : 4*j+4])))
-			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-				return fmt.Errorf("%s: a moment is %v, expected a finite number", t.Name, v)
+	first, second = r.take(4*t.Data.Len()), r.take(4*t.Data.Len())
+	if r.err != nil {
+		return nil, nil, r.err
+	}
+	for _, moment := range [2][]byte{first, second} {
+		for j := 0; j < len(moment); j += 4 {
+			if v := decodeFloat(moment[j:]); math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+				return nil, nil, fmt.Errorf("%s: moment is %v in element %d, expected a finite number", t.Name, v, j/4)
 			}
-			moments[j] = v
 		}
 	}
-	for _, v := range o.second[i] {
-		if v < 0 {
-			return fmt.Errorf("%s: a second moment is %v, expected at least 0", t.Name, v)
+	for j := 0; j < len(second); j += 4 {
+		if v := decodeFloat(second[j:]); v < 0 {
+			return nil, nil, fmt.Errorf("%s: second moment is %v in element %d, expected at least 0", t.Name, v, j/4)
 		}
 	}
-	return nil
+	return first, second, nil
 }
 
-// Digest identifies the state: "sha256:" and the hexadecimal hash of its encoding.
-func (o *AdamW) Digest() string {
+func decodeFloat(raw []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(raw)) }
+
+// upload brings encoded numbers to the device piece by piece.
+func (o *AdamW) upload(b device.Buffer, raw []byte) {
+	for from := 0; from < b.Len(); from += pieceElements {
+		piece := o.staging(min(pieceElements, b.Len()-from))
+		for i := range piece {
+			piece[i] = decodeFloat(raw[4*(from+i):])
+		}
+		o.dev.Upload(b.Slice(from, from+len(piece)), piece)
+	}
+}
+
+// Digest identifies the state: "sha256:" and the hexadecimal hash of its encoding. The error is the
+// device's.
+func (o *AdamW) Digest() (string, error) {
 	hash := sha256.New()
 	if err := o.Encode(hash); err != nil {
-		panic(fmt.Sprintf("a hash refused a write: %v", err)) // hash.Hash promises it never does
+		return "", err
 	}
-	return "sha256:" + hex.EncodeToString(hash.Sum(nil))
+	return "sha256:" + hex.EncodeToString(hash.Sum(nil)), nil
 }
 
 // reader takes fields off the front of a byte slice; after the first error it yields zeros.
@@ -123,20 +179,20 @@ type reader struct {
 
 var errTruncated = errors.New("the data are truncated")
 
-func (r *reader) text(n int) string {
+func (r *reader) take(n int) []byte {
 	if r.err != nil || n > len(r.rest) {
 		r.err = errTruncated
-		return ""
+		return nil
 	}
-	part := string(r.rest[:n])
+	part := r.rest[:n]
 	r.rest = r.rest[n:]
 	return part
 }
 
 func (r *reader) integer() uint64 {
-	raw := r.text(8)
+	raw := r.take(8)
 	if r.err != nil {
 		return 0
 	}
-	return binary.LittleEndian.Uint64([]byte(raw))
+	return binary.LittleEndian.Uint64(raw)
 }

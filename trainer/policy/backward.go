@@ -4,239 +4,295 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
-// Loss receives the packed log-probabilities and entropies of a batch, as [Model.Score] returns
-// them, and returns the derivatives of the scalar loss with respect to each. len = tokens;
-// dEntropies may be nil when the loss does not depend on entropies. Entries at the first token of a
-// sequence are ignored. The slices it receives are valid during the call only.
-type Loss func(logProbs, entropies []float32) (dLogProbs, dEntropies []float32, err error)
+// Loss receives the scores of a batch and returns the derivatives of the scalar loss with respect to
+// each. Entropies, and Values, may be nil when the loss does not depend on them. Entries at the first
+// token of a sequence are ignored. The slices it receives are valid during the call only.
+type Loss func(now Scores) (Scores, error)
 
 // Accumulate runs forward, the loss and backward, and adds the gradient of the loss to every
-// Parameter.Grad. The gradient's bits do not depend on the number of threads. On an error no
-// gradient has changed. Activations of the whole batch are held, so callers bound the batch.
+// Parameter.Grad that is there. Activations of the whole batch are held, so callers bound the batch.
+//
+// The gradient's bits do not depend on the number of threads, nor on recomputation: chunk i of a batch
+// adds to lane i mod lanes in ascending order, and lanes are summed in order. Lane 0 is the gradient
+// itself, so a sum goes on where the last call left it. When the loss fails no gradient has changed; a
+// context that ends during the backward pass leaves gradients that are of no use.
 func (m *Model) Accumulate(ctx context.Context, p Packed, temperature float32, loss Loss) error {
-	inverse, err := m.checkPass(p, temperature)
-	if err != nil {
+	if m.grads.Absent() {
+		return fmt.Errorf("accumulate: the network is frozen: nothing in it is trained")
+	}
+	k := keepAll
+	if m.options.Recompute {
+		k = keepInputs
+	}
+	if err := m.begin(ctx, p, temperature, k); err != nil {
 		return fmt.Errorf("accumulate: %w", err)
 	}
-	c, chunks := m.config, p.chunks()
-	m.growBatch(len(p.Tokens))
-	m.net.prepareForward()
-	m.net.prepareBackward()
-	logProbs, entropies := make([]float32, len(p.Tokens)), make([]float32, len(p.Tokens))
-	m.work.parallel(len(chunks), func(s *scratch, task int) {
-		if ctx.Err() != nil {
-			return
-		}
-		ch := chunks[task]
-		xOut := m.work.xOut[ch.from*c.Hidden : ch.to*c.Hidden]
-		views := m.work.views(c, ch)
-		m.forwardChunk(p, ch, s, func(l int) *activations { return &views[l] }, xOut)
-		m.scoreChunk(p, ch, s, xOut, inverse, logProbs, entropies)
-	})
-	if ctx.Err() != nil {
-		return fmt.Errorf("accumulate: %w", context.Cause(ctx))
-	}
-	if err := checkScores(p, logProbs); err != nil {
+	if err := m.forward(ctx, &m.batch.out); err != nil {
 		return fmt.Errorf("accumulate: %w", err)
 	}
-	dLogProbs, dEntropies, err := loss(logProbs, entropies)
+	derivatives, err := loss(m.batch.out)
 	if err != nil {
 		return fmt.Errorf("accumulate: loss: %w", err)
 	}
-	if len(dLogProbs) != len(p.Tokens) || (dEntropies != nil && len(dEntropies) != len(p.Tokens)) {
-		return fmt.Errorf("accumulate: the loss returned %d log-probability and %d entropy derivatives for %d tokens", len(dLogProbs), len(dEntropies), len(p.Tokens))
+	if err := m.checkDerivatives(derivatives); err != nil {
+		return fmt.Errorf("accumulate: %w", err)
 	}
-	return m.backward(ctx, p, chunks, inverse, dLogProbs, dEntropies)
-}
-
-// growBatch makes room for the activations of n tokens in every layer.
-func (m *Model) growBatch(n int) {
-	if m.work.layers == nil {
-		m.work.layers = make([]activations, m.config.Layers)
-	}
-	for l := range m.work.layers {
-		m.work.layers[l].grow(m.config, n)
-	}
-	m.work.xOut = grown(m.work.xOut, n*m.config.Hidden)
-}
-
-// views are the activations of a chunk in every layer.
-func (w *workspace) views(c Config, ch chunk) []activations {
-	views := make([]activations, c.Layers)
-	for l := range views {
-		views[l] = w.layers[l].rows(c, ch.from, ch.to)
-	}
-	return views
-}
-
-// backward sums the gradients of all chunks into lanes, then the lanes in order into the model's.
-func (m *Model) backward(ctx context.Context, p Packed, chunks []chunk, inverse float32, dLogProbs, dEntropies []float32) error {
-	lanes := min(gradientLanes, len(chunks))
-	for len(m.work.lanes) < lanes {
-		m.work.lanes = append(m.work.lanes, carve(m.config, make([]float32, m.config.parameterCount())))
-	}
-	m.work.parallel(lanes, func(s *scratch, lane int) {
-		into := &m.work.lanes[lane]
-		clear(into.flat)
-		for task := lane; task < len(chunks) && ctx.Err() == nil; task += gradientLanes {
-			m.backwardChunk(p, chunks[task], s, into, inverse, dLogProbs, dEntropies)
-		}
-	})
 	if ctx.Err() != nil {
 		return fmt.Errorf("accumulate: %w", context.Cause(ctx))
 	}
-	const piece = 1 << 16
-	m.work.parallel((len(m.grads.flat)+piece-1)/piece, func(_ *scratch, task int) {
-		from := task * piece
-		to := min(from+piece, len(m.grads.flat))
-		for lane := range lanes {
-			cpu.Axpy(1, m.work.lanes[lane].flat[from:to], m.grads.flat[from:to])
-		}
-	})
+	if err := m.backward(ctx, derivatives); err != nil {
+		return fmt.Errorf("accumulate: %w", err)
+	}
 	return nil
 }
 
-// backwardChunk adds one chunk's gradient to a lane.
-func (m *Model) backwardChunk(p Packed, ch chunk, s *scratch, into *tensors, inverse float32, dLogProbs, dEntropies []float32) {
-	c, n := m.config, ch.to-ch.from
-	s.growBack(c, n)
-	xOut := m.work.xOut[ch.from*c.Hidden : ch.to*c.Hidden]
-	if !m.backwardHead(p, ch, s, xOut, into, inverse, dLogProbs, dEntropies) {
+func (m *Model) checkDerivatives(d Scores) error {
+	n := len(m.batch.packed.Tokens)
+	for _, part := range []struct {
+		name     string
+		got      int
+		optional bool
+	}{
+		{"log-probability", len(d.LogProbs), false}, {"entropy", len(d.Entropies), d.Entropies == nil}, {"value", len(d.Values), d.Values == nil},
+	} {
+		if part.got != n && !part.optional {
+			return fmt.Errorf("the loss returned %d %s derivatives for %d tokens", part.got, part.name, n)
+		}
+	}
+	if d.Values != nil && !m.form.valueHead {
+		return fmt.Errorf("the loss returned value derivatives, but the network has no value head")
+	}
+	return nil
+}
+
+// backward sums the gradients of all chunks into lanes, then the lanes in order into the first.
+func (m *Model) backward(ctx context.Context, d Scores) error {
+	b := &m.batch
+	if err := m.stageLive(d); err != nil {
+		return err
+	}
+	lanes := min(len(m.lanes), len(b.chunks))
+	if err := m.reserveLanes(lanes); err != nil {
+		return err
+	}
+	m.dev.Each(lanes, m.backwardTask)
+	if err := m.scratches.failure(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	for i := 1; i < lanes; i++ {
+		m.dev.Add(m.grads, m.lanes[i].flat, 1)
+	}
+	return m.dev.Sync()
+}
+
+// lane is a partial gradient.
+type lane struct {
+	flat device.Buffer
+	tensors
+	// joined receives the gradient of a head with an adapter, and holds that of B behind it; absent
+	// otherwise.
+	joined device.Buffer
+}
+
+// reserveLanes makes room for so many lanes.
+func (m *Model) reserveLanes(n int) error {
+	for i := range m.lanes[:n] {
+		into := &m.lanes[i]
+		if i > 0 && into.flat.Absent() {
+			flat, err := m.dev.Allocate(device.F32, m.grads.Len())
+			if err != nil {
+				return err
+			}
+			into.flat, into.tensors = flat, m.form.carve(flat, m.form.trainFrom())
+		}
+		if m.net.head.adapted() && into.joined.Absent() {
+			var err error
+			if into.joined, err = m.dev.Allocate(device.F32, m.net.head.out*(m.net.head.in+m.net.head.rank)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// stageLive brings the derivatives of the rows that have one to the device.
+func (m *Model) stageLive(d Scores) error {
+	b := &m.batch
+	// Each part has room for all rows, so that its place does not depend on how many there are.
+	b.liveInts, b.live = resized(b.liveInts, 2*b.rows), resized(b.live, 3*b.rows)
+	rows, targets := b.liveInts[:b.rows], b.liveInts[b.rows:]
+	dLogProbs, dEntropies, dValues := b.live[:b.rows], b.live[b.rows:2*b.rows], b.live[2*b.rows:]
+	live, i := 0, 0
+	for c := range b.chunks {
+		ch := &b.chunks[c]
+		ch.liveFrom = live
+		for ; i < ch.headTo; i++ {
+			at := ch.from + int(b.hostHeadRows[i]) + 1
+			var entropy, value float32
+			if d.Entropies != nil {
+				entropy = d.Entropies[at]
+			}
+			if d.Values != nil {
+				value = d.Values[at]
+			}
+			if d.LogProbs[at] == 0 && entropy == 0 && value == 0 {
+				continue
+			}
+			rows[live], targets[live] = b.hostHeadRows[i], b.packed.Tokens[at]
+			dLogProbs[live], dEntropies[live], dValues[live] = d.LogProbs[at], entropy, value
+			live++
+		}
+		ch.liveTo = live
+	}
+	if err := grow(m.dev, &b.liveOnDevice, device.I32, len(b.liveInts)); err != nil {
+		return err
+	}
+	if err := grow(m.dev, &b.liveMemory, device.F32, len(b.live)); err != nil {
+		return err
+	}
+	bring := func(into *device.Buffer, part int, from []float32, present bool) {
+		*into = device.Buffer{}
+		if present {
+			*into = b.liveMemory.Slice(part*b.rows, part*b.rows+live)
+			m.dev.Upload(*into, from[:live])
+		}
+	}
+	b.liveRows, b.liveTargets = b.liveOnDevice.Slice(0, live), b.liveOnDevice.Slice(b.rows, b.rows+live)
+	m.dev.UploadInts(b.liveRows, rows[:live])
+	m.dev.UploadInts(b.liveTargets, targets[:live])
+	bring(&b.dLogProbs, 0, dLogProbs, true)
+	bring(&b.dEntropies, 1, dEntropies, d.Entropies != nil)
+	bring(&b.dVals, 2, dValues, d.Values != nil)
+	return nil
+}
+
+// backwardLane adds the gradients of the lane's chunks to it.
+func (m *Model) backwardLane(task int) {
+	b, into := &m.batch, &m.lanes[task]
+	if task > 0 {
+		m.dev.Zero(into.flat)
+	}
+	needs := needBack
+	if b.keep == keepInputs {
+		needs |= needOnce
+	}
+	s := m.scratches.take(b.longest, needs)
+	if s == nil {
 		return
 	}
-	s.positions = s.positions[:0]
-	for i := ch.firstSequence; i < ch.lastSequence; i++ {
-		for j := range p.Offsets[i+1] - p.Offsets[i] {
-			s.positions = append(s.positions, j)
-		}
+	defer m.scratches.give(s)
+	if m.net.head.adapted() {
+		m.dev.Zero(into.joined)
 	}
-	views := m.work.views(c, ch)
+	for i := task; i < len(b.chunks) && !b.stopped(); i += len(m.lanes) {
+		m.backwardChunk(&b.chunks[i], s, into)
+	}
+	if m.net.head.adapted() {
+		m.splitHeadGradient(into)
+	}
+}
+
+// backwardChunk adds one chunk's gradient to a lane.
+func (m *Model) backwardChunk(ch *chunk, s *scratch, into *lane) {
+	c, b := m.form.config, &m.batch
+	if ch.liveFrom == ch.liveTo {
+		return
+	}
+	m.backwardHead(ch, s, into)
+	s.packed = b.attention(m.net, ch)
 	for l := c.Layers - 1; l >= 0; l-- {
-		m.backwardLayer(p, ch, l, &views[l], s, &into.layers[l])
+		m.backwardLayer(l, ch, s, into)
 	}
-	for i, t := range p.Tokens[ch.from:ch.to] {
-		cpu.Axpy(1, s.dx[i*c.Hidden:(i+1)*c.Hidden], into.embed[int(t)*c.Hidden:(int(t)+1)*c.Hidden])
-	}
-}
-
-// growForward makes room for what a block computes on the way.
-func (s *scratch) growForward(c Config, n int) {
-	s.h = grown(s.h, n*c.Hidden)
-	s.roots = grown(s.roots, n)
-	s.act = grown(s.act, n*c.FFN)
-}
-
-// growBack makes room for one block's derivatives.
-func (s *scratch) growBack(c Config, n int) {
-	s.dx = grown(s.dx, n*c.Hidden)
-	s.dh = grown(s.dh, n*c.Hidden)
-	s.dqkv = grown(s.dqkv, n*c.qkvDim())
-	s.dq = grown(s.dq, n*c.qDim())
-	s.dk = grown(s.dk, n*c.kvDim())
-	s.dAtt = grown(s.dAtt, n*c.qDim())
-	s.dgu = grown(s.dgu, n*2*c.FFN)
-	s.dAct = grown(s.dAct, n*c.FFN)
-}
-
-// backwardHead writes the derivative with respect to the final residual stream to s.dx and adds to
-// the gradients of the head and the final norm. Rows without a gradient are not computed; it
-// returns false when there is none at all.
-func (m *Model) backwardHead(p Packed, ch chunk, s *scratch, x []float32, into *tensors, inverse float32, dLogProbs, dEntropies []float32) bool {
-	c := m.config
-	dEntropy := func(at int) float32 {
-		if dEntropies == nil {
-			return 0
-		}
-		return dEntropies[at]
-	}
-	all := p.headRows(ch, s.headRows)
-	live := all[:0]
-	for _, row := range all {
-		if at := ch.from + int(row) + 1; dLogProbs[at] != 0 || dEntropy(at) != 0 {
-			live = append(live, row)
-		}
-	}
-	s.headRows = live
-	if len(live) == 0 {
-		return false
-	}
-	clear(s.dx)
-	for len(live) > 0 {
-		part := live[:min(len(live), headRowsAtOnce)]
-		live = live[len(part):]
-		m.net.logits(s, x, part)
-		s.exps = grown(s.exps, c.VocabSize)
-		for i, row := range part {
-			at := ch.from + int(row) + 1
-			z := s.logits[i*c.VocabSize : (i+1)*c.VocabSize]
-			logitsBackRow(z, s.exps, logitsRow(z, m.net.ones, inverse), int(p.Tokens[at]), dLogProbs[at], dEntropy(at), inverse)
-		}
-		m.net.head.addGradient(into.embed, s.logits, s.h, len(part))
-		s.dHead = grown(s.dHead, len(part)*c.Hidden)
-		m.net.head.applyBack(s.dHead, s.logits, len(part), false)
-		for i, row := range part {
-			from := int(row) * c.Hidden
-			cpu.RMSNormBackward(s.dx[from:from+c.Hidden], into.norm, s.dHead[i*c.Hidden:(i+1)*c.Hidden], x[from:from+c.Hidden], m.net.weights.norm, s.roots[i])
-		}
-	}
-	return true
-}
-
-// backwardLayer replaces s.dx, the derivative with respect to the block's output, by that with
-// respect to its input, and adds to the block's gradients.
-func (m *Model) backwardLayer(p Packed, ch chunk, l int, a *activations, s *scratch, g *layerTensors) {
-	c, w, n := m.config, &m.net.layers[l], ch.to-ch.from
-	hidden, ffn := c.Hidden, c.FFN
-	s.growForward(c, n)
-	m.net.activate(s.act, a.gu)
-	w.downM.addGradient(g.down, s.dx, s.act, n)
-	w.downM.applyBack(s.dAct, s.dx, n, false)
-	for i := range n {
-		gu, dgu := a.gu[i*2*ffn:(i+1)*2*ffn], s.dgu[i*2*ffn:(i+1)*2*ffn]
-		cpu.SiLUMulBackward(dgu[:ffn], dgu[ffn:], s.dAct[i*ffn:(i+1)*ffn], gu[:ffn], gu[ffn:])
-	}
-	m.net.normRows(s.h, s.roots, a.xMid, w.ffnNorm)
-	w.gateUpM.addGradient(g.gateUp, s.dgu, s.h, n)
-	w.gateUpM.applyBack(s.dh, s.dgu, n, false)
-	for i := range n {
-		r := i * hidden
-		cpu.RMSNormBackward(s.dx[r:r+hidden], g.ffnNorm, s.dh[r:r+hidden], a.xMid[r:r+hidden], w.ffnNorm, s.roots[i])
-	}
-	w.oM.addGradient(g.o, s.dx, a.att, n)
-	w.oM.applyBack(s.dAtt, s.dx, n, false)
-	clear(s.dqkv)
-	clear(s.dk)
-	for i := ch.firstSequence; i < ch.lastSequence; i++ {
-		m.net.attendBackSequence(a, s.dAtt, s.dq, s.dk, s.dqkv, int(p.Offsets[i])-ch.from, int(p.Offsets[i+1])-ch.from, s)
-	}
-	m.net.normHeadsBack(w, a, s, g)
-	m.net.normRows(s.h, s.roots, a.xIn, w.attnNorm)
-	w.qkvM.addGradient(g.qkv, s.dqkv, s.h, n)
-	w.qkvM.applyBack(s.dh, s.dqkv, n, false)
-	for i := range n {
-		r := i * hidden
-		cpu.RMSNormBackward(s.dx[r:r+hidden], g.attnNorm, s.dh[r:r+hidden], a.xIn[r:r+hidden], w.attnNorm, s.roots[i])
+	if !into.embed.Absent() {
+		m.dev.ScatterAdd(device.Dense(into.embed, c.Hidden), b.tokens.Slice(ch.from, ch.to), device.Dense(s.dx, c.Hidden), ch.rows(), c.Hidden)
 	}
 }
 
-// normHeadsBack adds to s.dqkv the derivatives through normHeads of s.dq and s.dk, which it
-// overwrites.
-func (n *network) normHeadsBack(w *layer, a *activations, s *scratch, g *layerTensors) {
-	c := n.config
-	dim, heads := c.HeadDim, c.Heads+c.KVHeads
-	for i, position := range s.positions {
-		cos, sin := n.rotation(position)
-		raw, dRaw := a.qkv[i*c.qkvDim():], s.dqkv[i*c.qkvDim():]
-		for h := range heads {
-			d, weight, dWeight := n.headOf(s.dq, s.dk, i, h), w.qNorm, g.qNorm
-			if h >= c.Heads {
-				weight, dWeight = w.kNorm, g.kNorm
-			}
-			rotateBackRow(d, cos, sin)
-			cpu.RMSNormBackward(dRaw[h*dim:(h+1)*dim], dWeight, d, raw[h*dim:(h+1)*dim], weight, a.rHead[i*heads+h])
+// backwardHead writes the gradient of the last residual stream to s.dx and adds those of the head, the
+// value head and the final norm. Rows without a gradient are not computed.
+func (m *Model) backwardHead(ch *chunk, s *scratch, into *lane) {
+	b, h, rows := &m.batch, m.form.config.Hidden, ch.liveTo-ch.liveFrom
+	cut := func(x device.Buffer) device.Buffer {
+		if x.Absent() {
+			return x
 		}
+		return x.Slice(ch.liveFrom, ch.liveTo)
 	}
+	m.lastRows(m.stream(m.form.config.Layers, ch, s), cut(b.liveRows), rows, s)
+	scored := m.scored(s, rows, cut(b.liveTargets), b.logProbs.Slice(ch.headFrom, ch.headFrom+rows), b.entropies.Slice(ch.headFrom, ch.headFrom+rows))
+	dh := device.Dense(s.dh, h)
+	if m.net.head.adapted() {
+		m.backwardJoinedHead(s, into, scored, cut(b.dLogProbs), cut(b.dEntropies))
+	} else {
+		m.dev.ScoreBack(dh, into.head.matrix, cut(b.dLogProbs), cut(b.dEntropies), scored)
+	}
+	if dValues := cut(b.dVals); !dValues.Absent() {
+		d := device.Dense(dValues, 1)
+		m.dev.ProductGrad(into.value.matrix, d, device.Dense(s.h, h), rows, 1, h)
+		m.dev.BiasGrad(into.value.bias, d, rows)
+		m.dev.ProductBack(dh, d, rows, m.net.value, true)
+	}
+	dLast := s.dLastX.Slice(0, rows*h)
+	m.dev.Zero(dLast)
+	m.dev.RMSNormBack(device.Dense(dLast, h), into.norm, dh, device.Dense(s.lastX, h), m.net.weights.norm, s.roots, rows)
+	m.dev.Zero(s.dx.Slice(0, ch.rows()*h))
+	m.dev.ScatterAdd(device.Dense(s.dx, h), cut(b.liveRows), device.Dense(dLast, h), rows, h)
+}
+
+// backwardJoinedHead is the backward pass of a head with an adapter, through the joined matrix. The
+// gradient of B is read off the joined one when the lane is complete.
+func (m *Model) backwardJoinedHead(s *scratch, into *lane, scored device.Scored, dLogProbs, dEntropies device.Buffer) {
+	h, head := m.form.config.Hidden, &m.net.head
+	wide, dh, low := device.Dense(s.dWide, head.in), device.Dense(s.dh, h), device.Dense(s.low, head.rank)
+	m.dev.ScoreBack(wide, into.joined.Slice(0, head.out*head.in), dLogProbs, dEntropies, scored)
+	m.dev.CopyRows(dh, wide, scored.Rows, h)
+	m.dev.CopyRows(low, wide.Columns(h), scored.Rows, head.rank)
+	m.dev.Scale(s.low.Slice(0, scored.Rows*head.rank), head.scale)
+	m.dev.ProductGrad(into.head.adapters[0].a, low, device.Dense(s.h, h), scored.Rows, head.rank, h)
+	m.dev.ProductBack(dh, low, scored.Rows, head.low, true)
+}
+
+// splitHeadGradient adds B's part of the joined head's gradient to the lane.
+func (m *Model) splitHeadGradient(into *lane) {
+	head, whole := &m.net.head, m.net.head.out*m.net.head.in
+	own := into.joined.Slice(whole, into.joined.Len())
+	m.dev.CopyRows(device.Dense(own, head.rank), device.Dense(into.joined, head.in).Columns(head.hidden()), head.out, head.rank)
+	m.dev.Add(into.head.adapters[0].b, own, 1)
+}
+
+// backwardLayer replaces s.dx, the gradient of the block's output, by that of its input, and adds
+// those of the block's parameters.
+func (m *Model) backwardLayer(l int, ch *chunk, s *scratch, into *lane) {
+	c, net, n := m.form.config, m.net, ch.rows()
+	span, in, a := m.batch.span(ch), m.stream(l, ch, s), m.activations(l, ch, s)
+	if m.batch.keep == keepInputs {
+		net.inner(l, span, in, a, s, &s.packed)
+	}
+	w, g, linears := &net.weights.layers[l], &into.layers[l], &net.layers[l]
+	h, dx, dh := device.Dense(s.h, c.Hidden), device.Dense(s.dx, c.Hidden), device.Dense(s.dh, c.Hidden)
+	act, dAct := device.Dense(s.act, c.FFN), device.Dense(s.dAct, c.FFN)
+	gateUp, dGateUp := device.Dense(a.gateUp, 2*c.FFN), device.Dense(s.dGateUp, 2*c.FFN)
+	m.dev.SwiGLU(act, gateUp, n, c.FFN)
+	linears[downStack].applyBack(m.dev, dAct, dx, act, n, s.low, &g.stacks[downStack])
+	m.dev.SwiGLUBack(dGateUp, dAct, gateUp, n, c.FFN)
+	middle := device.Dense(a.middle, c.Hidden)
+	m.dev.RMSNorm(h, middle, w.ffnNorm, s.roots, n, net.eps)
+	linears[gateUpStack].applyBack(m.dev, dh, dGateUp, h, n, s.low, &g.stacks[gateUpStack])
+	m.dev.RMSNormBack(dx, g.ffnNorm, dh, middle, w.ffnNorm, s.roots, n)
+
+	att, dAtt := device.Dense(a.att, c.qDim()), device.Dense(s.dAtt, c.qDim())
+	linears[outputStack].applyBack(m.dev, dAtt, dx, att, n, s.low, &g.stacks[outputStack])
+	dqkv, dq, dk := device.Dense(s.dqkv, c.qkvDim()), device.Dense(s.dq, c.qDim()), device.Dense(s.dk, c.kvDim())
+	m.dev.AttendBack(dq, dk, dqkv.Columns(c.qDim()+c.kvDim()), dAtt, att, s.packed.attended(a))
+	m.dev.RotateBack(dqkv, g.qNorm, dq, net.queries(l, span, a))
+	m.dev.RotateBack(dqkv.Columns(c.qDim()), g.kNorm, dk, net.keys(l, span, a))
+	m.dev.RMSNorm(h, in, w.attnNorm, s.roots, n, net.eps)
+	linears[qkvStack].applyBack(m.dev, dh, dqkv, h, n, s.low, &g.stacks[qkvStack])
+	m.dev.RMSNormBack(dx, g.attnNorm, dh, in, w.attnNorm, s.roots, n)
 }

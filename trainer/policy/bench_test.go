@@ -2,11 +2,7 @@ package policy
 
 import (
 	"context"
-	"fmt"
-	"sync"
 	"testing"
-
-	"github.com/turnwise-rl/turnwise/rollout/sampler"
 )
 
 // benchmarkConfig is the quickstart's network.
@@ -26,7 +22,7 @@ func benchmarkBatch(c Config, sequences, length int) Packed {
 
 func BenchmarkAccumulate(b *testing.B) {
 	c := benchmarkConfig()
-	m, err := New(c, 1)
+	m, err := New(dev, c, Options{Seed: 1})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -37,7 +33,7 @@ func BenchmarkAccumulate(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		err := m.Accumulate(context.Background(), p, 1, func(_, _ []float32) ([]float32, []float32, error) { return ones, nil, nil })
+		err := m.Accumulate(context.Background(), p, 1, func(Scores) (Scores, error) { return Scores{LogProbs: ones}, nil })
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -47,7 +43,7 @@ func BenchmarkAccumulate(b *testing.B) {
 
 func BenchmarkScore(b *testing.B) {
 	c := benchmarkConfig()
-	m, err := New(c, 1)
+	m, err := New(dev, c, Options{Seed: 1})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -56,36 +52,4 @@ func BenchmarkScore(b *testing.B) {
 		score(b, m, p, 1)
 	}
 	b.ReportMetric(float64(b.N*len(p.Tokens))/b.Elapsed().Seconds(), "tokens/s")
-}
-
-// BenchmarkGenerate decodes 128 sequences at once: 64 tokens after prompts of 128.
-func BenchmarkGenerate(b *testing.B) {
-	const sequences, prompt, sampled = 128, 128, 64
-	c := benchmarkConfig()
-	m, err := New(c, 1)
-	if err != nil {
-		b.Fatal(err)
-	}
-	e := newEngine(b, m, sequences)
-	p := benchmarkBatch(c, sequences, prompt)
-	round := 0
-	b.ReportAllocs()
-	for b.Loop() {
-		round++
-		var wait sync.WaitGroup
-		for i := range sequences {
-			wait.Go(func() {
-				name := fmt.Sprint(round, "/", i)
-				_, err := e.Generate(context.Background(), sampler.Request{
-					Sequence: name, Tokens: p.Tokens[i*prompt : (i+1)*prompt], MaxTokens: sampled, Temperature: 1, Seed: uint64(i),
-				})
-				if err != nil {
-					b.Error(err)
-				}
-				e.Release(name)
-			})
-		}
-		wait.Wait()
-	}
-	b.ReportMetric(float64(b.N*sequences*sampled)/b.Elapsed().Seconds(), "tokens/s")
 }

@@ -1,19 +1,22 @@
-// Package policy is the policy network: a decoder-only transformer of Qwen3's shape in float32, its
-// hand-derived gradient, and the engine that samples from it.
+// Package policy is the policy network: decoder-only transformers of the families Llama, Qwen2 and
+// Qwen3 over a device's operations, with their hand-derived gradient.
 //
-// [New] makes a network from a [Config], [LoadFolder] reads one in Hugging Face layout. A learner
-// calls [Model.Score] for log-probabilities and [Model.Accumulate] for gradients, both over packed
-// sequences without padding; rollouts sample through [Engine], which implements sampler.Sampler.
+// [New] makes a network from a [Config], [LoadFolder] reads a Hugging Face checkpoint. A learner calls
+// [Model.Score] for log-probabilities and [Model.Accumulate] for gradients, both over packed sequences
+// without padding, and [Model.Refresh] after it has changed weights. [Model.Snapshot] copies the weights
+// of a moment into a [Network], whose [Network.Extend] is one pass of decoding over a paged cache; package
+// decode schedules such passes.
 //
 // The network is x ← x + Wo·attention(norm(x)), x ← x + Wd·(silu(Wg·h) ⊙ Wu·h) with h = norm(x),
-// repeated, then a norm and logits against the embedding (tied head). norm is RMSNorm, queries and
-// keys are normalised per head and rotated by position (RoPE), and several query heads share one
-// key/value head (Qwen3 technical report, arXiv 2505.09388).
+// repeated, then a norm and logits against the embedding or a matrix of its own. norm is RMSNorm,
+// queries and keys are rotated by position (RoPE), several query heads share one key/value head, and
+// families differ in whether queries and keys are normalised per head and where there is a bias. LoRA
+// adapters and a value head are options.
 //
 // The bits of a token's log-probability depend on the weights and on the tokens before it in its
 // sequence, and on nothing else: every row is computed in a fixed order whatever shares the batch,
-// from the cache or not, by any number of threads. So what the engine reports while it samples is
-// what Score computes later, to the last bit.
+// from a cache or not, by any number of threads. So what decoding reports is what Score computes later,
+// to the last bit.
 //
-// The package knows nothing of rewards, advantages or optimizers.
+// The package knows nothing of rewards or optimizers, and of hardware only what package device says.
 package policy

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/turnwise-rl/turnwise/trainer/weights"
 )
 
 func encoded(t testing.TB, m *Model) []byte {
@@ -43,12 +45,12 @@ func TestWeightsRoundTrip(t *testing.T) {
 	if length := binary.LittleEndian.Uint64(data); length%8 != 0 {
 		t.Errorf("header of %d bytes, the format wants a multiple of 8", length)
 	}
-	restored, err := DecodeWeights(c, data)
+	restored, err := DecodeWeights(dev, c, Options{}, data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if restored.Digest() != m.Digest() {
-		t.Errorf("restored digest %s, want %s", restored.Digest(), m.Digest())
+	if digest(t, restored) != digest(t, m) {
+		t.Errorf("restored digest %s, want %s", digest(t, restored), digest(t, m))
 	}
 }
 
@@ -70,25 +72,25 @@ func TestDecodeWeightsIsStrict(t *testing.T) {
 	}{
 		{"empty", c, nil, "at least 8"},
 		{"truncated header", c, data[:100], "truncated"},
-		{"truncated data", c, data[:len(data)-4], "bytes"},
-		{"surplus data", c, append(slices.Clone(data), 0, 0, 0, 0), "tensors cover"},
+		{"truncated data", c, data[:len(data)-4], "it is truncated"},
+		{"surplus data", c, append(slices.Clone(data), 0, 0, 0, 0), "the tensors need"},
 		{"lying header length", c, lying, "truncated or not safetensors"},
 		{"not JSON", c, withHeader(t, data, "{", "["), "header"},
-		{"other network", wider, data, "tensor model.embed_tokens.weight: shape [37 24], expected [37 48]"},
-		{"shape", c, withHeader(t, data, q, strings.Replace(q, "[24,24]", "[576]", 1)), "self_attn.q_proj.weight: shape [576], expected [24 24]"},
+		{"other network", wider, data, "tensor model.embed_tokens.weight of weights has shape [37 24], the config says [37 48]"},
+		{"shape", c, withHeader(t, data, q, strings.Replace(q, "[24,24]", "[576]", 1)), "self_attn.q_proj.weight of weights has shape [576], the config says [24 24]"},
 		{"lying shape", c, withHeader(t, data, q, strings.Replace(q, "24,24", "24,25", 1)), "needs 2400 bytes"},
-		{"overflowing shape", c, withHeader(t, data, q, strings.Replace(q, "24,24", "4611686018427387904,4", 1)), "does not fit"},
-		{"negative shape", c, withHeader(t, data, q, strings.Replace(q, "24,24", "-24,-24", 1)), "does not fit"},
-		{"dtype", c, withHeader(t, data, q, strings.Replace(q, "F32", "I32", 1)), `q_proj.weight: dtype "I32", expected "F32"`},
-		{"unknown dtype", c, withHeader(t, data, q, strings.Replace(q, "F32", "F31", 1)), `unknown dtype "F31"`},
+		{"overflowing shape", c, withHeader(t, data, q, strings.Replace(q, "24,24", "4611686018427387904,4", 1)), "more elements than can be counted"},
+		{"negative shape", c, withHeader(t, data, q, strings.Replace(q, "24,24", "-24,-24", 1)), "-24 is not a whole number"},
+		{"dtype", c, withHeader(t, data, q, strings.Replace(q, "F32", "I32", 1)), `q_proj.weight of weights is I32; convert to F32, BF16 or F16`},
+		{"unknown dtype", c, withHeader(t, data, q, strings.Replace(q, "F32", "F31", 1)), `dtype "F31" is unknown`},
 		{"unknown field", c, withHeader(t, data, q, strings.Replace(q, `"shape"`, `"shap":1,"shape"`, 1)), "shap"},
-		{"unknown tensor", c, withHeader(t, data, "model.norm.weight", "model.morn.weight"), "tensor model.norm.weight is missing, expected F32 [24]"},
+		{"unknown tensor", c, withHeader(t, data, "model.norm.weight", "model.morn.weight"), "tensor model.norm.weight is missing, expected shape [24]"},
 		{"twice", c, withHeader(t, data, "model.norm.weight", "model.embed_tokens.weight"), "occurs twice"},
-		{"surplus tensor", c, withHeader(t, data, "}}", `},"x":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}`), "unknown tensor x"},
+		{"surplus tensor", c, withHeader(t, data, "}}", `},"x":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}`), "tensor x of weights is unknown"},
 		{"overlap", c, withHeader(t, data, `"data_offsets":[0,`, `"data_offsets":[4,`), "model.embed_tokens.weight"},
-		{"not finite", c, notANumber, "model.norm.weight: element 22 is +Inf"},
+		{"not finite", c, notANumber, "model.norm.weight of weights: element 22 is +Inf"},
 	} {
-		if _, err := DecodeWeights(tc.config, tc.data); err == nil || !contains(err, tc.want) {
+		if _, err := DecodeWeights(dev, tc.config, Options{}, tc.data); err == nil || !contains(err, tc.want) {
 			t.Errorf("%s: error %v, want one with %q", tc.name, err, tc.want)
 		}
 	}
@@ -102,12 +104,12 @@ func FuzzDecodeWeights(f *testing.F) {
 	f.Add(withHeader(f, data, "F32", "BF16"))
 	f.Add(withHeader(f, data, `"data_offsets":[0,`, `"data_offsets":[-8,`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := DecodeWeights(c, data)
+		m, err := DecodeWeights(dev, c, Options{}, data)
 		if err != nil {
 			return
 		}
-		again, err := DecodeWeights(c, encoded(t, m))
-		if err != nil || again.Digest() != m.Digest() {
+		again, err := DecodeWeights(dev, c, Options{}, encoded(t, m))
+		if err != nil || digest(t, again) != digest(t, m) {
 			t.Errorf("accepted, but its encoding is not the same network: %v", err)
 		}
 	})
@@ -115,7 +117,7 @@ func FuzzDecodeWeights(f *testing.F) {
 
 func FuzzFolderConfig(f *testing.F) {
 	dir := f.TempDir()
-	if err := newModel(f, tinyConfig(), 1).SaveFolder(dir); err != nil {
+	if err := newModel(f, tinyConfig(), 1).SaveFolder(dir, weights.Options{}); err != nil {
 		f.Fatal(err)
 	}
 	raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
@@ -125,7 +127,7 @@ func FuzzFolderConfig(f *testing.F) {
 	f.Add(raw)
 	f.Add([]byte(`{"architectures":["Qwen3ForCausalLM"]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if c, err := parseFolderConfig(data); err == nil && c.Validate() != nil {
+		if c, _, err := parseHubConfig(data); err == nil && c.Validate() != nil {
 			t.Errorf("accepted an invalid shape %+v", c)
 		}
 	})
@@ -135,16 +137,16 @@ func TestFolderRoundTrip(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new")
 	m := newModel(t, tinyConfig(), 1)
 	for range 2 { // the second replaces the first
-		if err := m.SaveFolder(dir); err != nil {
+		if err := m.SaveFolder(dir, weights.Options{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	loaded, err := LoadFolder(dir)
+	loaded, err := LoadFolder(dev, dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if loaded.Digest() != m.Digest() || loaded.Config() != m.Config() {
-		t.Errorf("loaded %s %+v, want %s %+v", loaded.Digest(), loaded.Config(), m.Digest(), m.Config())
+	if digest(t, loaded) != digest(t, m) || loaded.Config() != m.Config() {
+		t.Errorf("loaded %s %+v, want %s %+v", digest(t, loaded), loaded.Config(), digest(t, m), m.Config())
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 3 {
@@ -154,7 +156,7 @@ func TestFolderRoundTrip(t *testing.T) {
 
 func TestLoadFolderRefusesWhatItCannotCompute(t *testing.T) {
 	dir := t.TempDir()
-	if err := newModel(t, tinyConfig(), 1).SaveFolder(dir); err != nil {
+	if err := newModel(t, tinyConfig(), 1).SaveFolder(dir, weights.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "config.json")
@@ -163,16 +165,26 @@ func TestLoadFolderRefusesWhatItCannotCompute(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, change := range map[string][2]string{
-		"tie_word_embeddings is false":                 {`"tie_word_embeddings": true`, `"tie_word_embeddings": false`},
-		"architectures is [LlamaForCausalLM]":          {"Qwen3ForCausalLM", "LlamaForCausalLM"},
-		"attention_bias is true":                       {`"attention_bias": false`, `"attention_bias": true`},
-		"rope_scaling is {\"factor\":2}":               {`"hidden_act"`, `"rope_scaling": {"factor":2}, "hidden_act"`},
-		"head_dim is missing":                          {`"head_dim": 6,`, ``},
-		"surprise is not known":                        {`"hidden_act"`, `"surprise": 1, "hidden_act"`},
-		"heads is 4 and kv_heads is 3":                 {`"num_key_value_heads": 2`, `"num_key_value_heads": 3`},
-		"occurs twice":                                 {`"head_dim": 6,`, `"head_dim": 6, "head_dim": 6,`},
-		"shape [24 24], expected":                      {`"head_dim": 6`, `"head_dim": 8`},
-		"cannot unmarshal string into Go struct field": {`"head_dim": 6`, `"head_dim": "6"`},
+		"tensor lm_head.weight is missing":                    {`"tie_word_embeddings": true`, `"tie_word_embeddings": false`},
+		"architectures is [MixtralForCausalLM]":               {"Qwen3ForCausalLM", "MixtralForCausalLM"},
+		`model_type is "qwen3", expected "llama"`:             {"Qwen3ForCausalLM", "LlamaForCausalLM"},
+		"q_proj.bias is missing, expected shape [24]":         {`"attention_bias": false`, `"attention_bias": true`},
+		`rope_scaling has rope_type "yarn"`:                   {`"rope_scaling": null`, `"rope_scaling": {"rope_type": "yarn", "factor": 4}`},
+		"rope_scaling: low_freq_factor is 0":                  {`"rope_scaling": null`, `"rope_scaling": {"rope_type": "llama3", "factor": 8}`},
+		"factor is 0, must be at least 1":                     {`"rope_scaling": null`, `"rope_parameters": {"type": "linear"}`},
+		`unknown field "beta"`:                                {`"rope_scaling": null`, `"rope_scaling": {"rope_type": "linear", "factor": 2, "beta": 1}`},
+		"hidden_act is gelu, this program computes silu only": {`"silu"`, `"gelu"`},
+		"mlp_bias is true":                                    {`"hidden_act"`, `"mlp_bias": true, "hidden_act"`},
+		"use_sliding_window is true":                          {`"hidden_act"`, `"use_sliding_window": true, "hidden_act"`},
+		"layer_types[1] is sliding_attention":                 {`"hidden_act"`, `"layer_types": ["full_attention", "sliding_attention"], "hidden_act"`},
+		"quantization_config is set":                          {`"hidden_act"`, `"quantization_config": {}, "hidden_act"`},
+		"num_experts is not known":                            {`"hidden_act"`, `"num_experts": 8, "hidden_act"`},
+		"head_dim is missing":                                 {`"head_dim": 6,`, ``},
+		"surprise is not known":                               {`"hidden_act"`, `"surprise": 1, "hidden_act"`},
+		"heads is 4 and kv_heads is 3":                        {`"num_key_value_heads": 2`, `"num_key_value_heads": 3`},
+		"occurs twice":                                        {`"head_dim": 6,`, `"head_dim": 6, "head_dim": 6,`},
+		"has shape [24 24], the config says [32 24]":          {`"head_dim": 6`, `"head_dim": 8`},
+		"cannot unmarshal string into Go struct field":        {`"head_dim": 6`, `"head_dim": "6"`},
 	} {
 		changed := strings.Replace(string(raw), change[0], change[1], 1)
 		if changed == string(raw) {
@@ -181,11 +193,11 @@ func TestLoadFolderRefusesWhatItCannotCompute(t *testing.T) {
 		if err := os.WriteFile(path, []byte(changed), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := LoadFolder(dir); err == nil || !contains(err, want) {
+		if _, err := LoadFolder(dev, dir, Options{}); err == nil || !contains(err, want) {
 			t.Errorf("error %v, want one with %q", err, want)
 		}
 	}
-	if _, err := LoadFolder(t.TempDir()); err == nil || !contains(err, "config.json") {
+	if _, err := LoadFolder(dev, t.TempDir(), Options{}); err == nil || !contains(err, "config.json") {
 		t.Errorf("empty folder: error %v", err)
 	}
 }

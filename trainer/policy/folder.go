@@ -1,72 +1,184 @@
 package policy
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+
+	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/trainer/weights"
 )
 
-// folderConfig is Hugging Face's config.json for the networks this package computes.
-type folderConfig struct {
-	Architectures []string `json:"architectures"`
-	ModelType     string   `json:"model_type"`
-	Config
-	HiddenAct         string `json:"hidden_act"`
-	TieWordEmbeddings bool   `json:"tie_word_embeddings"`
-	AttentionBias     bool   `json:"attention_bias"`
-	TorchDType        string `json:"torch_dtype"`
+// carried is what a loaded folder holds besides the network, to be written again.
+type carried struct {
+	// neutral are the keys of config.json that do not change what the network computes.
+	neutral map[string]json.RawMessage
+	// files are whole files by name.
+	files map[string][]byte
 }
 
 const (
-	architecture = "Qwen3ForCausalLM"
-	modelType    = "qwen3"
+	configFile     = "config.json"
+	generationFile = "generation_config.json"
 )
 
-// neutralKeys are keys of config.json that do not change what the network computes.
-var neutralKeys = []string{
-	"_name_or_path", "attention_dropout", "bos_token_id", "dtype", "eos_token_id", "initializer_range", "max_window_layers",
-	"pad_token_id", "torch_dtype", "transformers_version", "use_cache", "layer_types",
+// carriedFiles are copied from a loaded folder to a saved one where they exist.
+var carriedFiles = []string{
+	generationFile, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
 }
 
-// SaveFolder writes the network in Hugging Face layout: config.json, generation_config.json and
-// model.safetensors. The folder is made when it does not exist; a tokenizer is the caller's to add.
-// Each file is replaced as a whole, so a reader never sees half of one.
-func (m *Model) SaveFolder(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// plainSampling is the generation_config.json of a network made here: an engine that reads it samples
+// what was trained.
+const plainSampling = "{\n  \"do_sample\": true,\n  \"temperature\": 1.0,\n  \"top_k\": 0,\n  \"top_p\": 1.0\n}\n"
+
+// LoadFolder reads a network that SaveFolder or Hugging Face's tools wrote: a Llama, Qwen2 or Qwen3
+// checkpoint in F32, BF16 or F16, in one file or in shards. Settings that this package does not compute
+// are errors that name them. The files are mapped, and each tensor goes to the device in pieces. A
+// value head that the folder does not have starts at zero; adapters start anew.
+func LoadFolder(dev device.Device, dir string, o Options) (*Model, error) {
+	m, err := loadFolder(dev, dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("load network: %w", err)
+	}
+	return m, nil
+}
+
+func loadFolder(dev device.Device, dir string, o Options) (*Model, error) {
+	c, neutral, err := readHubConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	from, err := weights.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer from.Close()
+	layout, err := folderLayout(form{config: c, valueHead: o.ValueHead}, from)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	if err := checkTensors(from, layout); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	m, err := newZero(dev, c, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.read(from, m.parameters[:len(layout)]); err != nil {
+		m.Free()
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	m.carried.neutral = neutral
+	if m.carried.files, err = readCarried(dir); err != nil {
+		m.Free()
+		return nil, err
+	}
+	return m, m.ready()
+}
+
+// folderLayout is what a folder must hold for a form: the base network, and the value head if the
+// folder has one.
+func folderLayout(f form, from *weights.Folder) ([]span, error) {
+	_, scored := from.Lookup("score.weight")
+	if scored && !f.valueHead {
+		return nil, errors.New("the folder holds a value head (tensor score.weight): ask for one, or take it out")
+	}
+	f.valueHead = scored
+	return f.layout(), nil
+}
+
+func readHubConfig(dir string) (Config, map[string]json.RawMessage, error) {
+	path := filepath.Join(dir, configFile)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, nil, err
+	}
+	c, neutral, err := parseHubConfig(raw)
+	if err != nil {
+		return Config{}, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, neutral, nil
+}
+
+func readCarried(dir string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, name := range carriedFiles {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		files[name] = data
+	}
+	return files, nil
+}
+
+// ReadConfig reads the shape of the network in a folder and nothing else.
+func ReadConfig(dir string) (Config, error) {
+	c, _, err := readHubConfig(dir)
+	if err != nil {
+		return Config{}, fmt.Errorf("network's config: %w", err)
+	}
+	return c, nil
+}
+
+// SaveFolder writes the network in Hugging Face layout: config.json, generation_config.json, the
+// weights as the options say, and what came with the folder it was loaded from (tokenizer, chat
+// template); a network made here has no tokenizer, which is the caller's to add. Adapters are merged
+// into the matrices they correct. The folder is made when it does not exist. Each file is replaced as a
+// whole, so a reader never sees half of one.
+func (m *Model) SaveFolder(dir string, o weights.Options) error {
+	if err := m.saveFolder(dir, o); err != nil {
 		return fmt.Errorf("save network: %w", err)
 	}
-	var weights bytes.Buffer
-	weights.Grow(4*len(m.net.weights.flat) + 1<<16)
-	if err := m.EncodeWeights(&weights); err != nil {
+	return nil
+}
+
+func (m *Model) saveFolder(dir string, o weights.Options) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	config, err := json.MarshalIndent(folderConfig{
-		Architectures: []string{architecture}, ModelType: modelType, Config: m.config,
-		HiddenAct: "silu", TieWordEmbeddings: true, TorchDType: "float32",
-	}, "", "  ")
-	if err != nil {
-		return fmt.Errorf("save network: %w", err)
+	c := m.form.config
+	if m.form.lora.targets(headTarget) {
+		c.UntiedHead = true // the merged head is not the embedding
 	}
-	// Plain sampling, so that an engine that reads the file samples what was trained.
-	generation := "{\n  \"do_sample\": true,\n  \"temperature\": 1.0,\n  \"top_k\": 0,\n  \"top_p\": 1.0\n}\n"
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{
-		{"config.json", append(config, '\n')},
-		{"generation_config.json", []byte(generation)},
-		{"model.safetensors", weights.Bytes()},
-	} {
-		if err := replaceFile(filepath.Join(dir, f.name), f.data); err != nil {
-			return fmt.Errorf("save network: %w", err)
+	config, err := encodeHubConfig(c, m.carried.neutral, torchType(o.DType))
+	if err != nil {
+		return err
+	}
+	tensors, drop := m.merged()
+	defer drop()
+	if err := weights.Save(dir, tensors, o); err != nil {
+		return err
+	}
+	files := map[string][]byte{generationFile: []byte(plainSampling)}
+	for name, data := range m.carried.files {
+		files[name] = data
+	}
+	files[configFile] = config
+	for name, data := range files {
+		if err := replaceFile(filepath.Join(dir, name), data); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// torchType is PyTorch's name of a type of weights.
+func torchType(t weights.DType) string {
+	switch t {
+	case weights.BF16:
+		return "bfloat16"
+	case weights.F16:
+		return "float16"
+	default:
+		return "float32"
+	}
 }
 
 // replaceFile writes a file beside the old one and renames it into place.
@@ -84,73 +196,4 @@ func replaceFile(path string, data []byte) error {
 		return errors.Join(err, os.Remove(file.Name()))
 	}
 	return nil
-}
-
-// LoadFolder reads a network that SaveFolder or Hugging Face's tools wrote. Settings that this package
-// does not compute (another architecture, biases, an untied head, scaled rotations) are errors.
-func LoadFolder(dir string) (*Model, error) {
-	path := filepath.Join(dir, "config.json")
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("load network: %w", err)
-	}
-	config, err := parseFolderConfig(raw)
-	if err != nil {
-		return nil, fmt.Errorf("load network: %s: %w", path, err)
-	}
-	path = filepath.Join(dir, "model.safetensors")
-	weights, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("load network: %w", err)
-	}
-	m, err := DecodeWeights(config, weights)
-	if err != nil {
-		return nil, fmt.Errorf("load network: %s: %w", path, err)
-	}
-	return m, nil
-}
-
-// fixedValues are the settings this package computes; other values would be computed wrongly.
-var fixedValues = map[string]string{
-	"model_type": `"qwen3"`, "hidden_act": `"silu"`, "tie_word_embeddings": "true", "attention_bias": "false",
-	"rope_scaling": "null", "use_sliding_window": "false", "sliding_window": "null",
-}
-
-func parseFolderConfig(raw []byte) (Config, error) {
-	keys, err := decodeObject(raw)
-	if err != nil {
-		return Config{}, err
-	}
-	var file folderConfig
-	if err := json.Unmarshal(raw, &file); err != nil {
-		return Config{}, err
-	}
-	if !slices.Equal(file.Architectures, []string{architecture}) {
-		return Config{}, fmt.Errorf("architectures is %v, expected [%s]", file.Architectures, architecture)
-	}
-	for _, key := range append([]string{"model_type", "tie_word_embeddings"}, configKeys...) {
-		if _, ok := keys[key]; !ok {
-			return Config{}, fmt.Errorf("%s is missing", key)
-		}
-	}
-	known := map[string]bool{"architectures": true}
-	for _, key := range slices.Concat(neutralKeys, configKeys) {
-		known[key] = true
-	}
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if want, fixed := fixedValues[key]; fixed {
-			if got := string(keys[key]); got != want {
-				return Config{}, fmt.Errorf("%s is %s, this program computes %s only", key, got, want)
-			}
-		} else if !known[key] {
-			return Config{}, fmt.Errorf("%s is not known and may change what the network computes", key)
-		}
-	}
-	return file.Config, file.Config.Validate()
-}
-
-// configKeys are the JSON names of Config's fields.
-var configKeys = []string{
-	"num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim",
-	"intermediate_size", "rope_theta", "rms_norm_eps", "max_position_embeddings", "vocab_size",
 }

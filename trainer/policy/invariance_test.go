@@ -51,9 +51,9 @@ func TestPassesDoNotDependOnThreads(t *testing.T) {
 		l, h := score(t, m, p, 1)
 		m.ZeroGrad()
 		var accumulatedL []float32
-		err := m.Accumulate(context.Background(), p, 1, func(logProbs, entropies []float32) ([]float32, []float32, error) {
-			accumulatedL = append(accumulatedL, logProbs...)
-			return logProbs, entropies, nil
+		err := m.Accumulate(context.Background(), p, 1, func(now Scores) (Scores, error) {
+			accumulatedL = append(accumulatedL, now.LogProbs...)
+			return now, nil
 		})
 		runtime.GOMAXPROCS(before)
 		if err != nil {
@@ -61,11 +61,11 @@ func TestPassesDoNotDependOnThreads(t *testing.T) {
 		}
 		equalBits(t, "log-probabilities the loss sees", accumulatedL, l)
 		if wantL == nil {
-			wantL, wantH, wantG = l, h, append([]float32(nil), m.grads.flat...)
+			wantL, wantH, wantG = l, h, values(t, m.grads)
 			continue
 		}
 		equalBits(t, "log-probabilities", l, wantL)
 		equalBits(t, "entropies", h, wantH)
-		equalBits(t, "gradient", m.grads.flat, wantG)
+		equalBits(t, "gradient", values(t, m.grads), wantG)
 	}
 }

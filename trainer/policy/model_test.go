@@ -4,9 +4,13 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -15,19 +19,55 @@ func tinyConfig() Config {
 	return Config{Layers: 2, Hidden: 24, Heads: 4, KVHeads: 2, HeadDim: 6, FFN: 20, RopeTheta: 100, NormEps: 1e-6, MaxPositions: 40, VocabSize: 37}
 }
 
+// dev is the device of the tests.
+var dev = cpu.New()
+
+func values(t testing.TB, b device.Buffer) []float32 {
+	t.Helper()
+	out := make([]float32, b.Len())
+	if err := dev.Download(out, b); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// scaleMatrices multiplies every matrix but those of adapters.
+func scaleMatrices(m *Model, factor float32) {
+	for _, p := range m.Parameters() {
+		if len(p.Shape) > 1 && !adapted(p.Name) {
+			dev.Scale(p.Data, factor)
+		}
+	}
+	m.Refresh()
+}
+
 func newModel(t testing.TB, c Config, seed uint64) *Model {
 	t.Helper()
-	m, err := New(c, seed)
+	return newModelWith(t, c, Options{Seed: seed})
+}
+
+// newModelWith makes a model with larger weights than training starts with, so that attention and
+// probabilities are far from uniform, and with nothing at zero.
+func newModelWith(t testing.TB, c Config, o Options) *Model {
+	t.Helper()
+	m, err := New(dev, c, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Larger weights than training starts with, so that attention and probabilities are far from uniform.
+	random := rand.New(rand.NewPCG(o.Seed, 99))
 	for _, p := range m.Parameters() {
-		if len(p.Shape) > 1 {
-			for i := range p.Data {
-				p.Data[i] *= 12
+		if strings.HasSuffix(p.Name, "bias") || strings.Contains(p.Name, "lora_B") || strings.HasPrefix(p.Name, "score") {
+			x := make([]float32, p.Data.Len())
+			for i := range x {
+				x[i] = float32(random.NormFloat64()) / 4
 			}
+			dev.Upload(p.Data, x)
 		}
+	}
+	if m.form.config.headNorms() {
+		scaleMatrices(m, 12)
+	} else {
+		scaleMatrices(m, 5) // nothing bounds queries and keys
 	}
 	return m
 }
@@ -47,11 +87,26 @@ func randomPacked(c Config, seed uint64, lengths ...int) Packed {
 
 func score(t testing.TB, m *Model, p Packed, temperature float32) (logProbs, entropies []float32) {
 	t.Helper()
-	logProbs, entropies, err := m.Score(context.Background(), p, temperature)
+	s := scores(t, m, p, temperature)
+	return s.LogProbs, s.Entropies
+}
+
+func scores(t testing.TB, m *Model, p Packed, temperature float32) Scores {
+	t.Helper()
+	s, err := m.Score(context.Background(), p, temperature)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return logProbs, entropies
+	return s
+}
+
+func digest(t testing.TB, m *Model) string {
+	t.Helper()
+	d, err := m.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 func equalBits(t *testing.T, what string, got, want []float32) {
@@ -68,20 +123,20 @@ func equalBits(t *testing.T, what string, got, want []float32) {
 
 func TestNewDependsOnSeedAlone(t *testing.T) {
 	c := tinyConfig()
-	a, _ := New(c, 1)
-	b, _ := New(c, 1)
-	other, _ := New(c, 2)
-	if a.Digest() != b.Digest() {
-		t.Errorf("equal seeds: digests %s and %s", a.Digest(), b.Digest())
+	a, _ := New(dev, c, Options{Seed: 1})
+	b, _ := New(dev, c, Options{Seed: 1})
+	other, _ := New(dev, c, Options{Seed: 2})
+	if digest(t, a) != digest(t, b) {
+		t.Errorf("equal seeds: digests %s and %s", digest(t, a), digest(t, b))
 	}
-	if a.Digest() == other.Digest() {
-		t.Errorf("seeds 1 and 2 have the same digest %s", a.Digest())
+	if digest(t, a) == digest(t, other) {
+		t.Errorf("seeds 1 and 2 have the same digest %s", digest(t, a))
 	}
-	if err := other.CopyFrom(a); err != nil || other.Digest() != a.Digest() {
-		t.Errorf("after CopyFrom: error %v, digest %s, want %s", err, other.Digest(), a.Digest())
+	if err := other.CopyFrom(a); err != nil || digest(t, other) != digest(t, a) {
+		t.Errorf("after CopyFrom: error %v, digest %s, want %s", err, digest(t, other), digest(t, a))
 	}
 	c.FFN++
-	wider, _ := New(c, 1)
+	wider, _ := New(dev, c, Options{Seed: 1})
 	if err := wider.CopyFrom(a); err == nil {
 		t.Error("CopyFrom accepted another shape")
 	}
@@ -91,7 +146,7 @@ func TestUndecidedAtFirst(t *testing.T) {
 	// Random weights make logits of order one: no token is nearly sure or nearly ruled out, and the
 	// entropy falls short of a uniform choice's by about half the logits' variance.
 	c := tinyConfig()
-	m, _ := New(c, 3)
+	m, _ := New(dev, c, Options{Seed: 3})
 	p := randomPacked(c, 5, 9, 1, 0, 4)
 	logProbs, entropies := score(t, m, p, 1)
 	want := math.Log(float64(c.VocabSize))
@@ -122,7 +177,7 @@ func TestValidateNamesField(t *testing.T) {
 	} {
 		c := tinyConfig()
 		change(&c)
-		if _, err := New(c, 1); err == nil || !contains(err, name) {
+		if _, err := New(dev, c, Options{Seed: 1}); err == nil || !contains(err, name) {
 			t.Errorf("%s: error %v does not name it", name, err)
 		}
 	}
@@ -145,11 +200,14 @@ func TestPassRefusesBadBatches(t *testing.T) {
 		"none":        {Packed{[]int32{1, 2}, nil}, 1, "no offsets"},
 		"temperature": {randomPacked(c, 1, 3), 0, "temperature is 0"},
 	} {
-		if _, _, err := m.Score(context.Background(), tc.p, tc.temperature); err == nil || !contains(err, tc.want) {
+		if _, err := m.Score(context.Background(), tc.p, tc.temperature); err == nil || !contains(err, tc.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, tc.want)
 		}
 	}
-	if l, e, err := m.Score(context.Background(), Packed{}, 1); err != nil || len(l)+len(e) != 0 {
-		t.Errorf("empty batch: %v %v %v, want nothing", l, e, err)
+	if s, err := m.Score(context.Background(), Packed{}, 1); err != nil || len(s.LogProbs)+len(s.Entropies) != 0 {
+		t.Errorf("empty batch: %v %v, want nothing", s, err)
 	}
 }
+
+// limited is a device with so many bytes.
+func limited(bytes int64) *cpu.Device { return cpu.New(cpu.MaxBytes(bytes)) }

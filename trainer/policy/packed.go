@@ -49,27 +49,27 @@ func checkTokens(tokens []int32, vocabulary int) error {
 	return nil
 }
 
-// chunk is a run of whole sequences that one worker computes at a time.
+// chunk is a run of whole sequences that one task computes at a time.
 type chunk struct {
 	firstSequence, lastSequence int // last exclusive
 	from, to                    int // token rows
 	headFrom, headTo            int // rows that predict a token, counted over the batch
+	offsetsFrom                 int // its first entry in the batch's list of offsets
+	liveFrom, liveTo            int // rows with a gradient, counted over the batch
 }
 
-// chunkTokens is the aim for a chunk's size: enough rows to keep matrix products efficient, few
-// enough for a layer's activations to stay near the core.
-const chunkTokens = 384
+func (c chunk) rows() int { return c.to - c.from }
 
-// chunks splits the batch. The split depends on the batch alone, never on the number of threads,
-// because gradients are summed chunk by chunk.
-func (p Packed) chunks() []chunk {
-	var all []chunk
+// chunks appends the batch's chunks of about so many rows to all; a longer sequence is a chunk of its
+// own. The split depends on the batch and the device alone, never on the number of threads, because
+// gradients are summed chunk by chunk.
+func (p Packed) chunks(all []chunk, rows int) []chunk {
 	var open chunk
 	for i := range p.Sequences() {
 		from, to := int(p.Offsets[i]), int(p.Offsets[i+1])
-		if open.to > open.from && to-open.from > chunkTokens {
+		if open.to > open.from && to-open.from > rows {
 			all = append(all, open)
-			open = chunk{firstSequence: i, from: from, headFrom: open.headTo, headTo: open.headTo}
+			open = chunk{firstSequence: i, from: from, headFrom: open.headTo, headTo: open.headTo, offsetsFrom: open.offsetsFrom + i - open.firstSequence + 1}
 		}
 		open.lastSequence, open.to = i+1, to
 		open.headTo += max(0, to-from-1)

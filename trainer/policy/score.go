@@ -3,123 +3,157 @@ package policy
 import (
 	"context"
 	"fmt"
-	"math"
 
-	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
-// Score returns for every token log π(token | tokens before it in its sequence) and the entropy of
-// that distribution, in nats, at logits/temperature. Both are 0 at the first token of a sequence,
-// which nothing predicts. len = tokens.
-func (m *Model) Score(ctx context.Context, p Packed, temperature float32) (logProbs, entropies []float32, err error) {
-	inverse, err := m.checkPass(p, temperature)
-	if err != nil {
-		return nil, nil, fmt.Errorf("score: %w", err)
+// Scores are numbers for every token of a batch, or the derivatives of a loss with respect to them.
+// Each is 0 at the first token of a sequence, which nothing predicts. len = tokens.
+type Scores struct {
+	// LogProbs is log π(token | tokens before it in its sequence), in nats, at logits/temperature.
+	LogProbs []float32
+	// Entropies is the entropy of that distribution, in nats.
+	Entropies []float32
+	// Values is the value head's estimate before the token was chosen, from the tokens before it; nil
+	// without a value head.
+	Values []float32
+}
+
+// Score computes the scores of a batch.
+func (m *Model) Score(ctx context.Context, p Packed, temperature float32) (Scores, error) {
+	if err := m.begin(ctx, p, temperature, keepNothing); err != nil {
+		return Scores{}, fmt.Errorf("score: %w", err)
 	}
-	logProbs, entropies = make([]float32, len(p.Tokens)), make([]float32, len(p.Tokens))
-	chunks := p.chunks()
-	m.net.prepareForward()
-	m.work.parallel(len(chunks), func(s *scratch, task int) {
-		if ctx.Err() != nil {
-			return
-		}
-		ch := chunks[task]
-		s.acts.grow(m.config, ch.to-ch.from)
-		m.forwardChunk(p, ch, s, func(int) *activations { return &s.acts }, s.acts.xIn)
-		m.scoreChunk(p, ch, s, s.acts.xIn, inverse, logProbs, entropies)
-	})
+	var fresh Scores
+	if err := m.forward(ctx, &fresh); err != nil {
+		return Scores{}, fmt.Errorf("score: %w", err)
+	}
+	return fresh, nil
+}
+
+// forward runs all chunks and gathers their scores.
+func (m *Model) forward(ctx context.Context, out *Scores) error {
+	m.dev.Each(len(m.batch.chunks), m.forwardTask)
+	if err := m.scratches.failure(); err != nil {
+		return err
+	}
 	if ctx.Err() != nil {
-		return nil, nil, fmt.Errorf("score: %w", context.Cause(ctx))
+		return context.Cause(ctx)
 	}
-	if err := checkScores(p, logProbs); err != nil {
-		return nil, nil, fmt.Errorf("score: %w", err)
-	}
-	return logProbs, entropies, nil
+	return m.collect(out)
 }
 
-func (m *Model) checkPass(p Packed, temperature float32) (inverse float32, err error) {
-	if !(temperature > 0) || math.IsInf(float64(temperature), 0) {
-		return 0, fmt.Errorf("temperature is %v, must be positive and finite", temperature)
+// forwardChunk runs all blocks and the head over a chunk.
+func (m *Model) forwardChunk(task int) {
+	b := &m.batch
+	ch := &b.chunks[task]
+	if b.stopped() {
+		return
 	}
-	return 1 / temperature, p.check(m.config)
+	s := m.scratches.take(b.longest, scratchNeeds(b.keep))
+	if s == nil {
+		return
+	}
+	defer m.scratches.give(s)
+	span := b.span(ch)
+	s.packed = b.attention(m.net, ch)
+	m.net.embed(m.stream(0, ch, s), span)
+	for l := range m.form.config.Layers {
+		m.net.forwardLayer(l, span, m.stream(l, ch, s), m.stream(l+1, ch, s), m.activations(l, ch, s), s, &s.packed)
+	}
+	m.scoreChunk(ch, s)
 }
 
-// checkScores finds the first log-probability that is not a number.
-func checkScores(p Packed, logProbs []float32) error {
-	for i := range p.Sequences() {
-		for j, v := range logProbs[p.Offsets[i]:p.Offsets[i+1]] {
-			if v != v {
-				return fmt.Errorf("sequence %d, token %d: the log-probability is not a number: the weights have diverged, lower the learning rate or clip gradients", i, j)
+func scratchNeeds(k keep) need {
+	switch k {
+	case keepNothing:
+		return needOnce | needStream
+	case keepInputs:
+		return needOnce
+	default:
+		return 0
+	}
+}
+
+// scoreChunk turns the rows of a chunk that predict a token into scores.
+func (m *Model) scoreChunk(ch *chunk, s *scratch) {
+	b, rows := &m.batch, ch.headTo-ch.headFrom
+	if rows == 0 {
+		return
+	}
+	m.lastRows(m.stream(m.form.config.Layers, ch, s), b.headRows.Slice(ch.headFrom, ch.headTo), rows, s)
+	m.dev.Score(m.scored(s, rows, b.targets.Slice(ch.headFrom, ch.headTo), b.logProbs.Slice(ch.headFrom, ch.headTo), b.entropies.Slice(ch.headFrom, ch.headTo)))
+	if m.form.valueHead {
+		values := device.Dense(b.values.Slice(ch.headFrom, ch.headTo), 1)
+		m.dev.Product(values, device.Dense(s.h, m.form.config.Hidden), rows, m.net.value, false)
+		m.dev.AddBias(values, m.net.weights.value.bias, rows)
+	}
+}
+
+// lastRows gathers rows of the last residual stream x in s.lastX and normalises them into s.h.
+func (m *Model) lastRows(x device.Rows, index device.Buffer, rows int, s *scratch) {
+	h := m.form.config.Hidden
+	last := device.Dense(s.lastX, h)
+	m.dev.Gather(last, x, index, rows, h)
+	m.dev.RMSNorm(device.Dense(s.h, h), last, m.net.weights.norm, s.roots, rows, m.net.eps)
+}
+
+// scored are the operands of the fused head over the rows in s.h.
+func (m *Model) scored(s *scratch, rows int, targets, logProbs, entropies device.Buffer) device.Scored {
+	return device.Scored{
+		X:    m.net.head.extend(m.dev, device.Dense(s.h, m.form.config.Hidden), rows, s.wide, s.low),
+		Rows: rows, Head: m.net.head.form, Matrix: m.net.head.matrix, Targets: targets,
+		InverseTemperature: m.batch.inverse, LogProbs: logProbs, Entropies: entropies,
+	}
+}
+
+// collect brings the scores to the host and puts each at the token it is of.
+func (m *Model) collect(out *Scores) error {
+	b, n := &m.batch, len(m.batch.packed.Tokens)
+	b.compact = resized(b.compact, b.rows)
+	spread := func(into *[]float32, from device.Buffer) error {
+		if err := m.dev.Download(b.compact, from); err != nil {
+			return err
+		}
+		*into = resized(*into, n)
+		clear(*into)
+		i := 0
+		for _, ch := range b.chunks {
+			for ; i < ch.headTo; i++ {
+				(*into)[ch.from+int(b.hostHeadRows[i])+1] = b.compact[i]
 			}
+		}
+		return nil
+	}
+	if err := spread(&out.LogProbs, b.logProbs); err != nil {
+		return err
+	}
+	if err := spread(&out.Entropies, b.entropies); err != nil {
+		return err
+	}
+	if m.form.valueHead {
+		if err := spread(&out.Values, b.values); err != nil {
+			return err
+		}
+	}
+	return b.packed.checkScores(*out)
+}
+
+// checkScores finds the first score that is not a number.
+func (p Packed) checkScores(s Scores) error {
+	for i := range p.Sequences() {
+		for j := p.Offsets[i]; j < p.Offsets[i+1]; j++ {
+			what := ""
+			switch {
+			case s.LogProbs[j] != s.LogProbs[j]:
+				what = "log-probability"
+			case s.Values != nil && s.Values[j] != s.Values[j]:
+				what = "value"
+			default:
+				continue
+			}
+			return fmt.Errorf("sequence %d, token %d: the %s is not a number: the weights have diverged, lower the learning rate or clip gradients", i, j-p.Offsets[i], what)
 		}
 	}
 	return nil
-}
-
-// forwardChunk runs all blocks over a chunk. layerActs gives the activations of a layer; the
-// residual stream of layer l+1 is written to its xIn, and that of the last to xOut.
-func (m *Model) forwardChunk(p Packed, ch chunk, s *scratch, layerActs func(l int) *activations, xOut []float32) {
-	s.positions = s.positions[:0]
-	for i := ch.firstSequence; i < ch.lastSequence; i++ {
-		for j := range p.Offsets[i+1] - p.Offsets[i] {
-			s.positions = append(s.positions, j)
-		}
-	}
-	attend := func(_ int, a *activations) {
-		for i := ch.firstSequence; i < ch.lastSequence; i++ {
-			m.net.attendSequence(a, int(p.Offsets[i])-ch.from, int(p.Offsets[i+1])-ch.from, s)
-		}
-	}
-	m.net.embed(layerActs(0).xIn, p.Tokens[ch.from:ch.to])
-	for l := range m.config.Layers {
-		out := xOut
-		if l+1 < m.config.Layers {
-			out = layerActs(l + 1).xIn
-		}
-		m.net.forwardLayer(l, layerActs(l), s.positions, s, attend, out)
-	}
-}
-
-// headRows lists the rows of a chunk, relative to its start, that predict a token: all but the last
-// of each sequence.
-func (p Packed) headRows(ch chunk, rows []int32) []int32 {
-	rows = rows[:0]
-	for i := ch.firstSequence; i < ch.lastSequence; i++ {
-		for j := p.Offsets[i]; j+1 < p.Offsets[i+1]; j++ {
-			rows = append(rows, j-int32(ch.from))
-		}
-	}
-	return rows
-}
-
-// headRowsAtOnce bounds the logits held at a time.
-const headRowsAtOnce = 256
-
-// scoreChunk turns the final residual stream of a chunk into log-probabilities and entropies.
-func (m *Model) scoreChunk(p Packed, ch chunk, s *scratch, x []float32, inverse float32, logProbs, entropies []float32) {
-	s.headRows = p.headRows(ch, s.headRows)
-	for rows := s.headRows; len(rows) > 0; {
-		part := rows[:min(len(rows), headRowsAtOnce)]
-		rows = rows[len(part):]
-		m.net.logits(s, x, part)
-		for i, row := range part {
-			z := s.logits[i*m.config.VocabSize : (i+1)*m.config.VocabSize]
-			d := logitsRow(z, m.net.ones, inverse)
-			at := ch.from + int(row) + 1
-			logProbs[at], entropies[at] = d.logProb(z[p.Tokens[at]]), d.entropy
-		}
-	}
-}
-
-// logits fills s.logits with the raw logits of the given rows of the final residual stream x, one
-// row of VocabSize each, and s.h and s.roots with the norm they come from.
-func (n *network) logits(s *scratch, x []float32, rows []int32) {
-	h := n.config.Hidden
-	s.h = grown(s.h, len(rows)*h)
-	s.roots = grown(s.roots, len(rows))
-	s.logits = grown(s.logits, len(rows)*n.config.VocabSize)
-	for i, row := range rows {
-		s.roots[i] = cpu.RMSNorm(s.h[i*h:(i+1)*h], x[int(row)*h:(int(row)+1)*h], n.weights.norm, n.eps)
-	}
-	n.head.apply(s.logits, s.h, len(rows), false)
 }

@@ -7,6 +7,9 @@ import (
 	"os"
 	"testing"
 
+	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/trainer/optim"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
@@ -34,6 +37,17 @@ type torchFixture struct {
 	After         map[string][]float32 `json:"after"`
 }
 
+var dev = cpu.New()
+
+func download(t *testing.T, b device.Buffer) []float32 {
+	t.Helper()
+	out := make([]float32, b.Len())
+	if err := dev.Download(out, b); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 func loadTorch(t *testing.T) (torchFixture, *policy.Model) {
 	t.Helper()
 	var fixture torchFixture
@@ -48,7 +62,7 @@ func loadTorch(t *testing.T) (torchFixture, *policy.Model) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := policy.DecodeWeights(fixture.Config, weights)
+	m, err := policy.DecodeWeights(dev, fixture.Config, policy.Options{}, weights)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,40 +91,40 @@ func near(t *testing.T, what string, got, want []float32, relative float64) {
 func TestTrainingEqualsPyTorch(t *testing.T) {
 	fixture, m := loadTorch(t)
 	batch := policy.Packed{Tokens: fixture.Tokens, Offsets: fixture.Offsets}
-	logProbs, entropies, err := m.Score(context.Background(), batch, fixture.Temperature)
+	now, err := m.Score(context.Background(), batch, fixture.Temperature)
 	if err != nil {
 		t.Fatal(err)
 	}
-	near(t, "log-probabilities", logProbs, fixture.LogProbs, 1e-5)
-	near(t, "entropies", entropies, fixture.Entropies, 1e-5)
+	near(t, "log-probabilities", now.LogProbs, fixture.LogProbs, 1e-5)
+	near(t, "entropies", now.Entropies, fixture.Entropies, 1e-5)
 
-	var tensors []optim.Tensor
-	for _, p := range m.Parameters() {
-		tensors = append(tensors, optim.Tensor{Name: p.Name, Decay: len(p.Shape) > 1, Data: p.Data, Grad: p.Grad})
+	optimizer, err := trainer.NewOptimizer(m, optim.Config(fixture.Optimizer))
+	if err != nil {
+		t.Fatal(err)
 	}
-	optimizer := optim.NewAdamW(optim.Config(fixture.Optimizer), tensors)
 	for step, wantNorm := range fixture.GradientNorms {
 		m.ZeroGrad()
-		err := m.Accumulate(context.Background(), batch, fixture.Temperature, func(_, _ []float32) ([]float32, []float32, error) {
-			return fixture.DLogProbs, fixture.DEntropies, nil
+		err := m.Accumulate(context.Background(), batch, fixture.Temperature, func(policy.Scores) (policy.Scores, error) {
+			return policy.Scores{LogProbs: fixture.DLogProbs, Entropies: fixture.DEntropies}, nil
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if step == 0 {
 			for _, p := range m.Parameters() {
-				near(t, "gradient of "+p.Name, p.Grad, fixture.Gradients[p.Name], 1e-4)
+				near(t, "gradient of "+p.Name, download(t, p.Grad), fixture.Gradients[p.Name], 1e-4)
 			}
 		}
 		norm, err := optimizer.Step(fixture.Optimizer.LearningRate)
 		if err != nil {
 			t.Fatal(err)
 		}
+		m.Refresh()
 		if math.Abs(norm/wantNorm-1) > 1e-4 {
 			t.Errorf("step %d: gradient norm %v, PyTorch says %v", step, norm, wantNorm)
 		}
 	}
 	for _, p := range m.Parameters() {
-		near(t, p.Name+" after three steps", p.Data, fixture.After[p.Name], 1e-4)
+		near(t, p.Name+" after three steps", download(t, p.Data), fixture.After[p.Name], 1e-4)
 	}
 }

@@ -3,74 +3,220 @@ package policy
 import (
 	"sync"
 
-	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
-// scratch is what one worker writes besides activations.
-type scratch struct {
-	acts      activations // of one layer, for passes that keep nothing
-	positions []int32
-	targets   []int32
-	scores    []float32 // of an attention tile
-	dScores   []float32
-	h         []float32 // output of a norm, hidden wide
-	roots     []float32 // the norm's reciprocal roots
-	act       []float32 // gated activation, ffn wide
-	logits    []float32
-	exps      []float32 // of one row of logits
-	// Derivatives of one layer, named like the activations they belong to.
-	dx, dh, dqkv, dq, dk, dAtt, dgu, dAct []float32
-	// The head's backward pass gathers the rows with a gradient.
-	headRows []int32
-	headIn   []float32
-	dHead    []float32
+// field is a buffer of so many numbers a row.
+type field struct {
+	buffer *device.Buffer
+	width  int
 }
 
-// workspace is the memory a model reuses between calls.
-type workspace struct {
-	scratches scratches
-	// layers keeps the activations of a whole batch for the backward pass, and the final residual stream.
-	layers []activations
-	xOut   []float32
-	// lanes are partial gradients; chunk i adds to lane i mod gradientLanes.
-	lanes []tensors
-}
-
-// gradientLanes is how many partial gradients there are. It is fixed, so that sums run in the same
-// order whatever the number of threads, and bounds how many threads a backward pass uses.
-const gradientLanes = 8
-
-// scratches hands each part of a parallel pass a scratch of its own.
-type scratches struct {
-	mu   sync.Mutex
-	free []*scratch // guarded by mu
-}
-
-func (s *scratches) take() *scratch {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.free) == 0 {
-		return new(scratch)
+// allocate makes room for rows rows of every field in one allocation, which it returns. A field of
+// width 0 stays absent.
+func allocate(dev device.Device, rows int, fields []field) (device.Buffer, error) {
+	width := 0
+	for _, f := range fields {
+		width += f.width
 	}
-	last := s.free[len(s.free)-1]
-	s.free = s.free[:len(s.free)-1]
-	return last
-}
-
-func (s *scratches) give(used *scratch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.free = append(s.free, used)
-}
-
-// parallel runs tasks 0 … tasks−1, several at once where cores are free, and returns when all are done.
-// Products inside a task then run on the task's own goroutine.
-func (w *workspace) parallel(tasks int, run func(s *scratch, task int)) {
-	cpu.Parallel(tasks, 1, func(low, high int) {
-		s := w.scratches.take()
-		defer w.scratches.give(s)
-		for task := low; task < high; task++ {
-			run(s, task)
+	memory, err := dev.Allocate(device.F32, rows*width)
+	if err != nil {
+		return memory, err
+	}
+	at := 0
+	for _, f := range fields {
+		*f.buffer = device.Buffer{}
+		if f.width > 0 {
+			*f.buffer = memory.Slice(at, at+rows*f.width)
+			at += rows * f.width
 		}
-	})
+	}
+	return memory, nil
+}
+
+// activations are what one block computes for some rows besides the residual stream before it, kept
+// for the backward pass. What is cheap to compute again (norms' outputs and the gated activation) is
+// not among them. Each buffer holds rows × width numbers.
+type activations struct {
+	qkv            device.Buffer // qkvDim: projections before the per-head norm
+	q              device.Buffer // qDim: queries, normalised and rotated
+	k              device.Buffer // kvDim: keys, normalised and rotated
+	att            device.Buffer // qDim: attention output
+	middle         device.Buffer // hidden: the residual stream between the two parts
+	gateUp         device.Buffer // 2·ffn
+	qRoots, kRoots device.Buffer // heads and kvHeads: of the per-head norms; absent without these
+}
+
+func (a *activations) fields(c Config) []field {
+	all := []field{
+		{&a.qkv, c.qkvDim()}, {&a.q, c.qDim()}, {&a.k, c.kvDim()}, {&a.att, c.qDim()},
+		{&a.middle, c.Hidden}, {&a.gateUp, 2 * c.FFN},
+	}
+	if c.headNorms() {
+		all = append(all, field{&a.qRoots, c.Heads}, field{&a.kRoots, c.KVHeads})
+	}
+	return all
+}
+
+// rows is the view of rows [from, to).
+func (a *activations) rows(c Config, from, to int) activations {
+	cut := func(b device.Buffer, width int) device.Buffer {
+		if b.Absent() {
+			return b
+		}
+		return b.Slice(from*width, to*width)
+	}
+	return activations{
+		qkv: cut(a.qkv, c.qkvDim()), q: cut(a.q, c.qDim()), k: cut(a.k, c.kvDim()), att: cut(a.att, c.qDim()),
+		middle: cut(a.middle, c.Hidden), gateUp: cut(a.gateUp, 2*c.FFN), qRoots: cut(a.qRoots, c.Heads), kRoots: cut(a.kRoots, c.KVHeads),
+	}
+}
+
+// scratch is what one task writes besides what is kept.
+type scratch struct {
+	rows   int
+	needs  need
+	memory device.Buffer
+
+	h     device.Buffer // hidden: output of a norm
+	roots device.Buffer // 1: the norm's reciprocal roots
+	act   device.Buffer // ffn: gated activation
+	low   device.Buffer // rank: between an adapter's matrices
+	wide  device.Buffer // hidden + rank: input of a head with an adapter
+	lastX device.Buffer // hidden: rows of the last residual stream that predict a token
+
+	x    device.Buffer // hidden: the residual stream, when it is not kept
+	once activations   // of one block, when they are not kept
+
+	// Derivatives of one block, named like the activations they belong to.
+	dx, dh, dqkv, dq, dk, dAtt, dGateUp, dAct device.Buffer
+	dLastX, dWide                             device.Buffer
+
+	packed packedAttention
+	cached cachedAttention
+	view   activations
+	logits device.Buffer
+	chosen []device.Sampled
+}
+
+// need says which parts of a scratch a pass uses.
+type need uint8
+
+const (
+	needOnce   need = 1 << iota // activations of one block
+	needStream                  // the residual stream
+	needBack                    // derivatives
+)
+
+func (s *scratch) fields(f form, needs need) []field {
+	c := f.config
+	all := []field{{&s.h, c.Hidden}, {&s.roots, 1}, {&s.act, c.FFN}, {&s.lastX, c.Hidden}, {&s.low, f.lora.Rank}}
+	wide := 0
+	if f.lora.targets(headTarget) {
+		wide = c.Hidden + f.lora.Rank
+	}
+	all = append(all, field{&s.wide, wide})
+	if needs&needStream > 0 {
+		all = append(all, field{&s.x, c.Hidden})
+	}
+	if needs&needOnce > 0 {
+		all = append(all, s.once.fields(c)...)
+	}
+	if needs&needBack > 0 {
+		all = append(all, []field{
+			{&s.dx, c.Hidden}, {&s.dh, c.Hidden}, {&s.dqkv, c.qkvDim()}, {&s.dq, c.qDim()}, {&s.dk, c.kvDim()},
+			{&s.dAtt, c.qDim()}, {&s.dGateUp, 2 * c.FFN}, {&s.dAct, c.FFN}, {&s.dLastX, c.Hidden}, {&s.dWide, wide},
+		}...)
+	}
+	return all
+}
+
+// scratches hands each task of a pass a scratch of its own and keeps them between passes.
+type scratches struct {
+	dev  device.Device
+	form form
+
+	mu    sync.Mutex
+	free  []*scratch // guarded by mu
+	bytes int64      // guarded by mu; held by all
+	err   error      // guarded by mu; the first allocation that failed in a pass
+}
+
+// take returns a scratch for so many rows, nil when there is no memory for it.
+func (p *scratches) take(rows int, needs need) *scratch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var s *scratch
+	if last := len(p.free) - 1; last >= 0 {
+		s, p.free = p.free[last], p.free[:last]
+	} else {
+		s = new(scratch)
+	}
+	if s.rows >= rows && s.needs&needs == needs {
+		return s
+	}
+	p.bytes -= s.memory.Bytes()
+	p.dev.Free(s.memory)
+	s.rows, s.needs = max(rows, s.rows), s.needs|needs
+	var err error
+	if s.memory, err = allocate(p.dev, s.rows, s.fields(p.form, s.needs)); err != nil {
+		if p.err == nil {
+			p.err = err
+		}
+		s.memory, s.rows = device.Buffer{}, 0
+		p.free = append(p.free, s)
+		return nil
+	}
+	p.bytes += s.memory.Bytes()
+	return s
+}
+
+func (p *scratches) give(s *scratch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, s)
+}
+
+// failure returns and forgets the first allocation that failed.
+func (p *scratches) failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.err
+	p.err = nil
+	return err
+}
+
+// drop gives all memory back; no task may be running.
+func (p *scratches) drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.free {
+		p.dev.Free(s.memory)
+		p.dev.Free(s.logits)
+		p.dev.Free(s.cached.ints)
+		p.dev.Free(s.cached.at.Device)
+	}
+	p.free, p.bytes = nil, 0
+}
+
+// grow makes a buffer at least n long; its contents are lost when it moves.
+func grow(dev device.Device, b *device.Buffer, t device.DType, n int) error {
+	if b.Len() >= n {
+		return nil
+	}
+	dev.Free(*b)
+	*b = device.Buffer{}
+	fresh, err := dev.Allocate(t, n)
+	if err == nil {
+		*b = fresh
+	}
+	return err
+}
+
+// resized returns a slice of n elements, reusing s when it is large enough; contents are unspecified.
+func resized[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n, n+n/4)
+	}
+	return s[:n]
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/workflows"
 )
@@ -29,6 +30,8 @@ type Activities struct {
 	DataDir string
 	// Signals reach the runs' workflows.
 	Signals Signaler
+	// Device is where networks are trained and sampled from.
+	Device device.Device
 	// NewEvaluator makes a loss evaluator for one learner.
 	NewEvaluator func() trainer.Evaluator
 	Log          *slog.Logger

@@ -16,6 +16,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/kernels/graph"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/workflows"
@@ -70,6 +71,7 @@ func resolve(t *testing.T, overrides ...string) *configs.Resolved {
 func fresh(dataDir string) *Activities {
 	return &Activities{
 		DataDir: dataDir, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Device:       cpu.New(),
 		NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() },
 	}
 }

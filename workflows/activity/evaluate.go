@@ -41,16 +41,18 @@ func (a *Activities) evaluate(ctx context.Context, input workflows.EvaluateInput
 	if _, err := r.folder.Evaluation(ctx, input.Version); !errors.Is(err, blob.ErrNotFound) {
 		return err // recorded already, or unreadable
 	}
-	model, err := r.loadWeights(ctx, blob.Ref(input.Weights))
-	if err != nil {
-		return err
-	}
 	engine, err := r.newEngine()
 	if err != nil {
 		return err
 	}
 	defer engine.Close()
-	engine.Load(model, rollout.Version(input.Version))
+	network, err := a.loadNetwork(ctx, r, blob.Ref(input.Weights))
+	if err != nil {
+		return err
+	}
+	if err := engine.Load(network, rollout.Version(input.Version)); err != nil {
+		return lasting(err)
+	}
 	started := time.Now()
 	played, err := r.playHeldOut(ctx, worker.Sampling{Sampler: engine, Temperature: r.config.Evaluation.Temperature})
 	if err != nil {

@@ -15,7 +15,6 @@ import (
 	"github.com/turnwise-rl/turnwise/rollout/env"
 	"github.com/turnwise-rl/turnwise/rollout/record"
 	"github.com/turnwise-rl/turnwise/rollout/render"
-	"github.com/turnwise-rl/turnwise/trainer/policy"
 	"github.com/turnwise-rl/turnwise/workflows"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
@@ -128,13 +127,15 @@ func (a *Activities) initialise(ctx context.Context, folder *runfolder.Folder, i
 	if err := r.putDemonstrations(ctx); err != nil {
 		return fmt.Errorf("demonstrations: %w", err)
 	}
-	shape := r.config.Policy
-	shape.VocabSize = r.tokenizer.VocabSize()
-	model, err := policy.New(shape, rollout.Seed(r.config.Seed, weightsStream))
+	model, err := a.newModel(r, rollout.Seed(r.config.Seed, weightsStream))
 	if err != nil {
 		return lasting(err)
 	}
-	learner := newSession(r, model, a.NewEvaluator())
+	learner, err := newSession(r, model, a.NewEvaluator())
+	if err != nil {
+		return err
+	}
+	defer learner.free()
 	manifest := runfolder.Manifest{Kind: runfolder.InitKind, Committed: time.Now().UTC(), ISA: cpu.ISA()}
 	if err := learner.store(ctx, &manifest, true, true); err != nil {
 		return err

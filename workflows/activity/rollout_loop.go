@@ -11,6 +11,7 @@ import (
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/record"
 	"github.com/turnwise-rl/turnwise/rollout/worker"
+	"github.com/turnwise-rl/turnwise/trainer/decode"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 	"github.com/turnwise-rl/turnwise/workflows"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
@@ -46,6 +47,7 @@ func (a *Activities) rolloutLoop(ctx context.Context, input workflows.LoopInput)
 	ctx, cancel := context.WithCancel(ctx)
 	l := &loop{
 		input: input, run: r, engine: engine, signals: a.Signals, version: unknown,
+		load:  func(ctx context.Context, ref blob.Ref) (*policy.Network, error) { return a.loadNetwork(ctx, r, ref) },
 		slots: worker.NewSlots(r.config.Sampling.Slots), ended: make(chan groupEnd, 1), playing: map[int]bool{}, revision: unknown,
 	}
 	result, err := l.play(ctx)
@@ -56,10 +58,8 @@ func (a *Activities) rolloutLoop(ctx context.Context, input workflows.LoopInput)
 }
 
 // newEngine returns a decoding engine for the run's policy, without weights.
-func (r *run) newEngine() (*policy.Engine, error) {
-	shape := r.config.Policy
-	shape.VocabSize = r.tokenizer.VocabSize()
-	engine, err := policy.NewEngine(shape, policy.EngineConfig{Slots: r.config.Sampling.Slots})
+func (r *run) newEngine() (*decode.Engine, error) {
+	engine, err := decode.New(decode.Config{Slots: r.config.Sampling.Slots})
 	return engine, lasting(err)
 }
 
@@ -67,7 +67,8 @@ func (r *run) newEngine() (*policy.Engine, error) {
 type loop struct {
 	input   workflows.LoopInput
 	run     *run
-	engine  *policy.Engine
+	engine  *decode.Engine
+	load    func(context.Context, blob.Ref) (*policy.Network, error)
 	signals Signaler
 	slots   worker.Slots
 	version int // of the weights in the engine
@@ -136,11 +137,13 @@ func (l *loop) follow(control runstate.Control) {
 // admit starts every group that may start and has a slot to begin with.
 func (l *loop) admit(ctx context.Context, control runstate.Control) error {
 	if l.next < control.Admitted && l.version != control.Version {
-		model, err := l.run.loadWeights(ctx, blob.Ref(control.Weights))
+		network, err := l.load(ctx, blob.Ref(control.Weights))
 		if err != nil {
 			return err
 		}
-		l.engine.Load(model, rollout.Version(control.Version))
+		if err := l.engine.Load(network, rollout.Version(control.Version)); err != nil {
+			return lasting(err)
+		}
 		l.version = control.Version
 	}
 	for ; l.next < control.Admitted && len(l.playing) < cap(l.slots); l.next += l.input.Pools {

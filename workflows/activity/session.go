@@ -10,10 +10,10 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/trainer"
-	"github.com/turnwise-rl/turnwise/trainer/optim"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
@@ -28,53 +28,104 @@ type session struct {
 	// demonstrations are the warm start's sequences, read when first needed.
 	demonstrations []trainer.Sequence
 	busy           chan struct{} // holds one token while an activity uses the session
+	forgotten      bool          // guarded by Activities.mu; the memory goes when it is given back
 }
 
 // unknown marks weights that belong to no committed step.
 const unknown = -1
 
-// newSession returns a session at step 0 with an untrained model.
-func newSession(r *run, model *policy.Model, loss trainer.Evaluator) *session {
-	var tensors []optim.Tensor
-	for _, p := range model.Parameters() {
-		tensors = append(tensors, optim.Tensor{Name: p.Name, Decay: len(p.Shape) > 1, Data: p.Data, Grad: p.Grad})
+// newSession returns a session at step 0 with an untrained model, whose memory it owns.
+func newSession(r *run, model *policy.Model, loss trainer.Evaluator) (*session, error) {
+	optimizer, err := trainer.NewOptimizer(model, r.config.Optimizer)
+	if err != nil {
+		model.Free()
+		return nil, err
 	}
-	optimizer := optim.NewAdamW(r.config.Optimizer, tensors)
-	return &session{run: r, learner: &trainer.Learner{Model: model, Optimizer: optimizer, Loss: loss}, busy: make(chan struct{}, 1)}
+	return &session{run: r, learner: &trainer.Learner{Model: model, Optimizer: optimizer, Loss: loss}, busy: make(chan struct{}, 1)}, nil
 }
 
-// forget lets go of the learner of a run that has made its last step. When it is asked for again it
-// comes back from the last checkpoint.
+// free gives the learner's memory back.
+func (s *session) free() {
+	s.learner.Optimizer.Free()
+	s.learner.Model.Free()
+	if s.learner.Reference != nil {
+		s.learner.Reference.Free()
+	}
+}
+
+// forget lets go of the learner of a run that has made its last step, once whoever uses it gives it
+// back. When it is asked for again it comes back from the last checkpoint.
 func (a *Activities) forget(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.sessions, id)
+	if s := a.sessions[id]; s != nil {
+		s.forgotten = true
+		delete(a.sessions, id)
+	}
+}
+
+// newModel makes a network of the run's shape.
+func (a *Activities) newModel(r *run, seed uint64) (*policy.Model, error) {
+	return policy.New(a.Device, r.shape(), policy.Options{Seed: seed})
+}
+
+// shape is that of the run's network, with the vocabulary of its tokenizer.
+func (r *run) shape() policy.Config {
+	shape := r.config.Policy
+	shape.VocabSize = r.tokenizer.VocabSize()
+	return shape
 }
 
 // session returns the learner of a run, at whatever step it is, and the function that gives it back.
 func (a *Activities) session(ctx context.Context, id string) (*session, func(), error) {
+	for {
+		a.mu.Lock()
+		s := a.sessions[id]
+		a.mu.Unlock()
+		if s == nil {
+			fresh, err := a.openSession(ctx, id)
+			if err != nil {
+				return nil, nil, err
+			}
+			s = a.keep(id, fresh)
+		}
+		select {
+		case s.busy <- struct{}{}:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+		if !a.isForgotten(s) {
+			return s, func() { a.giveBack(s) }, nil
+		}
+		<-s.busy // another activity has made the last step meanwhile
+	}
+}
+
+// openSession makes a learner that is at no step yet.
+func (a *Activities) openSession(ctx context.Context, id string) (*session, error) {
+	r, err := a.openRun(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	model, err := a.newModel(r, 0)
+	if err != nil {
+		return nil, lasting(err)
+	}
+	return newSession(r, model, a.NewEvaluator())
+}
+
+func (a *Activities) isForgotten(s *session) bool {
 	a.mu.Lock()
-	s := a.sessions[id]
-	a.mu.Unlock()
-	if s == nil {
-		r, err := a.openRun(ctx, id)
-		if err != nil {
-			return nil, nil, err
-		}
-		shape := r.config.Policy
-		shape.VocabSize = r.tokenizer.VocabSize()
-		model, err := policy.New(shape, 0)
-		if err != nil {
-			return nil, nil, lasting(err)
-		}
-		s = a.keep(id, newSession(r, model, a.NewEvaluator()))
+	defer a.mu.Unlock()
+	return s.forgotten
+}
+
+// giveBack ends an activity's use of a session.
+func (a *Activities) giveBack(s *session) {
+	if a.isForgotten(s) {
+		s.free()
 	}
-	select {
-	case s.busy <- struct{}{}:
-		return s, func() { <-s.busy }, nil
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
-	}
+	<-s.busy
 }
 
 // keep remembers a session unless another activity was faster.
@@ -82,6 +133,7 @@ func (a *Activities) keep(id string, fresh *session) *session {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if s := a.sessions[id]; s != nil {
+		fresh.free()
 		return s
 	}
 	if a.sessions == nil {
@@ -132,12 +184,12 @@ func (s *session) newestCheckpoint(ctx context.Context, step int) (runfolder.Man
 // restore loads a checkpoint into the model and the optimizer.
 func (s *session) restore(ctx context.Context, manifest runfolder.Manifest) error {
 	s.at = unknown
-	model, err := s.run.loadWeights(ctx, manifest.Checkpoint.Weights)
+	weights, err := s.run.folder.Get(ctx, manifest.Checkpoint.Weights)
 	if err != nil {
 		return err
 	}
-	if err := s.learner.Model.CopyFrom(model); err != nil {
-		return lasting(err)
+	if err := s.learner.Model.ReplaceWeights(weights); err != nil {
+		return lasting(fmt.Errorf("%s: %w", manifest.Checkpoint.Weights.Key, err))
 	}
 	state, err := s.run.folder.Get(ctx, manifest.Checkpoint.Optimizer)
 	if err != nil {
@@ -150,19 +202,28 @@ func (s *session) restore(ctx context.Context, manifest runfolder.Manifest) erro
 	return nil
 }
 
-// loadWeights reads a version's weights.
-func (r *run) loadWeights(ctx context.Context, ref blob.Ref) (*policy.Model, error) {
+// frozen reads a version's weights into a network that is not trained.
+func (r *run) frozen(ctx context.Context, dev device.Device, ref blob.Ref) (*policy.Model, error) {
 	data, err := r.folder.Get(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	shape := r.config.Policy
-	shape.VocabSize = r.tokenizer.VocabSize()
-	model, err := policy.DecodeWeights(shape, data)
+	model, err := policy.DecodeWeights(dev, r.shape(), policy.Options{Frozen: true}, data)
 	if err != nil {
 		return nil, lasting(fmt.Errorf("%s: %w", ref.Key, err))
 	}
 	return model, nil
+}
+
+// loadNetwork reads a version's weights into a network to sample from.
+func (a *Activities) loadNetwork(ctx context.Context, r *run, ref blob.Ref) (*policy.Network, error) {
+	model, err := r.frozen(ctx, a.Device, ref)
+	if err != nil {
+		return nil, err
+	}
+	defer model.Free()
+	network, err := model.Snapshot()
+	return network, lasting(err)
 }
 
 // redo makes a committed step again and compares what comes out with what was recorded.
@@ -174,9 +235,13 @@ func (s *session) redo(ctx context.Context, step int) error {
 	if _, err := s.compute(ctx, step, manifest.Kind, manifest.Batch); err != nil {
 		return fmt.Errorf("redo step %d: %w", step, err)
 	}
+	weights, state, err := s.digests()
+	if err != nil {
+		return fmt.Errorf("redo step %d: %w", step, err)
+	}
 	for _, part := range []struct{ name, got, want string }{
-		{"weights", s.learner.Model.Digest(), manifest.WeightsDigest},
-		{"an optimizer state", s.learner.Optimizer.Digest(), manifest.OptimizerDigest},
+		{"weights", weights, manifest.WeightsDigest},
+		{"an optimizer state", state, manifest.OptimizerDigest},
 	} {
 		if part.got != part.want {
 			s.at = unknown
@@ -188,11 +253,21 @@ func (s *session) redo(ctx context.Context, step int) error {
 	return nil
 }
 
+// digests identify the weights and the optimizer's state.
+func (s *session) digests() (weights, state string, err error) {
+	if weights, err = s.learner.Model.Digest(); err == nil {
+		state, err = s.learner.Optimizer.Digest()
+	}
+	return weights, state, err
+}
+
 // store writes what the manifest promises and fills in its digests: the weights when samplers need
 // them, a checkpoint when one is due.
 func (s *session) store(ctx context.Context, manifest *runfolder.Manifest, weights, checkpoint bool) error {
-	manifest.WeightsDigest = s.learner.Model.Digest()
-	manifest.OptimizerDigest = s.learner.Optimizer.Digest()
+	var err error
+	if manifest.WeightsDigest, manifest.OptimizerDigest, err = s.digests(); err != nil {
+		return err
+	}
 	if weights || checkpoint {
 		var data bytes.Buffer
 		if err := s.learner.Model.EncodeWeights(&data); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/record"
 	"github.com/turnwise-rl/turnwise/trainer"
+	"github.com/turnwise-rl/turnwise/trainer/weights"
 	"github.com/turnwise-rl/turnwise/workflows"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
@@ -84,8 +85,8 @@ func (s *session) commit(ctx context.Context, input workflows.TrainInput, fence 
 	started := time.Now()
 	manifest := runfolder.Manifest{Step: input.Step, Kind: input.Kind, Fence: fence, ISA: cpu.ISA(), Batch: input.Batch,
 		Report: out.report, Rewards: out.rewards, Ledger: out.ledger, Seconds: out.seconds}
-	weights := input.Step >= s.run.config.WarmStart.Steps
-	if err := s.store(ctx, &manifest, weights, s.checkpointDue(input.Step)); err != nil {
+	sampled := input.Step >= s.run.config.WarmStart.Steps
+	if err := s.store(ctx, &manifest, sampled, s.checkpointDue(input.Step)); err != nil {
 		return manifest, err
 	}
 	if input.Step == s.run.lastStep() {
@@ -107,7 +108,7 @@ func (s *session) checkpointDue(step int) bool {
 // exportPolicy writes the policy in Hugging Face layout, for other programs.
 func (s *session) exportPolicy() error {
 	dir := s.run.folder.PolicyPath()
-	if err := s.learner.Model.SaveFolder(dir); err != nil {
+	if err := s.learner.Model.SaveFolder(dir, weights.Options{}); err != nil {
 		return err
 	}
 	return s.run.tokenizer.SaveFolder(dir)
@@ -203,7 +204,7 @@ func (s *session) setReference(ctx context.Context, needed bool) error {
 	if err != nil {
 		return err
 	}
-	s.learner.Reference, err = s.run.loadWeights(ctx, *manifest.Weights)
+	s.learner.Reference, err = s.run.frozen(ctx, s.learner.Model.Device(), *manifest.Weights)
 	return err
 }
 
