@@ -43,6 +43,10 @@ func (c *check) scores() []scored {
 					t.targets[i] = int32(t.vocabulary - 1)
 				case 2:
 					t.targets[i] = 0
+				case 4: // logits in the hundreds, whose exponentials are beyond float32
+					for j := range t.hidden {
+						t.x[i*t.hidden+j] = float32(round(c.dtype, 100*float64(t.x[i*t.hidden+j])))
+					}
 				case 3:
 					for j := range t.hidden {
 						t.x[i*t.hidden+j] = float32(round(c.dtype, 8*float64(t.w[int(t.targets[i])*t.hidden+j])))

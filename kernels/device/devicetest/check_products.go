@@ -46,7 +46,7 @@ func checkProduct(c *check) {
 		c.products("y", n, out, in, w, func(y, x device.Rows, rows int, add bool) { c.device.Product(y, x, rows, made, add) })
 		free()
 	}
-	c.refreshes()
+	c.refreshes(false)
 }
 
 func checkProductBack(c *check) {
@@ -57,6 +57,7 @@ func checkProductBack(c *check) {
 		c.products("dx", n, in, out, transpose(w, out, in), func(dx, dy device.Rows, rows int, add bool) { c.device.ProductBack(dx, dy, rows, made, add) })
 		free()
 	}
+	c.refreshes(true)
 }
 
 // products holds y (+)= x·Wᵀ to the oracle and, on an exact device, to the bits of the documented chain.
@@ -111,16 +112,24 @@ func widened(values []float32) []float64 {
 	return wide(values)
 }
 
-// refreshes wants a changed matrix to be seen after Refresh and not before.
-func (c *check) refreshes() {
+// refreshes wants a changed matrix to be seen after Refresh and not before, by Product or by ProductBack.
+func (c *check) refreshes(back bool) {
 	const n, out, in = 3, 17, 33
-	w, changed, x := c.weights(out*in, 0.3), c.weights(out*in, 0.3), c.numbers(n*in, 1)
+	w, changed := c.weights(out*in, 0.3), c.weights(out*in, 0.3)
 	made, matrix, free := c.newWeights(w, out, in, device.ForwardBack)
+	x, dy := c.numbers(n*in, 1), c.numbers(n*out, 1)
 	run := func(what string, w []float32) {
 		s := c.scene(0, "%s", what)
 		xs, ys := s.input("x", x, n, in), s.output("y", n, out)
-		c.device.Product(ys.matrix(), xs.matrix(), n, made, false)
-		c.close(what, c.dtype, ys.take(), product(nil, wide(x), wide(w), n, out, in))
+		want := product(nil, wide(x), wide(w), n, out, in)
+		multiply := c.device.Product
+		if back {
+			xs, ys = s.input("dy", dy, n, out), s.output("dx", n, in)
+			want = productBack(nil, wide(dy), wide(w), n, out, in)
+			multiply = c.device.ProductBack
+		}
+		multiply(ys.matrix(), xs.matrix(), n, made, false)
+		c.close(what, c.dtype, ys.take(), want)
 		s.finish()
 	}
 	c.device.Upload(matrix, changed)

@@ -14,6 +14,9 @@ func allTypes() []device.DType {
 
 func checkAllocate(c *check) {
 	d := c.device
+	if d.Name() == "" || !d.Supports(device.F32) {
+		c.failf("a device named %q that supports f32: %v", d.Name(), d.Supports(device.F32))
+	}
 	d.Free(device.Buffer{})
 	for _, t := range allTypes() {
 		for _, n := range []int{0, 1, 7, 33, 4099} {
@@ -25,6 +28,7 @@ func checkAllocate(c *check) {
 			c.held(fmt.Sprintf("Allocate(%s, %d)", t, n), before, int64(n)*int64(t.Size()))
 			c.zeroed(b, "new")
 			c.fill(b)
+			before.Peak = d.Usage().Peak
 			d.Free(b)
 			c.released(fmt.Sprintf("Free of %d %s", n, t), before)
 			again := c.allocate(t, n)

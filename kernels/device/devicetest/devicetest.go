@@ -155,6 +155,7 @@ func operations() []operation {
 		{name: "Scale", run: checkScale},
 		{name: "Add", run: checkAdd},
 		{name: "FirstNonFinite", run: checkFirstNonFinite},
+		{name: "NaN", run: checkNaN},
 		{name: "Shapes", run: checkShapes},
 	}
 }
