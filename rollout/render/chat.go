@@ -191,7 +191,7 @@ func (c *Chat) probe() error {
 		if !slices.Contains([]string{RoleUser, RoleTool}, role) {
 			return fmt.Errorf("a turn cannot be answered in the role %q, only as user or tool", role)
 		}
-		for _, replies := range [][]Message{{{Role: role, Content: "r"}}, {{Role: role, Content: "r"}, {Role: role, Content: "s"}}} {
+		for _, replies := range [][]Message{{{Role: role, Content: "reply 1"}}, {{Role: role, Content: "reply 1"}, {Role: role, Content: "reply 2"}}} {
 			if role == RoleUser && len(replies) > 1 {
 				continue // many templates insist that users and assistants take turns
 			}

@@ -1,15 +1,20 @@
 // Package render turns the text of an episode into token ids and back.
 //
-// A [Tokenizer] is a byte-level byte-pair encoding in the form today's open models use: text is cut
-// into pieces by the Llama-3 pattern, each piece becomes its bytes, and learned merges join
-// neighbours until no merge applies. Every byte has a token, so any text round-trips exactly:
-// Text(Tokens(x)) == x. The five special tokens that structure an episode are never produced from
-// plain text, so neither a task nor a tool can forge the end of a turn.
+// A [Tokenizer] is a byte-level byte-pair encoding: text is cut into pieces by the pattern of its family
+// (GPT-2, Llama 3, Qwen 2 and 3), each piece becomes its bytes, and learned merges join neighbours until no
+// merge applies. Every byte has a token, so text round-trips exactly, up to Unicode's form NFC where
+// the file asks for it. [Train] learns a small one; [LoadFolder] reads that of a checkpoint in Hugging Face
+// layout.
 //
-// An episode is rendered by extension only. [Tokenizer.Prompt] starts it, the policy samples a turn
-// that ends with [Tokenizer.End], and [Tokenizer.Observation] appends what answered it:
+// A [Renderer] renders episodes by extension only. It yields the prompt, the policy samples a turn, and the
+// renderer yields what lies between that turn and the next:
 //
-//	<|user|> task <|assistant|> turn <|end|> <|tool|> observation <|assistant|> turn <|end|>
+//	prompt  turn  answer  turn  answer  turn
 //
-// What the policy sampled is never tokenised again.
+// What the policy sampled is never tokenised again, and never replaced by what a template would make of it.
+// [Markers] are the five special tokens of a trained vocabulary; a [Chat] is the Jinja chat template of a
+// checkpoint.
+//
+// Text that a task or a tool wrote cannot become a special token, unless a [ChatConfig] asks for Hugging Face's
+// reading, in which it can. What is not supported, of a tokenizer or a template, is an error that names it.
 package render

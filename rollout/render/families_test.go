@@ -95,7 +95,7 @@ func quoted(s string) string {
 // that every pair occurs again. No merge reaches the last twenty tokens: only ignore_merges does.
 func (f family) document(corpus string) []byte {
 	spellings, merges := learn(strings.SplitAfter(corpus+corpus, "\n"), f.split, f.vocabulary)
-	merges = merges[:len(merges)-20]
+	merges = merges[:max(0, len(merges)-20)]
 	first := len(spellings)
 	var b bytes.Buffer
 	b.WriteString(`{"version":"1.0","truncation":null,"padding":null,"added_tokens":[`)

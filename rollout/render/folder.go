@@ -37,23 +37,34 @@ const chatTemplate = `{%- for message in messages -%}
 
 // SaveFolder writes the tokenizer in Hugging Face layout into an existing or new folder:
 // tokenizer.json, tokenizer_config.json and chat_template.jinja, the last rendering what
-// [Tokenizer.Prompt] and [Tokenizer.Observation] render. Files already there are overwritten.
+// [Tokenizer.Prompt] and [Tokenizer.Observation] render. Files already there are overwritten. A tokenizer
+// without the five tokens of [Markers] is an error; [Folder.Save] is for those of checkpoints.
 func (t *Tokenizer) SaveFolder(dir string) error {
+	if err := t.checkMarkers(); err != nil {
+		return fmt.Errorf("save tokenizer: %w", err)
+	}
 	encoded, err := t.Encode()
 	if err != nil {
 		return err
 	}
+	return saveFiles(dir, []savedFile{
+		{tokenizerFile, encoded},
+		{configFile, []byte(tokenizerConfig)},
+		{templateFile, []byte(chatTemplate)},
+	})
+}
+
+// savedFile is a file of a folder.
+type savedFile struct {
+	name string
+	data []byte
+}
+
+func saveFiles(dir string, files []savedFile) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("save tokenizer: %w", err)
 	}
-	for _, file := range []struct {
-		name string
-		data []byte
-	}{
-		{"tokenizer.json", encoded},
-		{"tokenizer_config.json", []byte(tokenizerConfig)},
-		{"chat_template.jinja", []byte(chatTemplate)},
-	} {
+	for _, file := range files {
 		if err := os.WriteFile(filepath.Join(dir, file.name), file.data, 0o600); err != nil {
 			return fmt.Errorf("save tokenizer: %w", err)
 		}

@@ -18,7 +18,7 @@ import (
 // What templates may use of the engine's own parts; the others escape HTML, read files or are random.
 var (
 	engineFilters = []string{"abs", "attr", "batch", "capitalize", "count", "d", "default", "dictsort", "float", "groupby", "indent", "int", "length",
-		"lower", "map", "max", "min", "reject", "rejectattr", "replace", "round", "safe", "select", "selectattr", "sort", "string", "sum", "title", "unique", "upper", "wordcount"}
+		"lower", "map", "max", "min", "reject", "rejectattr", "replace", "round", "safe", "select", "selectattr", "sort", "sum", "title", "unique", "upper", "wordcount"}
 	engineTests = []string{"boolean", "callable", "defined", "divisibleby", "eq", "equalto", "==", "even", "false", "float", "ge", ">=", "gt", "greaterthan", ">", "in",
 		"integer", "iterable", "le", "<=", "lower", "lt", "lessthan", "<", "mapping", "ne", "!=", "none", "number", "odd", "sameas", "sequence", "string", "true", "undefined", "upper"}
 	engineBlocks = []string{"break", "call", "continue", "do", "filter", "for", "if", "macro", "set", "with"}
@@ -93,7 +93,16 @@ func ownFilters() map[string]exec.FilterFunction {
 			return exec.AsValue(elements(in))
 		},
 		"reverse": reversed,
+		"string": func(_ *exec.Evaluator, in *exec.Value, _ *exec.VarArgs) *exec.Value {
+			if in.IsDict() || in.IsList() {
+				return exec.AsValue(pythonRepr(in))
+			}
+			return exec.AsValue(in.String())
+		},
 		"items": func(_ *exec.Evaluator, in *exec.Value, _ *exec.VarArgs) *exec.Value {
+			if in.IsNil() {
+				return exec.AsValue(sequence{}) // as Jinja2 for what is undefined
+			}
 			if !in.IsDict() {
 				return exec.AsValue(fmt.Errorf("items: %s is not a mapping", in))
 			}

@@ -47,13 +47,21 @@ func plainSource(source string) (string, error) {
 			kept = kept[:len(kept)-1] + "{{ '{' }}"
 		}
 		out.WriteString(kept)
+		out.WriteString(goneBreaks(source[:begin], out.String()))
 		if !tag.comments() {
 			out.WriteString(tag.opens + plainExpression(tag.inner) + tag.closes())
 		}
-		if gone := strings.Count(source[:pos], "\n") - strings.Count(out.String(), "\n"); gone > 0 {
-			out.WriteString("{#" + strings.Repeat("\n", gone) + "#}")
-		}
+		out.WriteString(goneBreaks(source[:pos], out.String()))
 	}
+}
+
+// goneBreaks is a comment with as many line breaks as out has fewer than source.
+func goneBreaks(source, out string) string {
+	gone := strings.Count(source, "\n") - strings.Count(out, "\n")
+	if gone <= 0 {
+		return ""
+	}
+	return "{#" + strings.Repeat("\n", gone) + "#}"
 }
 
 // plainExpression spells the inside of a tag without line breaks outside strings and with strings whose

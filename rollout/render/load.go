@@ -23,6 +23,7 @@ type Folder struct {
 	EOS []int32
 
 	templates []templateSource
+	files     []savedFile
 }
 
 // templateSource is a chat template and where it stands.
@@ -33,7 +34,7 @@ const (
 	tokenizerFile  = "tokenizer.json"
 	configFile     = "tokenizer_config.json"
 	generationFile = "generation_config.json"
-	templateFileIn = "chat_template.jinja"
+	templateFile   = "chat_template.jinja"
 )
 
 // LoadFolder reads tokenizer.json and, where they exist, tokenizer_config.json, generation_config.json
@@ -45,14 +46,14 @@ func LoadFolder(dir string) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load tokenizer: %w", err)
 	}
-	f := &Folder{}
+	f := &Folder{files: []savedFile{{tokenizerFile, data}}}
 	if f.Tokenizer, err = DecodeTokenizer(data); err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	for _, part := range []struct {
 		file string
 		read func([]byte) error
-	}{{configFile, f.readConfig}, {generationFile, f.readGeneration}, {templateFileIn, f.readTemplate}} {
+	}{{configFile, f.readConfig}, {generationFile, f.readGeneration}, {templateFile, f.readTemplate}} {
 		data, err := os.ReadFile(filepath.Join(dir, part.file))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -63,9 +64,16 @@ func LoadFolder(dir string) (*Folder, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, part.file), err)
 		}
+		if part.file != generationFile {
+			f.files = append(f.files, savedFile{part.file, data})
+		}
 	}
 	return f, nil
 }
+
+// Save writes the files of the tokenizer and the chat template as they were read, byte for byte, into an
+// existing or new folder. generation_config.json is not among them: it belongs to the policy's weights.
+func (f *Folder) Save(dir string) error { return saveFiles(dir, f.files) }
 
 // tokenName is a token as tokenizer_config.json writes it: a string, an AddedToken or null.
 type tokenName string
@@ -177,7 +185,7 @@ func (f *Folder) readGeneration(data []byte) error {
 }
 
 func (f *Folder) readTemplate(data []byte) error {
-	f.templates = []templateSource{{"default", templateFileIn, string(data)}}
+	f.templates = []templateSource{{"default", templateFile, string(data)}}
 	return nil
 }
 
@@ -195,7 +203,7 @@ func (f *Folder) template(tools bool) (templateSource, error) {
 		names = append(names, t.name)
 	}
 	if names == nil {
-		return templateSource{}, fmt.Errorf("no chat template: neither %s nor chat_template in %s", templateFileIn, configFile)
+		return templateSource{}, fmt.Errorf("no chat template: neither %s nor chat_template in %s", templateFile, configFile)
 	}
 	slices.Sort(names)
 	return templateSource{}, fmt.Errorf("%s: chat_template: none of %q is named default", configFile, names)

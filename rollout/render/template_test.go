@@ -15,7 +15,7 @@ var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
 func asWritten(text string, _ bool) string { return text }
 
-func templateFile(t testing.TB, name string) *Template {
+func fixtureTemplate(t testing.TB, name string) *Template {
 	t.Helper()
 	source, err := os.ReadFile("testdata/templates/" + name + ".jinja")
 	if err != nil {
@@ -82,7 +82,7 @@ func TestTemplatesRenderAsJinja2Does(t *testing.T) {
 			if strings.HasPrefix(r.Template, "llama") {
 				special = []Variable{{Name: "bos_token", Value: json.RawMessage(`"<|begin_of_text|>"`)}, {Name: "eos_token", Value: json.RawMessage(`"<|eot_id|>"`)}}
 			}
-			got, err := templateFile(t, r.Template).render(byName[r.Conversation].scene(special...), asWritten)
+			got, err := fixtureTemplate(t, r.Template).render(byName[r.Conversation].scene(special...), asWritten)
 			if r.Error != "" {
 				if err == nil || !strings.Contains(err.Error(), r.Error) {
 					t.Errorf("got error %v, want one with %q", err, r.Error)
