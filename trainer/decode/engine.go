@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
@@ -180,6 +181,8 @@ func (e *Engine) run(b *batch) {
 		}
 		if !b.step() {
 			<-e.wake
+			// Requests tend to come together. Those that are about to be made share the first pass.
+			runtime.Gosched()
 		}
 	}
 }
