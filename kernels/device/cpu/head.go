@@ -46,9 +46,26 @@ func (d distribution) centred(logit float32) float64 {
 	return float64(d.scale * (float64(logit) - d.top)) // the conversion keeps compilers from fusing
 }
 
-// headRows bounds the logits held at a time; enough rows to keep products efficient, few enough for
-// the logits of a small vocabulary to stay near the core.
-const headRows = 128
+// Logits are held for so many rows at a time: enough to keep products efficient, few enough for those of a
+// small vocabulary to stay near the core, and for those of a large one to take little memory.
+const (
+	headRows     = 128
+	headElements = 8 << 20
+)
+
+// logitsPadding keeps rows of logits from starting at multiples of a power of two, which would make them
+// compete for the same lines of a cache.
+const logitsPadding = 16
+
+// blockRows is the number of rows of a block of logits.
+func blockRows(vocabulary int) int { return min(headRows, max(headElements/vocabulary, 16)) }
+
+// block makes room for a block of logits.
+func (s *headScratch) block(vocabulary int) matrix {
+	stride := vocabulary + logitsPadding
+	s.logits = grown(s.logits, blockRows(vocabulary)*stride)
+	return matrix{s.logits, stride}
+}
 
 // headScratch is what a block of rows of the head needs.
 type headScratch struct {
@@ -86,7 +103,8 @@ func (d *Device) Score(s device.Scored) {
 	}
 	w := newHeadWork("Score", d, head, s)
 	w.logProbs, w.entropies = floats(s.LogProbs), floats(s.Entropies)
-	blocks := (s.Rows + headRows - 1) / headRows
+	rows := blockRows(head.out)
+	blocks := (s.Rows + rows - 1) / rows
 	if s.Rows*head.out < sharedElements || blocks == 1 || alone() {
 		w.run(0, blocks)
 		return
@@ -100,13 +118,13 @@ func (w headWork) run(lo, hi int) {
 	s := w.device.head.take()
 	defer w.device.head.give(s)
 	vocabulary := w.head.out
-	s.logits = grown(s.logits, headRows*vocabulary)
+	logits, rows := s.block(vocabulary), blockRows(vocabulary)
 	for block := lo; block < hi; block++ {
-		first := block * headRows
-		n := min(headRows, len(w.targets)-first)
-		multiply(n, w.x.at(first, 0), &w.head.forward, matrix{s.logits, vocabulary}, false)
+		first := block * rows
+		n := min(rows, len(w.targets)-first)
+		multiply(n, w.x.at(first, 0), &w.head.forward, logits, false)
 		for i := range n {
-			z := s.logits[i*vocabulary : (i+1)*vocabulary]
+			z := logits.row(i, vocabulary)
 			about := describe(z, w.inverse)
 			w.logProbs[first+i], w.entropies[first+i] = about.logProb(z[w.targets[first+i]]), about.entropy
 		}
@@ -137,7 +155,7 @@ func (d *Device) ScoreBack(dx device.Rows, dHead, dLogProbs, dEntropies device.B
 		}
 	}
 	for live := scratch.live; len(live) > 0; {
-		n := min(headRows, len(live))
+		n := min(blockRows(head.out), len(live))
 		w.backBlock(scratch, into, floats(dHead), dl, dh, live[:n])
 		live = live[n:]
 	}
@@ -146,7 +164,7 @@ func (d *Device) ScoreBack(dx device.Rows, dHead, dLogProbs, dEntropies device.B
 // backBlock computes the gradients of some rows.
 func (w headWork) backBlock(s *headScratch, into matrix, dHead, dl, dh []float32, live []int32) {
 	n, in, vocabulary := len(live), w.head.in, w.head.out
-	s.logits = grown(s.logits, headRows*vocabulary)
+	logits := s.block(vocabulary)
 	x, dx := w.x.at(int(live[0]), 0), into.at(int(live[0]), 0)
 	together := int(live[n-1]-live[0]) == n-1
 	if !together {
@@ -156,17 +174,8 @@ func (w headWork) backBlock(s *headScratch, into matrix, dHead, dl, dh []float32
 			copy(x.row(i, in), w.x.row(int(row), in))
 		}
 	}
-	logits := matrix{s.logits, vocabulary}
 	multiply(n, x, &w.head.forward, logits, false)
-	for i, row := range live {
-		dEntropy := float32(0)
-		if dh != nil {
-			dEntropy = dh[row]
-		}
-		z := logits.row(i, vocabulary)
-		logSum, entropy := HeadRow(z, w.inverse)
-		HeadRowBackward(z, logSum, entropy, int(w.targets[row]), dl[row], dEntropy, w.inverse)
-	}
+	overRows(logitsBackWork{logits, live, w.targets, dl, dh, vocabulary, w.inverse}, n, vocabulary)
 	multiply(n, logits, &w.head.back, dx, false)
 	if dHead != nil {
 		addTransposed(vocabulary, in, n, logits, x, matrix{dHead, in})
@@ -175,5 +184,28 @@ func (w headWork) backBlock(s *headScratch, into matrix, dHead, dl, dh []float32
 		for i, row := range live {
 			copy(into.row(int(row), in), dx.row(i, in))
 		}
+	}
+}
+
+// logitsBackWork replaces rows of logits by their gradients.
+type logitsBackWork struct {
+	logits     matrix
+	live       []int32
+	targets    []int32
+	dl, dh     []float32 // dh is none where entropies have no gradient
+	vocabulary int
+	inverse    float32
+}
+
+func (w logitsBackWork) run(lo, hi int) {
+	for i := lo; i < hi; i++ {
+		row := w.live[i]
+		dEntropy := float32(0)
+		if w.dh != nil {
+			dEntropy = w.dh[row]
+		}
+		z := w.logits.row(i, w.vocabulary)
+		logSum, entropy := HeadRow(z, w.inverse)
+		HeadRowBackward(z, logSum, entropy, int(w.targets[row]), w.dl[row], dEntropy, w.inverse)
 	}
 }

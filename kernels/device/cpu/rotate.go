@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
@@ -55,11 +56,32 @@ func (w headsWork) run(lo, hi int) {
 		if w.weight == nil {
 			copy(y, x)
 		} else {
-			for h := range w.count {
-				w.roots[i*w.count+h] = RMSNorm(y[h*w.dim:(h+1)*w.dim], x[h*w.dim:(h+1)*w.dim], w.weight, w.eps)
-			}
+			normHeads(y, x, w.weight, w.roots[i*w.count:(i+1)*w.count], w.eps)
 		}
 		Rotate(y, cos, sin)
+	}
+}
+
+// normHeads is RMSNorm of each head of a row, without its checks.
+func normHeads(y, x, weight, roots []float32, eps float32) {
+	i, dim := running(), len(weight)
+	for h := range roots {
+		in, out := x[h*dim:(h+1)*dim], y[h*dim:(h+1)*dim]
+		root := float32(1 / math.Sqrt(float64(i.dot(in, in))/float64(dim)+float64(eps)))
+		i.scaleBy(out, in, weight, root)
+		roots[h] = root
+	}
+}
+
+// normHeadsBack writes the gradients through normHeads to dx and adds to dWeight.
+func normHeadsBack(dx, dWeight, dy, x, weight, roots []float32) {
+	i, dim := running(), len(weight)
+	clear(dx)
+	for h, root := range roots {
+		from, to := h*dim, (h+1)*dim
+		r := float64(root)
+		slope := r * r * r * float64(i.dot3(dy[from:to], weight, x[from:to])) / float64(dim)
+		i.rmsNormBackward(dx[from:to], dWeight, dy[from:to], x[from:to], weight, root, float32(slope))
 	}
 }
 
@@ -86,10 +108,6 @@ func (d *Device) RotateBack(dx device.Rows, dWeight device.Buffer, dy device.Row
 			copy(dx, dy)
 			continue
 		}
-		clear(dx)
-		for head := range w.count {
-			from, to := head*w.dim, (head+1)*w.dim
-			RMSNormBackward(dx[from:to], sum, dy[from:to], x[from:to], w.weight, w.roots[i*w.count+head])
-		}
+		normHeadsBack(dx, sum, dy, x, w.weight, w.roots[i*w.count:(i+1)*w.count])
 	}
 }
