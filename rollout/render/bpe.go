@@ -1,7 +1,5 @@
 package render
 
-import "container/heap"
-
 // The cache holds pieces of everyday length and stops growing at a bound: rare long pieces would
 // crowd out nothing and only cost memory.
 const (
@@ -42,37 +40,35 @@ func (t *Tokenizer) encodePiece(piece string) []int32 {
 	}
 	symbols := make([]symbol, len(piece))
 	for i := range symbols {
-		symbols[i] = symbol{id: t.bytes[piece[i]], previous: i - 1, next: i + 1}
+		symbols[i] = symbol{id: t.bytes[piece[i]], previous: int32(i) - 1, next: int32(i) + 1, rank: never}
 	}
-	var places placeHeap
-	propose := func(at int) {
-		if at < 0 || symbols[at].next >= len(symbols) {
-			return
-		}
-		p := pair{symbols[at].id, symbols[symbols[at].next].id}
-		if m, ok := t.ranks[p]; ok {
-			heap.Push(&places, place{at: at, pair: p, merged: m})
+	places := make(placeHeap, 0, len(piece))
+	for i := range symbols[1:] {
+		if rank := t.rankAt(symbols, int32(i)); rank != never {
+			places = append(places, placeOf(rank, int32(i)))
 		}
 	}
-	for i := range symbols {
-		propose(i)
-	}
+	places.order()
 	for len(places) > 0 {
-		p := heap.Pop(&places).(place)
-		left := &symbols[p.at]
-		if left.id != p.left || left.next >= len(symbols) || symbols[left.next].id != p.right {
+		rank, at := places.pop()
+		left := &symbols[at]
+		if left.rank != rank {
 			continue // an earlier merge changed this place
 		}
-		symbols[left.next].id = gone
-		left.id, left.next = p.id, symbols[left.next].next
-		if left.next < len(symbols) {
-			symbols[left.next].previous = p.at
+		left.id = t.merges[rank].id
+		symbols[left.next].rank = never
+		left.next = symbols[left.next].next
+		if int(left.next) < len(symbols) {
+			symbols[left.next].previous = at
 		}
-		propose(left.previous)
-		propose(p.at)
+		for _, changed := range [2]int32{left.previous, at} {
+			if rank := t.rankAt(symbols, changed); rank != never {
+				places.push(placeOf(rank, changed))
+			}
+		}
 	}
 	ids := make([]int32, 0, len(piece)/2+1)
-	for i := 0; i < len(symbols); i = symbols[i].next {
+	for i := int32(0); int(i) < len(symbols); i = symbols[i].next {
 		ids = append(ids, symbols[i].id)
 	}
 	return ids
@@ -81,32 +77,75 @@ func (t *Tokenizer) encodePiece(piece string) []int32 {
 // symbol is an element of the linked list of tokens that a piece currently consists of.
 type symbol struct {
 	id             int32
-	previous, next int
+	previous, next int32 // -1 and len(piece) at the ends
+	rank           int32 // of the merge with the next symbol, or never
 }
 
-// gone marks a symbol that was merged into its left neighbour.
-const gone = -1
+// never is the rank of what does not merge.
+const never = -1
 
-// place is a pair that may be merged: the pair and its position.
-type place struct {
-	at int
-	pair
-	merged
-}
-
-type placeHeap []place
-
-func (h placeHeap) Len() int { return len(h) }
-func (h placeHeap) Less(i, j int) bool {
-	if h[i].rank != h[j].rank {
-		return h[i].rank < h[j].rank
+// rankAt looks up the merge of a symbol with its successor and remembers it in the symbol.
+func (t *Tokenizer) rankAt(symbols []symbol, at int32) int32 {
+	if at < 0 {
+		return never
 	}
-	return h[i].at < h[j].at
+	left := &symbols[at]
+	left.rank = never
+	if int(left.next) < len(symbols) {
+		if m, ok := t.ranks[pair{left.id, symbols[left.next].id}]; ok {
+			left.rank = m.rank
+		}
+	}
+	return left.rank
 }
-func (h placeHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *placeHeap) Push(x any)   { *h = append(*h, x.(place)) }
-func (h *placeHeap) Pop() any {
-	last := (*h)[len(*h)-1]
-	*h = (*h)[:len(*h)-1]
-	return last
+
+// placeHeap is a binary heap of places that may be merged, the smallest rank first and then the
+// leftmost: rank and position stand in one number in this order.
+type placeHeap []uint64
+
+func placeOf(rank, at int32) uint64 { return uint64(rank)<<32 | uint64(at) }
+
+// order makes a heap of numbers in any order.
+func (h placeHeap) order() {
+	for i := len(h)/2 - 1; i >= 0; i-- {
+		h.down(i)
+	}
+}
+
+func (h *placeHeap) push(place uint64) {
+	*h = append(*h, place)
+	for i := len(*h) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if (*h)[parent] <= (*h)[i] {
+			return
+		}
+		(*h)[parent], (*h)[i] = (*h)[i], (*h)[parent]
+		i = parent
+	}
+}
+
+func (h *placeHeap) pop() (rank, at int32) {
+	first := (*h)[0]
+	last := len(*h) - 1
+	(*h)[0] = (*h)[last]
+	*h = (*h)[:last]
+	h.down(0)
+	return int32(first >> 32), int32(first & (1<<32 - 1))
+}
+
+func (h placeHeap) down(i int) {
+	for {
+		child := 2*i + 1
+		if child >= len(h) {
+			return
+		}
+		if child+1 < len(h) && h[child+1] < h[child] {
+			child++
+		}
+		if h[i] <= h[child] {
+			return
+		}
+		h[i], h[child] = h[child], h[i]
+		i = child
+	}
 }
