@@ -41,16 +41,20 @@ type Config struct {
 	// short; results stay the same.
 	CacheBytes int64
 	// PassTokens bounds the tokens of one pass through the network, so that a long prompt is computed in
-	// parts between which the others go on. 0 means [DefaultPassTokens].
+	// parts between which the others go on. 0 means as many as the device computes best, between
+	// [FewestPassTokens] and [MostPassTokens].
 	PassTokens int
 	// TokenBytes gives the text that a token stands for, for stop strings; nil refuses requests with
 	// any. It is called by the engine's goroutine, and its result is not kept.
 	TokenBytes func(id int32) []byte
 }
 
-// DefaultPassTokens is as many tokens as keep a processor busy, and few enough that a pass of them does
-// not delay the next token of others by much.
-const DefaultPassTokens = 512
+// What PassTokens is at least and at most where nobody says. Fewer would spend a pass of a processor on
+// reading the weights; more would delay the next token of others by much.
+const (
+	FewestPassTokens = 512
+	MostPassTokens   = 4096
+)
 
 // Validate reports fields out of range.
 func (c Config) Validate() error {
@@ -60,7 +64,7 @@ func (c Config) Validate() error {
 	case c.CacheBytes < 0:
 		return fmt.Errorf("cache_bytes is %d, must be positive, or 0 for enough for %d slots", c.CacheBytes, c.Slots)
 	case c.PassTokens < 0:
-		return fmt.Errorf("pass tokens is %d, must be positive, or 0 for %d", c.PassTokens, DefaultPassTokens)
+		return fmt.Errorf("pass tokens is %d, must be positive, or 0 for what the device likes", c.PassTokens)
 	}
 	return nil
 }
@@ -86,9 +90,6 @@ var _ sampler.Sampler = (*Engine)(nil)
 func New(c Config) (*Engine, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("decoding engine: %w", err)
-	}
-	if c.PassTokens == 0 {
-		c.PassTokens = DefaultPassTokens
 	}
 	return &Engine{config: c, wake: make(chan struct{}, 1), done: make(chan struct{})}, nil
 }
@@ -140,10 +141,14 @@ func (e *Engine) start(n Network, version rollout.Version, l limits) error {
 	shape := n.PageShape(l.pages)
 	pages, err := n.Device().NewPages(shape)
 	if err != nil {
-		return fmt.Errorf("cache of %d pages, %d bytes: lower cache_bytes: %w", l.pages, int64(l.pages)*shape.Bytes(), err)
+		return fmt.Errorf("cache of %d pages, %d bytes: set cache_bytes to less: %w", l.pages, int64(l.pages)*shape.Bytes(), err)
+	}
+	passTokens := e.config.PassTokens
+	if passTokens == 0 {
+		passTokens = min(max(n.Device().PassRows(), FewestPassTokens), MostPassTokens)
 	}
 	e.device, e.shape, e.limits = n.Device(), shape, l
-	b := &batch{schedule: newSchedule(l.pages, e.config.Slots, e.config.PassTokens), pages: pages, text: e.config.TokenBytes}
+	b := &batch{schedule: newSchedule(l.pages, e.config.Slots, passTokens), pages: pages, text: e.config.TokenBytes}
 	b.use(n, version)
 	go e.run(b)
 	return nil

@@ -472,7 +472,7 @@ func TestEngineRefusesWhatDoesNotFit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Load(newFake(refusing, 1, 500, 10), 1); !errors.Is(err, refusing.refuse) || !strings.Contains(err.Error(), "lower cache_bytes") {
+	if err := e.Load(newFake(refusing, 1, 500, 10), 1); !errors.Is(err, refusing.refuse) || !strings.Contains(err.Error(), "set cache_bytes to less") {
 		t.Errorf("no memory for the cache: error %v", err)
 	}
 	e.Close()

@@ -28,6 +28,7 @@ type fakePages struct {
 func (p *fakePages) Shape() device.PageShape { return p.shape }
 
 func (d *fakeDevice) Name() string           { return "fake" }
+func (d *fakeDevice) PassRows() int          { return 384 }
 func (d *fakeDevice) Free(b device.Buffer)   {}
 func (d *fakeDevice) FreePages(device.Pages) { d.freed = true }
 

@@ -25,7 +25,7 @@ func decoding(t testing.TB, n Network, sequences int) *batch {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &batch{schedule: newSchedule(pages, sequences, DefaultPassTokens), pages: cache, text: letters}
+	b := &batch{schedule: newSchedule(pages, sequences, FewestPassTokens), pages: cache, text: letters}
 	b.use(n, 0)
 	for i := range sequences {
 		r := sampler.Request{Tokens: counting(prompt, 10), MaxTokens: roomAtOnce, Temperature: 1, Seed: uint64(i), StopStrings: []string{"never this"}}
