@@ -53,3 +53,15 @@ func BenchmarkScore(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N*len(p.Tokens))/b.Elapsed().Seconds(), "tokens/s")
 }
+
+// BenchmarkExtend decodes one token of each of 16 sequences in the middle of a context of 128.
+func BenchmarkExtend(b *testing.B) {
+	d, pass := steady(b, benchmarkConfig(), 16, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := d.network.Extend(d.pages, pass); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N*16)/b.Elapsed().Seconds(), "tokens/s")
+}

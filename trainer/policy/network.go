@@ -17,6 +17,9 @@ type network struct {
 	layers  [][stackCount]linear
 	head    head
 	value   device.Weights
+	// forms lists every form, and refreshTask makes one of them again.
+	forms       []device.Weights
+	refreshTask func(i int)
 	rotations
 	eps   float32
 	scale float32 // 1/√(head dim), of attention scores
@@ -33,6 +36,7 @@ func assemble(dev device.Device, f form, weights tensors, use device.Use) (*netw
 		n.free()
 		return nil, err
 	}
+	n.listForms()
 	return n, nil
 }
 
@@ -71,26 +75,30 @@ func (n *network) free() {
 	n.rotations.free(n.dev)
 }
 
+// listForms gathers what refresh makes again.
+func (n *network) listForms() {
+	for l := range n.layers {
+		for which := range n.layers[l] {
+			n.forms = append(n.forms, n.layers[l][which].weights()...)
+		}
+	}
+	n.forms = append(n.forms, n.head.form)
+	if n.head.adapted() {
+		n.forms = append(n.forms, n.head.low)
+	}
+	if n.value != nil {
+		n.forms = append(n.forms, n.value)
+	}
+	n.refreshTask = func(i int) { n.dev.Refresh(n.forms[i]) }
+}
+
 // refresh brings the forms up to date with the weights.
 func (n *network) refresh() {
 	n.head.join(n.dev)
-	var all []device.Weights
-	for l := range n.layers {
-		for which := range n.layers[l] {
-			all = append(all, n.layers[l][which].weights()...)
-		}
-	}
-	all = append(all, n.head.form)
-	if n.head.adapted() {
-		all = append(all, n.head.low)
-	}
-	if n.value != nil {
-		all = append(all, n.value)
-	}
-	n.dev.Each(len(all), func(i int) { n.dev.Refresh(all[i]) })
+	n.dev.Each(len(n.forms), n.refreshTask)
 }
 
-// span is the rows of one pass or part of a pass: sequences packed one after the other.
+// rowSpan is the rows of one pass or part of a pass: sequences packed one after the other.
 type rowSpan struct {
 	rows int
 	// positions and tokens have one entry a row.

@@ -12,17 +12,26 @@ type field struct {
 	width  int
 }
 
-// allocate makes room for rows rows of every field in one allocation, which it returns. A field of
-// width 0 stays absent.
-func allocate(dev device.Device, rows int, fields []field) (device.Buffer, error) {
-	width := 0
+// width is that of all fields together.
+func width(fields []field) int {
+	sum := 0
 	for _, f := range fields {
-		width += f.width
+		sum += f.width
 	}
-	memory, err := dev.Allocate(device.F32, rows*width)
-	if err != nil {
-		return memory, err
+	return sum
+}
+
+// allocate makes room for rows rows of every field in one allocation, which it returns.
+func allocate(dev device.Device, rows int, fields []field) (device.Buffer, error) {
+	memory, err := dev.Allocate(device.F32, rows*width(fields))
+	if err == nil {
+		carveRows(memory, rows, fields)
 	}
+	return memory, err
+}
+
+// carveRows lays rows rows of each field into the memory, one after the other. A field of width 0 is absent.
+func carveRows(memory device.Buffer, rows int, fields []field) {
 	at := 0
 	for _, f := range fields {
 		*f.buffer = device.Buffer{}
@@ -31,7 +40,6 @@ func allocate(dev device.Device, rows int, fields []field) (device.Buffer, error
 			at += rows * f.width
 		}
 	}
-	return memory, nil
 }
 
 // activations are what one block computes for some rows besides the residual stream before it, kept
@@ -80,23 +88,22 @@ type scratch struct {
 
 	h     device.Buffer // hidden: output of a norm
 	roots device.Buffer // 1: the norm's reciprocal roots
-	act   device.Buffer // ffn: gated activation
 	low   device.Buffer // rank: between an adapter's matrices
-	wide  device.Buffer // hidden + rank: input of a head with an adapter
-	lastX device.Buffer // hidden: rows of the last residual stream that predict a token
+	x     device.Buffer // hidden: the residual stream, when it is not kept
+	once  activations   // of one block, when they are not kept
+	// Derivatives of the residual stream and of a norm's output.
+	dx, dh device.Buffer
 
-	x    device.Buffer // hidden: the residual stream, when it is not kept
-	once activations   // of one block, when they are not kept
-
-	// Derivatives of one block, named like the activations they belong to.
-	dx, dh, dqkv, dq, dk, dAtt, dGateUp, dAct device.Buffer
-	dLastX, dWide                             device.Buffer
-
-	packed packedAttention
-	cached cachedAttention
-	view   activations
-	logits device.Buffer
-	chosen []device.Sampled
+	// The rest is used one group after the other, in the same memory: by the feed-forward part of a
+	// block, by its attention, and by the head.
+	act, dAct, dGateUp device.Buffer // ffn, ffn, 2·ffn
+	dqkv, dq, dk, dAtt device.Buffer // qkvDim, qDim, kvDim, qDim
+	lastX, dLastX      device.Buffer // hidden: rows of the last residual stream that predict a token
+	wide, dWide        device.Buffer // hidden + rank: input of a head with an adapter
+	packed             packedAttention
+	cached             cachedAttention
+	view               activations
+	logits             device.Buffer
 }
 
 // need says which parts of a scratch a pass uses.
@@ -108,27 +115,49 @@ const (
 	needBack                    // derivatives
 )
 
-func (s *scratch) fields(f form, needs need) []field {
+// fields are the buffers that lie beside each other, groups those that take turns.
+func (s *scratch) fields(f form, needs need) (fields []field, groups [][]field) {
 	c := f.config
-	all := []field{{&s.h, c.Hidden}, {&s.roots, 1}, {&s.act, c.FFN}, {&s.lastX, c.Hidden}, {&s.low, f.lora.Rank}}
+	fields = []field{{&s.h, c.Hidden}, {&s.roots, 1}, {&s.low, f.lora.Rank}}
+	if needs&needStream > 0 {
+		fields = append(fields, field{&s.x, c.Hidden})
+	}
+	if needs&needOnce > 0 {
+		fields = append(fields, s.once.fields(c)...)
+	}
 	wide := 0
 	if f.lora.targets(headTarget) {
 		wide = c.Hidden + f.lora.Rank
 	}
-	all = append(all, field{&s.wide, wide})
-	if needs&needStream > 0 {
-		all = append(all, field{&s.x, c.Hidden})
+	feedForward, last := []field{{&s.act, c.FFN}}, []field{{&s.lastX, c.Hidden}, {&s.wide, wide}}
+	if needs&needBack == 0 {
+		return fields, [][]field{feedForward, last}
 	}
-	if needs&needOnce > 0 {
-		all = append(all, s.once.fields(c)...)
+	fields = append(fields, field{&s.dx, c.Hidden}, field{&s.dh, c.Hidden})
+	return fields, [][]field{
+		append(feedForward, field{&s.dAct, c.FFN}, field{&s.dGateUp, 2 * c.FFN}),
+		{{&s.dqkv, c.qkvDim()}, {&s.dq, c.qDim()}, {&s.dk, c.kvDim()}, {&s.dAtt, c.qDim()}},
+		append(last, field{&s.dLastX, c.Hidden}, field{&s.dWide, wide}),
 	}
-	if needs&needBack > 0 {
-		all = append(all, []field{
-			{&s.dx, c.Hidden}, {&s.dh, c.Hidden}, {&s.dqkv, c.qkvDim()}, {&s.dq, c.qDim()}, {&s.dk, c.kvDim()},
-			{&s.dAtt, c.qDim()}, {&s.dGateUp, 2 * c.FFN}, {&s.dAct, c.FFN}, {&s.dLastX, c.Hidden}, {&s.dWide, wide},
-		}...)
+}
+
+// allocate makes room for rows rows of everything.
+func (s *scratch) allocate(dev device.Device, f form, rows int, needs need) error {
+	fields, groups := s.fields(f, needs)
+	var shared device.Buffer
+	widest := 0
+	for _, g := range groups {
+		widest = max(widest, width(g))
 	}
-	return all
+	memory, err := allocate(dev, rows, append(fields, field{&shared, widest}))
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		carveRows(shared, rows, g)
+	}
+	s.memory, s.rows, s.needs = memory, rows, needs
+	return nil
 }
 
 // scratches hands each task of a pass a scratch of its own and keeps them between passes.
@@ -157,13 +186,12 @@ func (p *scratches) take(rows int, needs need) *scratch {
 	}
 	p.bytes -= s.memory.Bytes()
 	p.dev.Free(s.memory)
-	s.rows, s.needs = max(rows, s.rows), s.needs|needs
-	var err error
-	if s.memory, err = allocate(p.dev, s.rows, s.fields(p.form, s.needs)); err != nil {
+	rows, needs = max(rows, s.rows), s.needs|needs
+	s.memory, s.rows, s.needs = device.Buffer{}, 0, 0
+	if err := s.allocate(p.dev, p.form, rows, needs); err != nil {
 		if p.err == nil {
 			p.err = err
 		}
-		s.memory, s.rows = device.Buffer{}, 0
 		p.free = append(p.free, s)
 		return nil
 	}
