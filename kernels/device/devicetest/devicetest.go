@@ -41,6 +41,9 @@ type Options struct {
 	Threads func(n int)
 	// F32 and BF16 replace the tolerances of the types; nil keeps [ToleranceOf].
 	F32, BF16 *Tolerance
+
+	// stopAfter is how many failures end an operation's check; 0 is enough.
+	stopAfter int
 }
 
 // Tolerance bounds the distance of a result from the oracle's as a share of the sum of the absolute
@@ -172,6 +175,9 @@ func (o operation) check(d device.Device, options Options) []Failure {
 			random: rand.New(rand.NewPCG(options.Seed, hash.Sum64()))}
 		c.guarded(func() { o.run(c) })
 		found = append(found, c.failures...)
+		if len(found) >= options.limit() {
+			break
+		}
 	}
 	return found
 }
@@ -203,11 +209,18 @@ type stop struct{}
 // enough failures name a pattern; more of them hide it.
 const enough = 8
 
+func (o Options) limit() int {
+	if o.stopAfter > 0 {
+		return o.stopAfter
+	}
+	return enough
+}
+
 func (c *check) failf(format string, args ...any) {
 	message := fmt.Sprintf(format, args...)
 	c.mu.Lock()
 	c.failures = append(c.failures, Failure{Operation: c.operation, Message: c.dtype.String() + " " + message})
-	full := len(c.failures) >= enough
+	full := len(c.failures) >= c.options.limit()
 	c.mu.Unlock()
 	if full {
 		panic(stop{})
