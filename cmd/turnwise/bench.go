@@ -166,7 +166,8 @@ func (a *app) printTrain(r bench.TrainResult) {
 		bytes int64
 	}{
 		{"parameters", r.Accounted.Parameters}, {"optimizer", r.Accounted.Optimizer}, {"gradients", r.Accounted.Gradients},
-		{"activations", r.Accounted.Activations}, {"accounted", r.Accounted.Total}, {"peak", r.PeakBytes},
+		{"activations", r.Accounted.Activations}, {"accounted", r.Accounted.Total}, {"workspace", r.WorkspaceBytes},
+		{"device peak", r.DevicePeakBytes}, {"process peak", r.PeakBytes},
 	} {
 		memory.add(row.name, number(float64(row.bytes)/(1<<20)))
 	}

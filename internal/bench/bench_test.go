@@ -214,8 +214,30 @@ func TestTrainingMeasuresTraining(t *testing.T) {
 	if a := r.Accounted; a.Total != a.Parameters+a.Gradients+a.Optimizer+a.Activations || a.Activations < int64(4*tiny.Tokens()*tiny.Layers*tiny.Hidden) {
 		t.Errorf("accounted %+v does not add up", a)
 	}
+	if r.DevicePeakBytes < r.Accounted.Total+r.WorkspaceBytes || r.WorkspaceBytes <= 0 {
+		t.Errorf("the device held at most %d bytes, %d are accounted for and %d are workspace", r.DevicePeakBytes, r.Accounted.Total, r.WorkspaceBytes)
+	}
 	if r.PeakRatio != float64(r.PeakBytes)/float64(r.Accounted.Total) {
 		t.Errorf("ratio %v of %d and %d", r.PeakRatio, r.PeakBytes, r.Accounted.Total)
+	}
+}
+
+// TestPromptsAreReadAnew: what an engine still knows of an earlier round would be counted as its speed.
+func TestPromptsAreReadAnew(t *testing.T) {
+	g := tinyGenerate()
+	g.Vocab, g.Rounds = 5000, 4
+	r, err := g.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := int64(2 * (4 + 1) * 3 * 3); r.PromptTokens != want {
+		t.Errorf("%d prompt tokens, want %d", r.PromptTokens, want)
+	}
+	if 10*r.ReusedTokens > r.PromptTokens {
+		t.Errorf("%d of %d prompt tokens were found computed", r.ReusedTokens, r.PromptTokens)
+	}
+	if want := 1e3 * float64(3*4) / r.RoundMS.Median; r.TokensPerSecond != want {
+		t.Errorf("%v tokens a second, the median round of %v ms says %v", r.TokensPerSecond, r.RoundMS.Median, want)
 	}
 }
 

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -35,6 +36,10 @@ type GenerateResult struct {
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	// TimeToFirstTokenMS is the median time until every sequence of the batch has its first new token.
 	TimeToFirstTokenMS float64 `json:"time_to_first_token_ms"`
+	// PromptTokens is how many prompt tokens all rounds had, warm-up and first tokens' included, and
+	// ReusedTokens how many of them the engine had computed before: a few by chance, since prompts are random.
+	PromptTokens int64 `json:"prompt_tokens"`
+	ReusedTokens int64 `json:"reused_tokens"`
 }
 
 func (g Generate) check() error {
@@ -59,14 +64,14 @@ func (g Generate) Run(ctx context.Context) (GenerateResult, error) {
 		return GenerateResult{}, err
 	}
 	defer engine.Close()
-	prompts := g.randomTokens(g.Batch * g.Prompt)
+	random := tokenSource()
 	var rounds, firsts []float64
 	for round := range g.Rounds + 1 {
-		first, err := g.sample(ctx, engine, prompts, 2*round, 1)
+		first, err := g.sample(ctx, engine, random, 2*round, 1)
 		if err != nil {
 			return GenerateResult{}, err
 		}
-		all, err := g.sample(ctx, engine, prompts, 2*round+1, g.New)
+		all, err := g.sample(ctx, engine, random, 2*round+1, g.New)
 		if err != nil {
 			return GenerateResult{}, err
 		}
@@ -79,12 +84,15 @@ func (g Generate) Run(ctx context.Context) (GenerateResult, error) {
 		RoundMS: spread(rounds), TimeToFirstTokenMS: spread(firsts).Median,
 	}
 	result.TokensPerSecond = 1e3 * float64(g.Batch*g.New) / result.RoundMS.Median
+	result.PromptTokens = 2 * int64(g.Rounds+1) * int64(g.Batch*g.Prompt)
+	result.ReusedTokens = engine.Stats().PrefixTokens
 	return result, nil
 }
 
-// sample continues every prompt by n tokens and returns how long that took. No two calls share a name for
-// their sequences, so that nothing is found in a cache.
-func (g Generate) sample(ctx context.Context, engine sampler.Sampler, prompts []int32, call, n int) (time.Duration, error) {
+// sample continues prompts that were never seen before by n tokens and returns how long that took. Neither
+// the prompts nor the names of their sequences are those of another call, so that nothing is found in a cache.
+func (g Generate) sample(ctx context.Context, engine sampler.Sampler, random *rand.Rand, call, n int) (time.Duration, error) {
+	prompts := g.randomTokens(random, g.Batch*g.Prompt)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wait sync.WaitGroup

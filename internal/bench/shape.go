@@ -55,9 +55,11 @@ func (s Shape) check() error {
 // number is a count in digits.
 func number(n int) string { return strconv.Itoa(n) }
 
-// randomTokens are ids drawn evenly from the vocabulary.
-func (s Shape) randomTokens(n int) []int32 {
-	random := rand.New(rand.NewPCG(1, 0x746f6b656e73))
+// tokenSource is where random tokens come from; all sources yield the same.
+func tokenSource() *rand.Rand { return rand.New(rand.NewPCG(1, 0x746f6b656e73)) }
+
+// randomTokens are the next n ids, drawn evenly from the vocabulary.
+func (s Shape) randomTokens(random *rand.Rand, n int) []int32 {
 	out := make([]int32, n)
 	for i := range out {
 		out[i] = random.Int32N(int32(s.Vocab))

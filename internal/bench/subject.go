@@ -48,7 +48,7 @@ func newLearner(s Shape) (*learner, error) {
 	}
 	l := &learner{
 		shape: s, model: model, optimizer: optimizer, rate: settings.LearningRate,
-		batch: policy.Packed{Tokens: s.randomTokens(s.Tokens())}, derivative: make([]float32, s.Tokens()),
+		batch: policy.Packed{Tokens: s.randomTokens(tokenSource(), s.Tokens())}, derivative: make([]float32, s.Tokens()),
 	}
 	l.objective = l.crossEntropy
 	for i := range s.Batch + 1 {
@@ -88,21 +88,16 @@ func (l *learner) crossEntropy(now policy.Scores) (policy.Scores, error) {
 
 // accounted is what the learner holds between its passes.
 func (l *learner) accounted() Accounted {
-	elements := int64(0)
-	for _, p := range l.model.Parameters() {
-		elements += int64(p.Data.Len())
-	}
-	s := l.shape
-	q, kv := s.Heads*s.HeadDim, s.KVHeads*s.HeadDim
-	// Of each row and layer: the residual stream before and between the two parts, the projections, the
-	// rotated queries and keys, the attention's output, gate and up, and the norms' roots.
-	layer := 2*s.Hidden + (q + 2*kv) + q + kv + q + 2*s.FFN + s.Heads + s.KVHeads
-	a := Accounted{
-		Parameters: 4 * elements, Gradients: 4 * elements, Optimizer: 8 * elements,
-		Activations: 4 * int64(s.Tokens()) * int64(s.Layers*layer+s.Hidden),
-	}
-	a.Total = a.Parameters + a.Gradients + a.Optimizer + a.Activations
+	m := l.model.Memory()
+	a := Accounted{Parameters: m.Parameters, Optimizer: l.optimizer.Bytes(), Gradients: m.Gradients, Activations: m.Activations}
+	a.Total = a.Parameters + a.Optimizer + a.Gradients + a.Activations
 	return a
+}
+
+// workspace is what the passes need besides, and devicePeak all that the device ever held for the learner:
+// what is accounted, the workspace, and the forms in which products read the weights.
+func (l *learner) workspace() (workspace, devicePeak int64) {
+	return l.model.Memory().Workspace, l.model.Device().Usage().Peak
 }
 
 // newEngine is a sampler of random weights with a slot for each sequence of the batch.

@@ -39,6 +39,10 @@ type TrainResult struct {
 	ProcessBytes int64 `json:"process_bytes"`
 	// Accounted is what a step must hold.
 	Accounted Accounted `json:"accounted_bytes"`
+	// WorkspaceBytes is what a step's passes need besides: partial gradients and the buffers of tasks.
+	// DevicePeakBytes is the most that all buffers together ever took.
+	WorkspaceBytes  int64 `json:"workspace_bytes"`
+	DevicePeakBytes int64 `json:"device_peak_bytes"`
 	// PeakRatio is PeakBytes over Accounted.Total.
 	PeakRatio float64 `json:"peak_ratio"`
 	// FirstLoss and LastLoss are of the first and the last step, warm-up included. Random tokens have a
@@ -111,6 +115,7 @@ func (t Train) Run(ctx context.Context) (TrainResult, error) {
 	result.LastLoss = l.loss
 	result.PeakBytes = t.PeakBytes()
 	result.Accounted = l.accounted()
+	result.WorkspaceBytes, result.DevicePeakBytes = l.workspace()
 	result.PeakRatio = float64(result.PeakBytes) / float64(result.Accounted.Total)
 	return result, nil
 }
