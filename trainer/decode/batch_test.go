@@ -14,7 +14,7 @@ import (
 
 // letters gives every token of a small vocabulary a text, some of several bytes, so that stop strings
 // begin and end inside of tokens.
-func letters(id int32) []byte { return alphabet[id] }
+func letters(id int32) []byte { return alphabet[int(id)%len(alphabet)] }
 
 var alphabet = [][]byte{[]byte("a"), []byte("b"), []byte("ab"), []byte("ba"), []byte("c"), nil, []byte("abc"), []byte("\xc3"), []byte("\xa9x"), []byte("cab")}
 
