@@ -47,9 +47,27 @@ func (p *Packed) fill(transB bool, b []float32, ldb int) {
 		p.fillPanels(0, p.panels(), transB, b, ldb)
 		return
 	}
-	q := *p // escapes to the closure, where p need not
 	perPanel := panelColumns * p.k
-	Parallel(p.panels(), (packPart+perPanel-1)/perPanel, func(lo, hi int) { q.fillPanels(lo, hi, transB, b, ldb) })
+	if j := takeJob(partsOf(p.panels(), (packPart+perPanel-1)/perPanel)); j != nil {
+		j.panels = panels{*p, transB, b, ldb}
+		if j.run(&j.panels) {
+			return
+		}
+	}
+	p.fillPanels(0, p.panels(), transB, b, ldb)
+}
+
+// panels are the parts of packing a matrix.
+type panels struct {
+	packed Packed
+	transB bool
+	b      []float32
+	ldb    int
+}
+
+func (x *panels) part(part, parts int) {
+	n := x.packed.panels()
+	x.packed.fillPanels(part*n/parts, (part+1)*n/parts, x.transB, x.b, x.ldb)
 }
 
 func (p *Packed) fillPanels(lo, hi int, transB bool, b []float32, ldb int) {

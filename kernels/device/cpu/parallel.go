@@ -35,15 +35,41 @@ func Parallel(n, minPerPart int, body func(lo, hi int)) {
 	if n <= 0 {
 		return
 	}
-	parts := min(max(n/max(minPerPart, 1), 1), maxParts)
-	runParts(parts, func(part int) { body(part*n/parts, (part+1)*n/parts) })
+	parts := partsOf(n, minPerPart)
+	if j := takeJob(parts); j != nil {
+		j.ranges = ranges{n, body}
+		if j.run(&j.ranges) {
+			return
+		}
+	}
+	for part := range parts {
+		body(part*n/parts, (part+1)*n/parts)
+	}
 }
 
+// partsOf is the number of parts that Parallel makes.
+func partsOf(n, minPerPart int) int { return min(max(n/max(minPerPart, 1), 1), maxParts) }
+
+// ranges are the parts of 0..n.
+type ranges struct {
+	n    int
+	body func(lo, hi int)
+}
+
+func (r *ranges) part(part, parts int) { r.body(part*r.n/parts, (part+1)*r.n/parts) }
+
+// task is what a job computes, part by part.
+type task interface{ part(part, parts int) }
+
 // job is one set of parts being computed. Parts are claimed one by one, so a helper that starts late or
-// loses its core delays the caller by one part at most.
+// loses its core delays the caller by one part at most. The kinds of task are fields, so that sharing work
+// allocates nothing.
 type job struct {
 	parts    int64
-	body     func(part int)
+	task     task
+	ranges   ranges
+	blocks   blocks
+	panels   panels
 	next     atomic.Int64 // next part to claim
 	done     atomic.Int64 // parts finished
 	finished sync.Mutex   // held until the last part is done
@@ -54,57 +80,88 @@ type job struct {
 // one that finds it taken computes alone, since the other cores are busy anyway.
 var shared atomic.Pointer[job]
 
+// spare is the last finished job, to be used again; nil when there is none.
+var spare atomic.Pointer[job]
+
+// visitors counts the helpers that may hold a job they found in shared. A helper counts itself before it
+// looks there, so when nobody is counted, nobody holds a job that has left that place.
+var visitors atomic.Int64
+
 // helpers counts the goroutines that look for a shared job or work on one.
 var helpers atomic.Int64
 
-// runParts calls body(0) … body(parts-1), on several goroutines where Threads allows.
-func runParts(parts int, body func(part int)) {
-	wanted := min(Threads(), parts) - 1
-	if wanted < 1 || shared.Load() != nil {
-		for part := range parts {
-			body(part)
-		}
-		return
+// takeJob is a job of so many parts, to be filled and run; nil where the caller should compute alone.
+func takeJob(parts int) *job {
+	if parts < 2 || Threads() < 2 || shared.Load() != nil {
+		return nil
 	}
-	j := &job{parts: int64(parts), body: body}
+	j := spare.Swap(nil)
+	if j == nil || visited() {
+		j = new(job)
+	}
+	j.parts = int64(parts)
+	j.next.Store(0)
+	j.done.Store(0)
+	j.panicked.Store(nil)
+	return j
+}
+
+// visited reports whether there are visitors, and stay: one that is about to leave is given the time.
+func visited() bool {
+	for range 100 {
+		if visitors.Load() == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// run computes all parts of the task, with helpers, and reports whether it did: false where another caller was
+// first. The job must not be used afterwards.
+func (j *job) run(t task) bool {
+	j.task = t
 	j.finished.Lock()
 	if !shared.CompareAndSwap(nil, j) {
-		for part := range parts {
-			body(part)
-		}
-		return
+		j.finished.Unlock()
+		spare.Store(j)
+		return false
 	}
-	startHelpers(wanted)
+	startHelpers(min(Threads(), int(j.parts)) - 1)
 	j.work()
 	shared.CompareAndSwap(j, nil)
 	j.wait()
-	if p := j.panicked.Load(); p != nil {
-		panic(*p)
+	panicked := j.panicked.Load()
+	j.task, j.ranges, j.blocks, j.panels = nil, ranges{}, blocks{}, panels{} // keeps no matrix alive
+	spare.Store(j)
+	if panicked != nil {
+		panic(*panicked)
 	}
+	return true
 }
 
-// work claims parts until none is left.
-func (j *job) work() {
+// work claims parts until none is left, and reports whether it got any.
+func (j *job) work() (any bool) {
 	for {
 		part := j.next.Add(1) - 1
 		if part >= j.parts {
-			return
+			return any
 		}
-		j.run(int(part))
+		any = true
+		j.compute(int(part))
 		if j.done.Add(1) == j.parts {
 			j.finished.Unlock()
 		}
 	}
 }
 
-func (j *job) run(part int) {
+func (j *job) compute(part int) {
 	defer func() {
 		if p := recover(); p != nil {
 			text := fmt.Sprintf("%v\n\n%s", p, debug.Stack())
 			j.panicked.CompareAndSwap(nil, &text)
 		}
 	}()
-	j.body(part)
+	j.task.part(part, int(j.parts))
 }
 
 // spinsBeforeSleep is how often a caller looks for the last part's end before it sleeps.
@@ -119,6 +176,7 @@ func (j *job) wait() {
 		relax(spin)
 	}
 	j.finished.Lock()
+	j.finished.Unlock()
 }
 
 // idleSpins is how often a helper looks for a new job before it ends: about a tenth of a millisecond,
@@ -145,16 +203,24 @@ func startHelpers(wanted int) {
 // goroutine outlives the arithmetic by more than that while.
 func help() {
 	defer helpers.Add(-1)
-	var last *job
 	for spin := 0; spin < idleSpins; spin++ {
-		j := shared.Load()
-		if j != nil && j != last {
-			j.work()
-			last, spin = j, 0
+		if visit() {
+			spin = 0
 			continue
 		}
 		relax(spin)
 	}
+}
+
+// visit works on the shared job and reports whether there was anything to do.
+func visit() bool {
+	if shared.Load() == nil {
+		return false
+	}
+	visitors.Add(1)
+	defer visitors.Add(-1)
+	j := shared.Load()
+	return j != nil && j.work()
 }
 
 // relax passes a moment of waiting, and from time to time lets other goroutines run.

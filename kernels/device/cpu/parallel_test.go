@@ -120,6 +120,26 @@ func TestConcurrentProductsHaveTheirBits(t *testing.T) {
 	callers.Wait()
 }
 
+func TestSharingWorkAllocatesNothing(t *testing.T) {
+	g := newGemmCase(9, true, false, true, 96, 192, 200, 0)
+	a := make([]float32, g.m*g.k)
+	packed := PackB(false, g.n, g.k, g.b, g.ldb)
+	large := newGemmCase(9, false, false, false, 1, 512, 2*packPart/512, 0)
+	panels := &Packed{n: large.n, k: large.k, data: make([]float32, 2*packPart)}
+	body := func(lo, hi int) {}
+	useThreads(t, 2)
+	for name, call := range map[string]func(){
+		"Parallel":   func() { Parallel(10, 1, body) },
+		"Gemm":       func() { g.multiply() },
+		"GemmPacked": func() { GemmPacked(g.m, a, g.k, packed, g.c, g.ldc, false) },
+		"packing":    func() { panels.fill(false, large.b, large.ldb) },
+	} {
+		if n := testing.AllocsPerRun(100, call); n != 0 {
+			t.Errorf("%s allocates %v times", name, n)
+		}
+	}
+}
+
 func BenchmarkParallelEmpty(b *testing.B) {
 	useThreads(b, 2)
 	for b.Loop() {

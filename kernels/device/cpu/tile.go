@@ -24,11 +24,27 @@ func (p *product) run() {
 	}
 	parts := int(min(operations/partOperations, float64(Threads()*partsPerThread)))
 	rowParts, columnParts := p.divide(parts, strips, groups)
-	q := *p // escapes to the closure, where p need not
-	runParts(rowParts*columnParts, func(part int) {
-		r, c := part/columnParts, part%columnParts
-		q.block(i, strips, width, r*strips/rowParts, (r+1)*strips/rowParts, c*groups/columnParts, (c+1)*groups/columnParts)
-	})
+	if j := takeJob(rowParts * columnParts); j != nil {
+		j.blocks = blocks{*p, i, strips, width, groups, rowParts, columnParts}
+		if j.run(&j.blocks) {
+			return
+		}
+	}
+	p.block(i, strips, width, 0, strips, 0, groups)
+}
+
+// blocks are the parts of a product: rowParts × columnParts of them, by rows first.
+type blocks struct {
+	product               product
+	isa                   isa
+	strips, width, groups int
+	rowParts, columnParts int
+}
+
+func (b *blocks) part(part, parts int) {
+	r, c := part/b.columnParts, part%b.columnParts
+	b.product.block(b.isa, b.strips, b.width, r*b.strips/b.rowParts, (r+1)*b.strips/b.rowParts,
+		c*b.groups/b.columnParts, (c+1)*b.groups/b.columnParts)
 }
 
 // divide cuts C into about so many parts, in the way that reads least: a cut between columns reads A
