@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/text/unicode/norm"
 	"pgregory.net/rapid"
 )
@@ -385,5 +386,48 @@ func TestMarkersNeedTheirTokens(t *testing.T) {
 	}
 	if _, err := conversation.Answer(nil, Message{Role: RoleUser}); err == nil || !strings.Contains(err.Error(), `role "user"`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestChatsAreShared plays many episodes at once on one chat; run it with -race.
+func TestChatsAreShared(t *testing.T) {
+	chat := checkpoints[1].chat(t, ChatConfig{System: "s", Tools: []json.RawMessage{weatherTool}})
+	play := func(task string) ([]int32, error) {
+		conversation, err := chat.Begin(task)
+		if err != nil {
+			return nil, err
+		}
+		ids := conversation.Prompt()
+		for range 5 {
+			answer, err := conversation.Answer(chat.Tokens("x"), Message{Role: RoleTool, Content: task})
+			if err != nil {
+				return nil, err
+			}
+			ids = append(ids, answer...)
+		}
+		return ids, nil
+	}
+	var group errgroup.Group
+	for i := range 8 {
+		task := fmt.Sprint("task ", i)
+		want, err := play(task)
+		if err != nil {
+			t.Fatal(err)
+		}
+		group.Go(func() error {
+			for range 5 {
+				got, err := play(task)
+				if err != nil {
+					return err
+				}
+				if !slices.Equal(got, want) {
+					return fmt.Errorf("%s is rendered as %q beside others, alone as %q", task, chat.tokenizer.Text(got), chat.tokenizer.Text(want))
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
 	}
 }

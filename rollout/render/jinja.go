@@ -17,8 +17,8 @@ import (
 
 // What templates may use of the engine's own parts; the others escape HTML, read files or are random.
 var (
-	engineFilters = []string{"abs", "attr", "batch", "capitalize", "count", "d", "default", "dictsort", "float", "groupby", "indent", "int", "length",
-		"lower", "map", "max", "min", "reject", "rejectattr", "replace", "round", "safe", "select", "selectattr", "sort", "sum", "title", "unique", "upper", "wordcount"}
+	engineFilters = []string{"abs", "attr", "batch", "count", "d", "default", "dictsort", "float", "groupby", "indent", "int", "length",
+		"map", "max", "min", "reject", "rejectattr", "replace", "round", "safe", "select", "selectattr", "sort", "sum", "unique", "wordcount"}
 	engineTests = []string{"boolean", "callable", "defined", "divisibleby", "eq", "equalto", "==", "even", "false", "float", "ge", ">=", "gt", "greaterthan", ">", "in",
 		"integer", "iterable", "le", "<=", "lower", "lt", "lessthan", "<", "mapping", "ne", "!=", "none", "number", "odd", "sameas", "sequence", "string", "true", "undefined", "upper"}
 	engineBlocks = []string{"break", "call", "continue", "do", "filter", "for", "if", "macro", "set", "with"}
@@ -73,10 +73,12 @@ func environment(now time.Time) *exec.Environment {
 
 func ownFilters() map[string]exec.FilterFunction {
 	return map[string]exec.FilterFunction{
-		"tojson": toJSON,
-		"trim": func(_ *exec.Evaluator, in *exec.Value, a *exec.VarArgs) *exec.Value {
-			return called("trim", in, a, stripping(true, true))
-		},
+		"tojson":     toJSON,
+		"trim":       asFilter("trim", stripping(true, true)),
+		"upper":      asFilter("upper", stringMethods()["upper"]),
+		"lower":      asFilter("lower", stringMethods()["lower"]),
+		"title":      asFilter("title", stringMethods()["title"]),
+		"capitalize": asFilter("capitalize", stringMethods()["capitalize"]),
 		"join": func(_ *exec.Evaluator, in *exec.Value, a *exec.VarArgs) *exec.Value {
 			if err := arguments(a, 0, 1); err != nil {
 				return exec.AsValue(fmt.Errorf("join: %w", err))
@@ -111,13 +113,15 @@ func ownFilters() map[string]exec.FilterFunction {
 	}
 }
 
-// called applies a method of strings as a filter.
-func called(name string, in *exec.Value, a *exec.VarArgs, method stringMethod) *exec.Value {
-	result, err := method(in.String(), in, a)
-	if err != nil {
-		return exec.AsValue(fmt.Errorf("%s: %w", name, err))
+// asFilter makes a filter of a method of strings.
+func asFilter(name string, method stringMethod) exec.FilterFunction {
+	return func(_ *exec.Evaluator, in *exec.Value, a *exec.VarArgs) *exec.Value {
+		result, err := method(in.String(), in, a)
+		if err != nil {
+			return exec.AsValue(fmt.Errorf("%s: %w", name, err))
+		}
+		return exec.AsValue(result)
 	}
-	return exec.AsValue(result)
 }
 
 // elements are what a loop over the value sees: characters, elements or keys.
@@ -318,7 +322,7 @@ func parseGeneration(p, args *parser.Parser) (nodes.ControlStructure, error) {
 	return block, err
 }
 
-// checkNames reports filters and tests that are not here when the template is read rather than when a
+// checkNames reports filters, tests and operators that are not here when the template is read rather than when a
 // conversation first reaches them.
 func checkNames(source string, settings *config.Config) error {
 	filters, tests := ownFilters(), ownTests()
@@ -331,6 +335,8 @@ func checkNames(source string, settings *config.Config) error {
 		}
 		name := next.Val
 		switch {
+		case next.Type == tokens.Power:
+			return fmt.Errorf("line %d: the operator ** is not supported", next.Line)
 		case next.Type != tokens.Name:
 		case token.Type == tokens.Pipe && filters[name] == nil && !slices.Contains(engineFilters, name):
 			return fmt.Errorf("line %d: the filter %s is not supported", next.Line, name)

@@ -8,6 +8,8 @@ import (
 	"unicode"
 
 	"github.com/nikolalohinski/gonja/v2/exec"
+	"golang.org/x/text/cases"
+	"golang.org/x/text/language"
 )
 
 // stringMethod is a method of Python's str as templates use it.
@@ -25,8 +27,8 @@ func stringMethods() map[string]stringMethod {
 		"split":      splitting(false),
 		"rsplit":     splitting(true),
 		"replace":    replacing,
-		"upper":      plain(strings.ToUpper),
-		"lower":      plain(strings.ToLower),
+		"upper":      plain(pythonUpper),
+		"lower":      plain(pythonLower),
 		"title":      plain(pythonTitle),
 		"capitalize": plain(pythonCapitalize),
 		"splitlines": plainList(pythonLines),
@@ -185,6 +187,10 @@ func joining(self string, _ *exec.Value, a *exec.VarArgs) (any, error) {
 	return strings.Join(texts, self), nil
 }
 
+// A Caser keeps state, so each call makes its own.
+func pythonUpper(s string) string { return cases.Upper(language.Und).String(s) }
+func pythonLower(s string) string { return cases.Lower(language.Und).String(s) }
+
 func pythonTitle(s string) string {
 	inWord := false
 	return strings.Map(func(r rune) rune {
@@ -198,7 +204,7 @@ func pythonTitle(s string) string {
 
 func pythonCapitalize(s string) string {
 	first := firstRune(s)
-	return strings.ToUpper(s[:first]) + strings.ToLower(s[first:])
+	return strings.ToTitle(s[:first]) + pythonLower(s[first:])
 }
 
 // pythonLines is str.splitlines for the line ends templates meet.

@@ -161,6 +161,7 @@ func TestTemplatesThatCannotBeContinued(t *testing.T) {
 		{"an open tag", "a\n{% if x", "line 2: {% is not closed with %}"},
 		{"a filter", `a{{ x |urlize }}`, "test.jinja: line 1: the filter urlize is not supported"},
 		{"a test", "a\n{{- x is not escaped }}", "test.jinja: line 2: the test escaped is not supported"},
+		{"an operator", "\n\n{{ 2 ** 3 }}", "test.jinja: line 3: the operator ** is not supported"},
 		{"a block", `{% include 'x' %}`, "'include' not found"},
 		{"raw", `{% raw %}{{ x }}{% endraw %}`, "'raw' not found"},
 		{"the mark", "a" + shieldMark, "the template holds the noncharacter"},

@@ -47,7 +47,7 @@ environment.globals["strftime_now"] = NOW.strftime
 
 conversations = json.load(open("templates/conversations.json"))
 renderings = []
-for name in ["qwen2_5", "qwen3", "llama3_1", "llama3_2", "constructs", "whitespace"]:
+for name in ["qwen2_5", "qwen3", "llama3_1", "llama3_2", "constructs", "whitespace", "methods"]:
     template = environment.from_string(open(f"templates/{name}.jinja").read())
     tokens = {"eos_token": "<|im_end|>"}
     if name.startswith("llama"):
