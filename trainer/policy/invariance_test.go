@@ -37,35 +37,93 @@ func TestScoreDoesNotDependOnBatch(t *testing.T) {
 	}
 }
 
-func TestPassesDoNotDependOnThreads(t *testing.T) {
-	c := shapes()["wide"]
-	m := newModel(t, c, 7)
-	lengths := make([]int, 30)
-	for i := range lengths {
-		lengths[i] = 20 + 3*i
-	}
-	p := randomPacked(c, 13, lengths...)
-	var wantL, wantH, wantG []float32
-	for _, threads := range []int{1, 2, 5} {
-		before := runtime.GOMAXPROCS(threads)
-		l, h := score(t, m, p, 1)
-		m.ZeroGrad()
-		var accumulatedL []float32
-		err := m.Accumulate(context.Background(), p, 1, func(now Scores) (Scores, error) {
-			accumulatedL = append(accumulatedL, now.LogProbs...)
-			return now, nil
+// TestTrainingBitsAreFixed computes scores and gradients on 1 to 4 threads, with activations kept and
+// computed again: one set of bits.
+func TestTrainingBitsAreFixed(t *testing.T) {
+	all := variants()
+	all["wide"] = variant{shapes()["wide"], Options{}}
+	for name, v := range all {
+		t.Run(name, func(t *testing.T) {
+			v.options.Seed = 7
+			lengths := make([]int, 60)
+			for i := range lengths {
+				lengths[i] = 1 + (7*i)%min(v.config.MaxPositions, 90)
+			}
+			p := randomPacked(v.config, 13, lengths...)
+			var want, gradient []float32
+			for _, recompute := range []bool{false, true} {
+				v.options.Recompute = recompute
+				m := newModelWith(t, v.config, v.options)
+				for threads := 1; threads <= 4; threads++ {
+					before := runtime.GOMAXPROCS(threads)
+					s := scores(t, m, p, 1)
+					m.ZeroGrad()
+					var seen Scores
+					err := m.Accumulate(context.Background(), p, 1, func(now Scores) (Scores, error) {
+						seen.LogProbs = append(seen.LogProbs, now.LogProbs...)
+						return now, nil
+					})
+					runtime.GOMAXPROCS(before)
+					if err != nil {
+						t.Fatal(err)
+					}
+					equalBits(t, "log-probabilities the loss sees", seen.LogProbs, s.LogProbs)
+					if want == nil {
+						want, gradient = append(s.LogProbs, append(s.Entropies, s.Values...)...), values(t, m.grads)
+						continue
+					}
+					equalBits(t, "scores", append(s.LogProbs, append(s.Entropies, s.Values...)...), want)
+					equalBits(t, "gradient", values(t, m.grads), gradient)
+				}
+				m.Free()
+			}
 		})
-		runtime.GOMAXPROCS(before)
-		if err != nil {
+	}
+}
+
+// TestRecomputationKeepsLess compares the memory of activations.
+func TestRecomputationKeepsLess(t *testing.T) {
+	c := shapes()["wide"]
+	p := randomPacked(c, 1, 100, 100)
+	var kept [2]int64
+	for i, recompute := range []bool{false, true} {
+		m := newModelWith(t, c, Options{Seed: 1, Recompute: recompute})
+		if err := m.Accumulate(context.Background(), p, 1, ones); err != nil {
 			t.Fatal(err)
 		}
-		equalBits(t, "log-probabilities the loss sees", accumulatedL, l)
-		if wantL == nil {
-			wantL, wantH, wantG = l, h, values(t, m.grads)
-			continue
+		kept[i] = m.Memory().Activations
+	}
+	if want := int64(4 * 200 * c.Hidden * (c.Layers + 1)); kept[1] != want || kept[0] < 3*want {
+		t.Errorf("%d bytes of activations, %d with recomputation, which needs %d", kept[0], kept[1], want)
+	}
+}
+
+// TestBatchesFollowEachOther grows, shrinks and changes what is kept on one model.
+func TestBatchesFollowEachOther(t *testing.T) {
+	v := variants()["adapters and tied head"]
+	v.options.Seed = 3
+	m := newModelWith(t, v.config, v.options)
+	for round, lengths := range [][]int{{5}, {30, 2, 40, 1}, {}, {7, 7}, {40, 40, 40}} {
+		p := randomPacked(v.config, uint64(round), lengths...)
+		m.ZeroGrad()
+		if err := m.Accumulate(context.Background(), p, 1, ones); err != nil {
+			t.Fatal(err)
 		}
-		equalBits(t, "log-probabilities", l, wantL)
-		equalBits(t, "entropies", h, wantH)
-		equalBits(t, "gradient", values(t, m.grads), wantG)
+		scores(t, m, p, 0.5)
+		fresh := newModelWith(t, v.config, v.options)
+		if err := fresh.Accumulate(context.Background(), p, 1, ones); err != nil {
+			t.Fatal(err)
+		}
+		equalBits(t, "gradient", values(t, m.grads), values(t, fresh.grads))
+		fresh.Free()
+	}
+}
+
+// TestLanesDependOnTheSizeAlone holds the memory of partial gradients down.
+func TestLanesDependOnTheSizeAlone(t *testing.T) {
+	for _, tc := range []struct{ parameters, lanes int }{{1, 8}, {1 << 18, 8}, {850_000, 4}, {5_800_000, 2}, {100_000_000, 1}} {
+		if got := laneCount(tc.parameters); got != tc.lanes {
+			t.Errorf("%d parameters: %d lanes, want %d", tc.parameters, got, tc.lanes)
+		}
 	}
 }
