@@ -11,6 +11,19 @@
 //
 //	prompt  turn  answer  turn  answer  turn
 //
+// A loop over the turns of an episode reads
+//
+//	folder, err := render.LoadFolder(checkpoint)
+//	chat, err := folder.NewChat(render.ChatConfig{System: system, Tools: tools, Now: start})
+//	conversation, err := chat.Begin(task)
+//	context := conversation.Prompt()
+//	for {
+//		turn := sample(context, chat.Stops())
+//		text, ended := chat.Turn(turn) // what a parser of calls reads
+//		answer, err := conversation.Answer(turn, render.Message{Role: render.RoleTool, Content: result})
+//		context = append(append(context, turn...), answer...)
+//	}
+//
 // What the policy sampled is never tokenised again, and never replaced by what a template would make of it.
 // [Markers] are the five special tokens of a trained vocabulary; a [Chat] is the Jinja chat template of a
 // checkpoint.

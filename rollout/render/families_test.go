@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // Checkpoints of the families are gigabytes and their vocabularies megabytes. The fixtures are small
@@ -200,5 +201,63 @@ func TestFamiliesAgreeWithAnIndependentImplementation(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNormalizedAddedTokens: such a token is looked for in what the normalizer made of the text, any other
+// in the text as it is.
+func TestNormalizedAddedTokens(t *testing.T) {
+	data, err := os.ReadFile(familyFile("qwen3", "tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const old = `{"id":1800,"content":"<|endoftext|>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}`
+	for normalized, want := range map[bool]string{true: "a|<\u00e9>|b", false: "a<\u00e9>b"} {
+		changed := strings.Replace(string(data), old, strings.NewReplacer("<|endoftext|>", "<\u00e9>", `"normalized":false`, fmt.Sprintf(`"normalized":%t`, normalized)).Replace(old), 1)
+		if changed == string(data) {
+			t.Fatal("the file has another first added token; change the test")
+		}
+		tok, err := DecodeTokenizer([]byte(changed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		const text = "a<e\u0301>b" // composed, it holds the token
+		ids := tok.MarkupTokens(text, Bare)
+		if got := addedIDs(tok, ids); (len(got) == 1) != normalized {
+			t.Errorf("normalized %t: the added tokens are %q, want those of %s", normalized, tok.Text(got), want)
+		}
+		if got := tok.Text(ids); got != "a<\u00e9>b" {
+			t.Errorf("the text came back as %q", got)
+		}
+		if got := addedIDs(tok, tok.appendMarkup(nil, tok.shield(text), unshield)); len(got) > 0 {
+			t.Errorf("normalized %t: shielded text has the added tokens %q", normalized, tok.Text(got))
+		}
+		again, err := tok.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := DecodeTokenizer(again); err != nil {
+			t.Errorf("what Encode wrote is refused: %v", err)
+		}
+	}
+}
+
+// TestTokenBytes: the bytes of all tokens of a text are the text, though single ones cut characters.
+func TestTokenBytes(t *testing.T) {
+	tok := familyTokenizer(t, "llama3")
+	ids := tok.MarkupTokens("\u4e11\u9ede<|eot_id|>", Bare) // characters the corpus lacks
+	var spelled []byte
+	cut := false
+	for _, id := range ids {
+		cut = cut || !utf8.Valid(tok.TokenBytes(id))
+		spelled = append(spelled, tok.TokenBytes(id)...)
+	}
+	if string(spelled) != "\u4e11\u9ede<|eot_id|>" || !cut {
+		t.Errorf("the tokens spell %q, cutting characters: %t", spelled, cut)
+	}
+	for _, id := range []int32{-1, int32(tok.VocabSize())} {
+		if got := tok.TokenBytes(id); got != nil {
+			t.Errorf("id %d, outside the vocabulary, has the bytes %q", id, got)
+		}
 	}
 }
