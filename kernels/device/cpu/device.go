@@ -59,12 +59,18 @@ func (d *Device) PassRows() int { return passRows }
 // Each runs the tasks, several at once where cores are free. Operations inside a task run on the task's
 // own core, unless it is the only task.
 func (d *Device) Each(tasks int, run func(task int)) {
-	Parallel(tasks, 1, func(lo, hi int) {
-		for task := lo; task < hi; task++ {
-			run(task)
-		}
-	})
+	if j := takeJob(tasks); j != nil && j.run(eachTask(run)) {
+		return
+	}
+	for task := range tasks {
+		run(task)
+	}
 }
+
+// eachTask is a job whose parts are the tasks of Each.
+type eachTask func(task int)
+
+func (run eachTask) part(part, _ int) { run(part) }
 
 // free is a list of scratch that is not in use, so that operations allocate nothing once they have
 // run. Its zero value is empty.
