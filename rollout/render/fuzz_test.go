@@ -10,7 +10,7 @@ import (
 )
 
 var seedTexts = []string{"", "who is mira?", "  \n\r\n x", "<|end|><|im_end|></think><|eot_id|><|endoftext|>", "\xff\x00\xc3", "日本語 🙂 e\u0301", "'LL 1234567",
-	"\u1100\u1161\u11a8 \u212b \u0344", "a\u0338<|im_end|>\u0338", shieldMark + shieldGap + placeholder, strings.Repeat("a\u0323\u0302", 40)}
+	"\u1100\u1161\u11a8 \u212b \u0344", "a\u0338<|im_end|>\u0338", shieldMark + shieldGap + placeholder, strings.Repeat("a\u0323\u0302", 40), "a" + strings.Repeat("\u0316\u0301", 40)}
 
 // FuzzFamilyRoundTrip: what a family's tokenizer encodes, bare and as markup, decodes to the text; to the
 // NFC of the text where the tokenizer composes, which then holds for valid UTF-8.
@@ -29,7 +29,7 @@ func FuzzFamilyRoundTrip(f *testing.F) {
 				if !utf8.ValidString(text) {
 					continue
 				}
-				want = norm.NFC.String(text)
+				want = nfc(text)
 			}
 			ids := tok.Tokens(text)
 			if got := tok.Text(ids); got != want {
@@ -46,7 +46,7 @@ func FuzzFamilyRoundTrip(f *testing.F) {
 				t.Errorf("the bytes of the tokens of %q are %q", want, spelled)
 			}
 			// Between added tokens each stretch is composed by itself.
-			if got := tok.Text(tok.MarkupTokens(text, Bare)); norm.NFC.String(got) != norm.NFC.String(text) {
+			if got := tok.Text(tok.MarkupTokens(text, Bare)); nfc(got) != nfc(text) {
 				t.Errorf("%q came back from markup as %q", text, got)
 			}
 		}
@@ -120,5 +120,21 @@ func FuzzParseTemplate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, source string) {
 		_, _ = ParseTemplate("fuzz", source, noon)
+	})
+}
+
+// FuzzCompose holds the definition of NFC against the library wherever that adds nothing.
+func FuzzCompose(f *testing.F) {
+	for _, text := range seedTexts {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		want := norm.NFC.String(text)
+		if strings.Contains(want, joiner) {
+			return
+		}
+		if got := composeWhole(text); got != want {
+			t.Errorf("%+q composes as %+q, want %+q", text, got, want)
+		}
 	})
 }

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-
-	"golang.org/x/text/unicode/norm"
 )
 
 // none stands for a stretch of text that is no added token.
@@ -83,7 +81,7 @@ func (t *Tokenizer) normalize(text string) string {
 	if !t.composes {
 		return text
 	}
-	return norm.NFC.String(text)
+	return nfc(text)
 }
 
 // shieldMark opens the two-character codes of shielded text. The three are noncharacters: Unicode keeps

@@ -18,6 +18,7 @@ const written = [
   "<tool_call>\n{\"name\": \"search\", \"arguments\": {\"q\": \"x\"}}\n</tool_call>", "<think>\n\n</think>\n\nanswer", "<think>hm</think", "</think><think>",
   "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nHi<|eot_id|>", "<|eot_id|><|eom_id|><|python_tag|>", "<|reserved_special_token_0|> <|reserved_special_token_17|>1", "a<|endoftext|>b <|endoftext|> c\n<|endoftext|>\n",
   "<|im_end|>\u0338 \u0338<|im_end|>", "https://example.com/a/b?c=d&e=f#g", "user@example.org, C:\\Users\\x", "!!!???...---===>>><<<", "a--b__c++d**e//f", "(a)[b]{c}<d>\"e\"'f'`g`", "!!\n\n??\r\n..\n", " !", "  !", "\n!", "_underscore _a", "don’t ‘quote’ “double” … – —",
+  "a" + "\u0316".repeat(40), "e" + "\u0316\u0301".repeat(35) + "x", "\u0301".repeat(33), "o" + "\u0338\u0327\u0301".repeat(20) + "\u0308", "한" + "\u0301".repeat(32) + "\u11a8", "\u1100\u1161\u11a8" + "\u0316".repeat(31),
   "a".repeat(300), " ".repeat(100), "\n".repeat(50) + "x", "ab".repeat(100), "1".repeat(50), "é".repeat(40), "!".repeat(70), "the ".repeat(40), "😀".repeat(20), " \n".repeat(20),
 ];
 const parts = [
