@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"errors"
 	"time"
 
 	"github.com/turnwise-rl/turnwise/algos"
@@ -23,8 +24,8 @@ type Run struct {
 	Environments []Environment `yaml:"environments" jsonschema:"minItems=1"`
 	// Tokenizer is how text becomes tokens.
 	Tokenizer Tokenizer `yaml:"tokenizer"`
-	// Policy is the shape of the network that is trained.
-	Policy policy.Config `yaml:"policy"`
+	// Policy is the network that is trained.
+	Policy Policy `yaml:"policy"`
 	// Optimizer is how gradients become updates.
 	Optimizer optim.Config `yaml:"optimizer"`
 	// WarmStart is supervised imitation of scripted demonstrations, before reinforcement learning.
@@ -51,6 +52,21 @@ type Environment struct {
 
 // Type is the environment's name in configs, task ids and metrics.
 func (e Environment) Type() string { return environments().nameOfValue(e.Settings) }
+
+// Policy is the network that is trained: its shape and what of it is trained.
+type Policy struct {
+	policy.Config `yaml:",inline"`
+	// Recompute keeps less between the forward and the backward pass, which computes it again: less
+	// memory, about a third more time, the same weights to the last bit.
+	Recompute bool `yaml:"recompute"`
+	// LoRA trains low-rank adapters and leaves the network as it is. Rank 0 trains every weight.
+	LoRA policy.LoRA `yaml:"lora"`
+}
+
+// Validate reports every field that is out of range.
+func (p Policy) Validate() error {
+	return errors.Join(p.Config.Validate(), p.LoRA.Validate())
+}
 
 // Tokenizer is how text becomes tokens.
 type Tokenizer struct {
@@ -98,6 +114,13 @@ type Training struct {
 type Sampling struct {
 	// Temperature divides the logits of training episodes before a token is drawn.
 	Temperature float64 `yaml:"temperature" jsonschema:"exclusiveMinimum=0"`
+	// TopK keeps the so many likeliest tokens, in training episodes; 0 keeps all. Log-probabilities are
+	// those before any cut.
+	TopK int `yaml:"top_k" jsonschema:"minimum=0"`
+	// TopP then keeps the fewest likeliest tokens that have this share of the probability; 1 keeps all.
+	TopP float64 `yaml:"top_p" jsonschema:"exclusiveMinimum=0,maximum=1"`
+	// MinP then keeps tokens at least this many times as likely as the likeliest; 0 keeps all.
+	MinP float64 `yaml:"min_p" jsonschema:"minimum=0,maximum=1"`
 	// MaxTurns is the most turns an episode may have.
 	MaxTurns int `yaml:"max_turns" jsonschema:"minimum=1"`
 	// MaxTurnTokens is the most tokens the policy may sample in one turn.
@@ -106,6 +129,9 @@ type Sampling struct {
 	MaxTokens int `yaml:"max_tokens" jsonschema:"minimum=1"`
 	// Slots is how many episodes one pool keeps in flight.
 	Slots int `yaml:"slots" jsonschema:"minimum=1"`
+	// CacheBytes is the memory of one pool's cached keys and values; 0 is enough for slots episodes of
+	// max_tokens. With less, episodes wait for each other and sampling is the same.
+	CacheBytes int64 `yaml:"cache_bytes" jsonschema:"minimum=0"`
 	// Pools is how many rollout pools share the groups.
 	Pools int `yaml:"pools" jsonschema:"minimum=1"`
 }
@@ -150,11 +176,11 @@ func Default() Run {
 		Seed:      1,
 		Method:    algos.GRPO(),
 		Tokenizer: Tokenizer{VocabSize: 512},
-		Policy:    policy.DefaultConfig(),
+		Policy:    Policy{Config: policy.DefaultConfig()},
 		Optimizer: optim.DefaultConfig(),
 		WarmStart: WarmStart{Steps: 10, UpdatesPerStep: 20, Demonstrations: 512, BatchSize: 32, LearningRate: 1e-3},
 		Training:  Training{Steps: 100, GroupsPerStep: 32, GroupSize: 8, LearningRateEnd: 1, Minibatches: 1, MicroBatchTokens: 4096},
-		Sampling:  Sampling{Temperature: 1, MaxTurns: 8, MaxTurnTokens: 64, MaxTokens: 512, Slots: 64, Pools: 1},
+		Sampling:  Sampling{Temperature: 1, TopP: 1, MaxTurns: 8, MaxTurnTokens: 64, MaxTokens: 512, Slots: 64, Pools: 1},
 		// 128 tasks put the standard error of a success rate under 4.5 points.
 		Evaluation: Evaluation{Tasks: 128, Every: 20},
 		Checkpoint: Checkpoint{Every: 10, Keep: 2},

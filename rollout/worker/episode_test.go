@@ -133,6 +133,9 @@ func check(t testing.TB, s *stage, got rollout.Trajectory) {
 		if want := rollout.Seed(5, uint64(i)); request.Seed != want || request.Temperature != 0.7 || request.Sequence != got.ID {
 			t.Errorf("request %d is %+v, want seed %d", i, request, want)
 		}
+		if request.TopK != 9 || request.TopP != 0.95 || request.MinP != 0.01 {
+			t.Errorf("request %d is %+v, want the cuts of the sampling settings", i, request)
+		}
 		sum := 0.0
 		for k := turn.Start; k < turn.End; k++ {
 			if got.BehaviorLogProbs[k] == 0 || got.Versions[k] == 0 || turn.End-turn.Start > limits.MaxTurnTokens {

@@ -178,5 +178,6 @@ func newStage(t testing.TB, turn func(sampler.Request, int) (string, bool)) *sta
 
 func (s *stage) play(t testing.TB) (rollout.Trajectory, error) {
 	t.Helper()
-	return s.player.Play(t.Context(), s.lab.Task(rollout.Train, 0, 0), "g1/0", Sampling{Sampler: s.sampler, Temperature: 0.7, Seed: 5})
+	return s.player.Play(t.Context(), s.lab.Task(rollout.Train, 0, 0), "g1/0",
+		Sampling{Sampler: s.sampler, Temperature: 0.7, TopK: 9, TopP: 0.95, MinP: 0.01, Seed: 5})
 }

@@ -13,6 +13,9 @@ type Sampling struct {
 	Sampler sampler.Sampler
 	// Temperature divides the logits; 0 is greedy.
 	Temperature float64
+	// TopK, TopP and MinP cut the distribution, as in [sampler.Request]; their zero values do not.
+	TopK       int
+	TopP, MinP float64
 	// Seed determines the episode; each turn draws from Seed and the turn's index.
 	Seed uint64
 }
@@ -43,7 +46,7 @@ type policySource struct {
 func (s policySource) next(ctx context.Context, tokens []int32, turn, limit int) (sampledTurn, bool, error) {
 	result, err := s.Sampler.Generate(ctx, sampler.Request{
 		Sequence: s.sequence, Tokens: tokens, MaxTokens: limit, Stop: s.stop,
-		Temperature: s.Temperature, Seed: rollout.Seed(s.Seed, uint64(turn)),
+		Temperature: s.Temperature, TopK: s.TopK, TopP: s.TopP, MinP: s.MinP, Seed: rollout.Seed(s.Seed, uint64(turn)),
 	})
 	if err != nil {
 		return sampledTurn{}, false, err

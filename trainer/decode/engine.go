@@ -35,10 +35,13 @@ type Network interface {
 type Config struct {
 	// Slots is the most sequences decoded at once. When all are taken, requests wait.
 	Slots int
+	// MaxTokens is the most tokens that a context and what is sampled behind it may have together, which is
+	// at most, and by default, the network's most positions.
+	MaxTokens int
 	// CacheBytes is the memory of the keys and values of all sequences: those under way, those kept
 	// between turns, and what is kept because something else may begin with it. 0 means enough for Slots
-	// sequences of the network's most positions. Requests wait, and the youngest start over, when it is
-	// short; results stay the same.
+	// sequences of the most tokens. Requests wait, and the youngest start over, when it is short; results
+	// stay the same.
 	CacheBytes int64
 	// PassTokens bounds the tokens of one pass through the network, so that a long prompt is computed in
 	// parts between which the others go on. 0 means as many as the device computes best, between
@@ -61,6 +64,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Slots < 1:
 		return fmt.Errorf("slots is %d, must be at least 1", c.Slots)
+	case c.MaxTokens < 0:
+		return fmt.Errorf("max tokens is %d, must be positive, or 0 for the network's most positions", c.MaxTokens)
 	case c.CacheBytes < 0:
 		return fmt.Errorf("cache_bytes is %d, must be positive, or 0 for enough for %d slots", c.CacheBytes, c.Slots)
 	case c.PassTokens < 0:
@@ -112,7 +117,11 @@ func (e *Engine) Load(n Network, version rollout.Version) error {
 
 func (e *Engine) load(n Network, version rollout.Version) error {
 	c := n.Config()
-	fresh := limits{positions: c.MaxPositions, vocabulary: c.VocabSize, pages: e.limits.pages, text: e.config.TokenBytes != nil}
+	positions := c.MaxPositions
+	if e.config.MaxTokens > 0 {
+		positions = min(positions, e.config.MaxTokens)
+	}
+	fresh := limits{positions: positions, vocabulary: c.VocabSize, pages: e.limits.pages, text: e.config.TokenBytes != nil}
 	switch {
 	case e.closed:
 		return ErrClosed
@@ -136,6 +145,9 @@ func (e *Engine) start(n Network, version rollout.Version, l limits) error {
 		l.pages = int(e.config.CacheBytes / bytes)
 		if l.pages < 1 {
 			return fmt.Errorf("cache_bytes is %d, one page of %d positions takes %d", e.config.CacheBytes, pageTokens, bytes)
+		}
+		if need := pagesFor(l.positions - 1); e.config.MaxTokens > 0 && need > l.pages {
+			return fmt.Errorf("cache_bytes is %d, one sequence of %d tokens takes %d", e.config.CacheBytes, l.positions, int64(need)*bytes)
 		}
 	}
 	shape := n.PageShape(l.pages)

@@ -106,7 +106,7 @@ func (l limits) check(r sampler.Request) error {
 	case len(r.Tokens) == 0:
 		return errors.New("no tokens to continue")
 	case len(r.Tokens) > l.positions:
-		return fmt.Errorf("%d tokens, the network reads at most %d: shorten the context", len(r.Tokens), l.positions)
+		return fmt.Errorf("%d tokens, the engine reads at most %d: shorten the context", len(r.Tokens), l.positions)
 	case r.MaxTokens < 1:
 		return fmt.Errorf("max tokens is %d, must be positive", r.MaxTokens)
 	case r.TopK < 0:

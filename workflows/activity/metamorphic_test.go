@@ -12,6 +12,7 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/rollout/record"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
@@ -90,6 +91,8 @@ func TestNothingDependsOn(t *testing.T) {
 		"three slots": {"sampling.slots=3"},
 		"two pools":   {"sampling.pools=2"},
 		"checkpoints": {"checkpoint.every=1"},
+		// Room for one episode of the most tokens, so that three in flight take turns.
+		"a small cache": {"sampling.slots=3", "sampling.cache_bytes=32768"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDriver(t, prepared(t, overrides...), overrides...)
@@ -105,6 +108,36 @@ func TestNothingDependsOn(t *testing.T) {
 			d := newDriver(t, prepared(t))
 			complete(t, d)
 			same(t, d)
+		})
+	}
+}
+
+// TestCutsReachTheSampler cuts all but the likeliest token, which makes the members of a group equal.
+func TestCutsReachTheSampler(t *testing.T) {
+	for name, override := range map[string]string{"top_k": "sampling.top_k=1", "top_p": "sampling.top_p=1e-6", "min_p": "sampling.min_p=1"} {
+		t.Run(name, func(t *testing.T) {
+			overrides := []string{override, "training.steps=1"}
+			d := newDriver(t, prepared(t, overrides...), overrides...)
+			complete(t, d)
+			manifest, err := d.folder().Manifest(t.Context(), 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ref := range manifest.Batch {
+				data, err := d.folder().Get(t.Context(), blob.Ref(ref.Object))
+				if err != nil {
+					t.Fatal(err)
+				}
+				group, err := record.DecodeSegment(data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, trajectory := range group.Trajectories[1:] {
+					if diff := cmp.Diff(group.Trajectories[0].Tokens, trajectory.Tokens); diff != "" {
+						t.Errorf("members of group %s differ:\n%s", group.ID, diff)
+					}
+				}
+			}
 		})
 	}
 }

@@ -59,7 +59,8 @@ func (a *Activities) rolloutLoop(ctx context.Context, input workflows.LoopInput)
 
 // newEngine returns a decoding engine for the run's policy, without weights.
 func (r *run) newEngine() (*decode.Engine, error) {
-	engine, err := decode.New(decode.Config{Slots: r.config.Sampling.Slots})
+	s := r.config.Sampling
+	engine, err := decode.New(decode.Config{Slots: s.Slots, MaxTokens: s.MaxTokens, CacheBytes: s.CacheBytes})
 	return engine, lasting(err)
 }
 
@@ -181,6 +182,7 @@ func (l *loop) playGroup(ctx context.Context, number int) error {
 func (l *loop) makeGroup(ctx context.Context, number int) (blob.Ref, error) {
 	settings := l.run.config
 	sampling := worker.Sampling{Sampler: l.engine, Temperature: settings.Sampling.Temperature,
+		TopK: settings.Sampling.TopK, TopP: settings.Sampling.TopP, MinP: settings.Sampling.MinP,
 		Seed: rollout.Seed(settings.Seed, rolloutStream, uint64(number))}
 	group, err := l.run.player().PlayGroup(ctx, l.run.trainTask(number), groupID(number), settings.Training.GroupSize, sampling, l.slots)
 	if err != nil {
