@@ -121,6 +121,8 @@ type Sampling struct {
 
 // Sampled is one row's choice.
 type Sampled struct {
+	// Token is −1, and the numbers are NaN, where the row has no distribution: where logits are not numbers,
+	// or the largest is infinite. Weights have diverged then.
 	Token int32
 	// LogProb is after temperature and before any cut: what Score returns for the token at the same
 	// temperature, to the last bit. At temperature 0 it is that at temperature 1.
