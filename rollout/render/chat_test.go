@@ -287,6 +287,27 @@ func TestTrustedContentIsMarkup(t *testing.T) {
 	}
 }
 
+// TestVariablesReachTheTemplate: with enable_thinking off, Qwen3 opens each turn with an empty thought, which
+// stays in the context though the template itself leaves it out of earlier turns.
+func TestVariablesReachTheTemplate(t *testing.T) {
+	chat := checkpoints[1].chat(t, ChatConfig{Variables: []Variable{{"enable_thinking", json.RawMessage(`false`)}}})
+	conversation, err := chat.Begin("q")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := conversation.Answer(append(chat.Tokens("x"), chat.end), Message{Role: RoleTool, Content: "r"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const opened = "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+	if got, want := chat.tokenizer.Text(conversation.Prompt()), "<|im_start|>user\nq<|im_end|>\n"+opened; got != want {
+		t.Errorf("the prompt is %q, want %q", got, want)
+	}
+	if got, want := chat.tokenizer.Text(answer), "\n<|im_start|>user\n<tool_response>\nr\n</tool_response><|im_end|>\n"+opened; got != want {
+		t.Errorf("the answer is %q, want %q", got, want)
+	}
+}
+
 func TestStops(t *testing.T) {
 	chat := checkpoints[2].chat(t, ChatConfig{})
 	name := func(id int32) string { return chat.tokenizer.Text([]int32{id}) }
