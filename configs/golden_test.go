@@ -110,6 +110,7 @@ func visitStructs(l *language, t reflect.Type, seen map[reflect.Type]bool, visit
 		visit(t)
 		list, inline := l.settings(reflect.New(t).Elem())
 		for _, one := range list {
+			visitStructs(l, one.owner, seen, visit) // an embedded struct declares keys of this one
 			visitStructs(l, one.field.Type, seen, visit)
 		}
 		if inline != nil {

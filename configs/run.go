@@ -57,7 +57,7 @@ func (e Environment) Type() string { return environments().nameOfValue(e.Setting
 type Policy struct {
 	policy.Config `yaml:",inline"`
 	// Recompute keeps less between the forward and the backward pass, which computes it again: less
-	// memory, about a third more time, the same weights to the last bit.
+	// memory for nearly a second forward pass, and the same weights to the last bit.
 	Recompute bool `yaml:"recompute"`
 	// LoRA trains low-rank adapters and leaves the network as it is. Rank 0 trains every weight.
 	LoRA policy.LoRA `yaml:"lora"`

@@ -30,7 +30,7 @@ type Options struct {
 	// Seed decides everything drawn at random.
 	Seed uint64
 	// Recompute keeps only the residual stream before each block for the backward pass, which computes
-	// the rest again: less memory, about a third more time, the same bits.
+	// the rest again: less memory for nearly a second forward pass, and the same bits.
 	Recompute bool
 	// ValueHead adds a linear map from the last hidden state to one number per token. It starts at zero.
 	ValueHead bool

@@ -91,6 +91,7 @@ func TestNothingDependsOn(t *testing.T) {
 		"three slots": {"sampling.slots=3"},
 		"two pools":   {"sampling.pools=2"},
 		"checkpoints": {"checkpoint.every=1"},
+		"recompute":   {"policy.recompute=true"},
 		// Room for one episode of the most tokens, so that three in flight take turns.
 		"a small cache": {"sampling.slots=3", "sampling.cache_bytes=32768"},
 	} {

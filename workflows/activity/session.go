@@ -66,12 +66,13 @@ func (a *Activities) forget(id string) {
 
 // newModel makes a network of the run's shape.
 func (a *Activities) newModel(r *run, seed uint64) (*policy.Model, error) {
-	return policy.New(a.Device, r.shape(), policy.Options{Seed: seed})
+	own := r.config.Policy
+	return policy.New(a.Device, r.shape(), policy.Options{Seed: seed, Recompute: own.Recompute, LoRA: own.LoRA})
 }
 
 // shape is that of the run's network, with the vocabulary of its tokenizer.
 func (r *run) shape() policy.Config {
-	shape := r.config.Policy
+	shape := r.config.Policy.Config
 	shape.VocabSize = r.tokenizer.VocabSize()
 	return shape
 }
@@ -208,7 +209,7 @@ func (r *run) frozen(ctx context.Context, dev device.Device, ref blob.Ref) (*pol
 	if err != nil {
 		return nil, err
 	}
-	model, err := policy.DecodeWeights(dev, r.shape(), policy.Options{Frozen: true}, data)
+	model, err := policy.DecodeWeights(dev, r.shape(), policy.Options{Frozen: true, LoRA: r.config.Policy.LoRA}, data)
 	if err != nil {
 		return nil, lasting(fmt.Errorf("%s: %w", ref.Key, err))
 	}
