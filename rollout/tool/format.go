@@ -14,6 +14,23 @@ import (
 // gives the same name and arguments; an argument that is not a JSON string is written as the string
 // of its JSON text.
 func Format(call rollout.Call, spec Spec) string {
+	var b strings.Builder
+	b.WriteString(call.Name)
+	for i, key := range argumentOrder(call, spec) {
+		if i > 0 {
+			b.WriteByte(';')
+		}
+		value, ok := call.Args.StringArg(key)
+		if !ok {
+			value = string(call.Args[key])
+		}
+		b.WriteString(" " + key + ": " + formatValue(value))
+	}
+	return b.String()
+}
+
+// argumentOrder lists a call's arguments: those the spec knows in its order, then the others by name.
+func argumentOrder(call rollout.Call, spec Spec) []string {
 	keys := make([]string, 0, len(call.Args))
 	for _, param := range spec.Params {
 		if _, ok := call.Args[param.Name]; ok {
@@ -27,20 +44,7 @@ func Format(call rollout.Call, spec Spec) string {
 		}
 	}
 	slices.Sort(keys[known:])
-
-	var b strings.Builder
-	b.WriteString(call.Name)
-	for i, key := range keys {
-		if i > 0 {
-			b.WriteByte(';')
-		}
-		value, ok := call.Args.StringArg(key)
-		if !ok {
-			value = string(call.Args[key])
-		}
-		b.WriteString(" " + key + ": " + formatValue(value))
-	}
-	return b.String()
+	return keys
 }
 
 // FormatAnswer writes a final answer in the form that [Parse] reads.

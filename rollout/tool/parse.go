@@ -33,17 +33,14 @@ const answerName = "answer"
 func Parse(text string) Action {
 	action, err := parseTurn(text)
 	if err != nil {
-		return Action{
-			Calls:       []rollout.Call{{Args: rollout.Args{}, Status: rollout.CallUnparsable}},
-			FormatError: err.Error(),
-		}
+		return unparsable(err)
 	}
 	return action
 }
 
 func parseTurn(text string) (Action, error) {
 	if !utf8.ValidString(text) {
-		return Action{}, fmt.Errorf("the turn is not valid UTF-8")
+		return Action{}, errNotUTF8
 	}
 	if answer, ok := strings.CutPrefix(text, answerName+":"); ok {
 		value, err := parseAnswer(answer)

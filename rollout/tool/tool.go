@@ -1,8 +1,9 @@
-// Package tool defines the tools a policy may call and the strict text form of a call.
+// Package tool defines the tools a policy may call and the strict text forms of a call.
 //
-// An environment declares its tools as [Spec] values; [Parse] turns what the policy wrote in one
-// turn into an [Action], and [Check] compares a call with the declared tools. Nothing here runs a
-// tool: that is the environment's part.
+// An environment declares its tools as [Spec] values; a [TurnFormat] turns what the policy wrote in one
+// turn into an [Action], and [Check] compares a call with the declared tools. [Parse] is the format of
+// policies that are trained from scratch; the others are those of checkpoints' chat templates. Nothing
+// here runs a tool: that is the environment's part.
 package tool
 
 import "github.com/turnwise-rl/turnwise/rollout"
