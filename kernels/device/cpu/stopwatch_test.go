@@ -9,39 +9,47 @@ import (
 	"time"
 )
 
-// stopwatch sums times under names within a round, and keeps the shortest sums of all rounds: what
-// other programs on the machine add is not in them.
-type stopwatch struct{ round, best map[string]time.Duration }
+// stopwatch keeps the shortest time of every call of a round under the name of its operation: what other
+// programs on the machine add is hardly in it.
+type stopwatch struct {
+	calls map[string]int // in this round
+	best  map[string][]time.Duration
+}
 
 func newStopwatch() *stopwatch {
-	return &stopwatch{map[string]time.Duration{}, map[string]time.Duration{}}
+	return &stopwatch{map[string]int{}, map[string][]time.Duration{}}
 }
 
 func (w *stopwatch) time(name string, run func()) {
 	began := time.Now()
 	run()
-	w.round[name] += time.Since(began)
+	t := time.Since(began)
+	call := w.calls[name]
+	w.calls[name]++
+	if best := w.best[name]; call == len(best) {
+		w.best[name] = append(best, t)
+	} else {
+		best[call] = min(best[call], t)
+	}
 }
 
-// endRound compares the round's sums with the shortest.
-func (w *stopwatch) endRound() {
-	for name, t := range w.round {
-		if best, ok := w.best[name]; !ok || t < best {
-			w.best[name] = t
+// endRound begins with the first calls again.
+func (w *stopwatch) endRound() { clear(w.calls) }
+
+// report logs the sums of a round's shortest times, longest first.
+func (w *stopwatch) report(b *testing.B) {
+	sums, total, lines := map[string]time.Duration{}, time.Duration(0), ""
+	for name, calls := range w.best {
+		for _, t := range calls {
+			sums[name] += t
+			total += t
 		}
 	}
-	clear(w.round)
-}
-
-// report logs the shortest sums, longest first.
-func (w *stopwatch) report(b *testing.B) {
-	total, lines := time.Duration(0), ""
-	for i, name := range slices.SortedFunc(maps.Keys(w.best), func(x, y string) int { return cmp.Compare(w.best[y], w.best[x]) }) {
+	for i, name := range slices.SortedFunc(maps.Keys(sums), func(x, y string) int { return cmp.Compare(sums[y], sums[x]) }) {
 		if i%3 == 0 { // the testing package cuts a benchmark's log after ten lines
 			lines += "\n"
 		}
-		lines += fmt.Sprintf("%-16s %8.1f µs    ", name, float64(w.best[name].Nanoseconds())/1e3)
-		total += w.best[name]
+		lines += fmt.Sprintf("%-16s %8.1f µs    ", name, float64(sums[name].Nanoseconds())/1e3)
 	}
 	b.Log(lines)
 	b.ReportMetric(float64(total.Microseconds()), "all-µs")
