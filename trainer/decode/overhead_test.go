@@ -39,8 +39,11 @@ func decoding(t testing.TB, n Network, sequences int) *batch {
 }
 
 func TestDecodingAllocatesNothing(t *testing.T) {
+	c := family(policy.Qwen3)
+	c.MaxPositions = 2 * roomAtOnce
 	for name, n := range map[string]Network{
 		"parting": newFake(new(fakeDevice), 1, 1<<20, 10), "equal": instant{newFake(new(fakeDevice), 1, 1<<20, 10)},
+		"policy": snapshot(t, newModel(t, c, 1)),
 	} {
 		b := decoding(t, n, 16)
 		// More passes than a page has positions, so that new pages are among them.
@@ -49,7 +52,11 @@ func TestDecodingAllocatesNothing(t *testing.T) {
 				b.step()
 			}
 		})
-		if allocated != 0 {
+		most := 0.0
+		if name == "policy" {
+			most = 2 * 4 // the device's buffers grow with the context, a page at a time
+		}
+		if allocated > most {
 			t.Errorf("%s: %v allocations in %d passes", name, allocated, 4*pageTokens)
 		}
 		if len(b.schedule.running) != 16 {
