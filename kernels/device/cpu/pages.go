@@ -14,13 +14,14 @@ type pages struct {
 	data  []float32
 	block int // elements of the keys, or the values, of one page, layer and key head
 	bytes int64
+	freed bool
 }
+
+// A page is one panel of the kernels.
+var _ [device.PageTokens]struct{} = [PagePositions]struct{}{}
 
 // Shape is what the cache was made with.
 func (p *pages) Shape() device.PageShape { return p.shape }
-
-// widestRead is how far beyond the values of a page the products may read, to no effect.
-const widestRead = panelColumns
 
 // NewPages allocates the pages of a cache.
 func (d *Device) NewPages(shape device.PageShape) (device.Pages, error) {
@@ -29,7 +30,7 @@ func (d *Device) NewPages(shape device.PageShape) (device.Pages, error) {
 	if err := d.reserve(fmt.Sprintf("cache of %d pages", shape.Pages), p.bytes); err != nil {
 		return nil, err
 	}
-	p.data = alignedFloats(int(p.bytes/4) + widestRead)
+	p.data = alignedFloats(int(p.bytes / 4))
 	return p, nil
 }
 
@@ -39,7 +40,7 @@ func cachePages(operation string, p device.Pages) *pages {
 	if !ok {
 		panic(fmt.Sprintf("device: %s: pages of type %T are not of %s", operation, p, name))
 	}
-	if c.data == nil {
+	if c.freed {
 		panic(fmt.Sprintf("device: %s: the pages have been freed", operation))
 	}
 	return c
@@ -54,7 +55,7 @@ func (d *Device) FreePages(p device.Pages) {
 	if c.owner != d {
 		panic("device: FreePages: the pages belong to another device of the same name")
 	}
-	c.data = nil
+	c.data, c.freed = nil, true
 	d.account.add(-c.bytes)
 }
 
