@@ -57,7 +57,7 @@ var checks = []check{
 		return nil
 	}},
 	{[]string{"sampling.max_tokens", "policy"}, func(r *Run) error {
-		if r.Sampling.MaxTokens > r.Policy.MaxPositions {
+		if r.Policy.From == "" && r.Sampling.MaxTokens > r.Policy.MaxPositions {
 			return at("sampling.max_tokens", "%d tokens in an episode but policy.max_positions is %d: raise it or shorten episodes", r.Sampling.MaxTokens, r.Policy.MaxPositions)
 		}
 		return nil

@@ -3,6 +3,7 @@ package configs
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 )
 
@@ -13,10 +14,13 @@ type Resolved struct {
 	// Provenance says where each value comes from.
 	Provenance Provenance
 
-	tree *node
+	tree    *node
+	sources []*Source
 }
 
-// Load assembles a run from sources, left to right, and then overrides of the form key.path=value.
+// Load assembles a run from sources, left to right, and then overrides of the form key.path=value. With
+// policy.from the run leaves out what the checkpoint decides, and the path is absolute; the checkpoint
+// itself is not read.
 // The error is [Errors] and holds everything that is wrong.
 func Load(sources []Source, overrides []string) (*Resolved, error) {
 	a := assembly{
@@ -31,7 +35,23 @@ func Load(sources []Source, overrides []string) (*Resolved, error) {
 	}
 	run := value.(*Run)
 	run.Policy.VocabSize = run.Tokenizer.VocabSize
-	return &Resolved{Run: *run, Provenance: provenance(tree), tree: tree}, nil
+	if run.Policy.From != "" {
+		if err := startFrom(run, tree); err != nil {
+			return nil, err
+		}
+	}
+	return &Resolved{Run: *run, Provenance: provenance(tree), tree: tree, sources: sourcesOf(tree)}, nil
+}
+
+// sourcesOf lists the sources of a tree's values in the order in which they occur.
+func sourcesOf(tree *node) []*Source {
+	var sources []*Source
+	leaves(tree, "", func(_ string, leaf *node) {
+		if source := leaf.at.source; source != nil && !slices.Contains(sources, source) {
+			sources = append(sources, source)
+		}
+	})
+	return sources
 }
 
 // YAML is the resolved run with every value set; each line's comment says where its value comes
@@ -72,6 +92,9 @@ func checkRun(value any, root *node, broken []string, errs *Errors) {
 		if err := c.run(&run); err != nil {
 			errs.attach(root, "", err)
 		}
+	}
+	if sound("policy") && sound("tokenizer") {
+		checkFrom(&run, root, errs)
 	}
 	if sound("environments") {
 		for _, err := range checkEnvironments(&run) {

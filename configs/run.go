@@ -6,6 +6,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/algos"
 	"github.com/turnwise-rl/turnwise/rollout/env"
+	"github.com/turnwise-rl/turnwise/rollout/tool"
 	"github.com/turnwise-rl/turnwise/trainer/optim"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
@@ -55,6 +56,13 @@ func (e Environment) Type() string { return environments().nameOfValue(e.Setting
 
 // Policy is the network that is trained: its shape and what of it is trained.
 type Policy struct {
+	// From is the folder of a checkpoint in Hugging Face layout that the run starts from. It then decides
+	// the shape, the tokenizer and the chat template, so that neither the shape nor tokenizer may be set
+	// beside it. A relative path starts at the file that says it. Empty starts from random weights.
+	From string `yaml:"from"`
+	// ToolFormat is how the policy writes calls and answers. auto is what the checkpoint's chat template
+	// asks for, and plain for a policy that starts from random weights, which writes no other.
+	ToolFormat    tool.FormatName `yaml:"tool_format"`
 	policy.Config `yaml:",inline"`
 	// Recompute keeps less between the forward and the backward pass, which computes it again: less
 	// memory for nearly a second forward pass, and the same weights to the last bit.
@@ -176,7 +184,7 @@ func Default() Run {
 		Seed:      1,
 		Method:    algos.GRPO(),
 		Tokenizer: Tokenizer{VocabSize: 512},
-		Policy:    Policy{Config: policy.DefaultConfig()},
+		Policy:    Policy{ToolFormat: tool.Auto, Config: policy.DefaultConfig()},
 		Optimizer: optim.DefaultConfig(),
 		WarmStart: WarmStart{Steps: 10, UpdatesPerStep: 20, Demonstrations: 512, BatchSize: 32, LearningRate: 1e-3},
 		Training:  Training{Steps: 100, GroupsPerStep: 32, GroupSize: 8, LearningRateEnd: 1, Minibatches: 1, MicroBatchTokens: 4096},

@@ -7,6 +7,7 @@ import (
 	"github.com/turnwise-rl/turnwise/algos/advantage"
 	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/rollout/env"
+	"github.com/turnwise-rl/turnwise/rollout/tool"
 )
 
 // environments is the union of environments' settings.
@@ -38,6 +39,7 @@ func runLanguage() *language {
 		unions = append(unions, u)
 	}
 	l := newLanguage(unions, map[reflect.Type][]string{
+		reflect.TypeFor[tool.FormatName]():     texts(tool.FormatNames),
 		reflect.TypeFor[kernels.Ratio]():       texts(kernels.Ratios),
 		reflect.TypeFor[kernels.Anchor]():      texts(kernels.Anchors),
 		reflect.TypeFor[kernels.Objective]():   texts(kernels.Objectives),
