@@ -1,7 +1,6 @@
 package decode
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
@@ -9,9 +8,6 @@ import (
 	"github.com/turnwise-rl/turnwise/rollout/sampler"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
-
-// errDiverged ends a request whose distribution is not made of numbers.
-var errDiverged = errors.New("the log-probabilities are not numbers: the weights have diverged")
 
 // batch computes what the schedule plans, one pass at a time. It belongs to one goroutine.
 type batch struct {
@@ -131,7 +127,7 @@ func (b *batch) take(q *sequence, chosen device.Sampled) {
 	g := q.generation
 	if chosen.Token < 0 || chosen.LogProb != chosen.LogProb {
 		q.forget = true
-		b.cancel(g, errDiverged)
+		b.cancel(g, fmt.Errorf("sampled token %d: %w", len(g.result.Tokens), policy.ErrNotANumber))
 		return
 	}
 	b.totals.sampled++

@@ -399,7 +399,7 @@ func TestDivergedWeightsAreAnError(t *testing.T) {
 	for _, sampled := range []device.Sampled{{Token: -1}, {LogProb: float32(math.NaN())}} {
 		e := newEngine(t, Config{Slots: 1}, diverged{newFake(new(fakeDevice), 1, 50, 10), sampled})
 		_, err := e.Generate(context.Background(), sampler.Request{Sequence: "a", Tokens: []int32{1}, MaxTokens: 3, Temperature: 1})
-		if err == nil || !strings.Contains(err.Error(), "the weights have diverged") {
+		if !errors.Is(err, policy.ErrNotANumber) || !strings.Contains(err.Error(), "sampled token 0") {
 			t.Errorf("%+v: error %v", sampled, err)
 		}
 	}
