@@ -115,10 +115,18 @@ func FuzzDecodeWeights(f *testing.F) {
 	})
 }
 
+func save(t testing.TB, m *Model, dir string) {
+	t.Helper()
+	if err := m.SaveFolder(dir, weights.Options{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func FuzzFolderConfig(f *testing.F) {
 	dir := f.TempDir()
-	if err := newModel(f, tinyConfig(), 1).SaveFolder(dir, weights.Options{}); err != nil {
-		f.Fatal(err)
+	save(f, newModel(f, tinyConfig(), 1), dir)
+	for _, file := range released {
+		f.Add([]byte(file.text))
 	}
 	raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	if err != nil {

@@ -38,6 +38,8 @@ type hubConfig struct {
 	LayerTypes          []string        `json:"layer_types"`
 	PretrainingTP       *int            `json:"pretraining_tp"`
 	PartialRotaryFactor *float64        `json:"partial_rotary_factor"`
+	UseMRope            *bool           `json:"use_mrope"`
+	RopeInterleaved     *bool           `json:"rope_interleaved"`
 }
 
 // hubKeys are the keys of hubConfig. A sliding window is not used unless use_sliding_window says so.
@@ -45,7 +47,7 @@ var hubKeys = []string{
 	"architectures", "model_type", "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim",
 	"intermediate_size", "vocab_size", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters",
 	"hidden_act", "tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window", "sliding_window", "max_window_layers",
-	"layer_types", "pretraining_tp", "partial_rotary_factor",
+	"layer_types", "pretraining_tp", "partial_rotary_factor", "use_mrope", "rope_interleaved",
 }
 
 // neutralKeys are keys of config.json that do not change what the network computes. They are kept and
@@ -54,7 +56,7 @@ var neutralKeys = []string{
 	"_name_or_path", "attention_dropout", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range",
 	"transformers_version", "use_cache", "output_router_logits", "unsloth_fixed", "unsloth_version", "_attn_implementation",
 	"id2label", "label2id", "task_specific_params", "chunk_size_feed_forward", "output_attentions", "output_hidden_states", "return_dict",
-	"dtype", "torch_dtype",
+	"dtype", "torch_dtype", "is_llama_config", "transformers.js_config",
 }
 
 // parseHubConfig reads a config.json. The second result holds the neutral keys.
@@ -117,6 +119,10 @@ func (h hubConfig) checkFixed() error {
 		return refuse("mlp_bias", true, false)
 	case h.UseSlidingWindow != nil && *h.UseSlidingWindow:
 		return refuse("use_sliding_window", true, false)
+	case h.UseMRope != nil && *h.UseMRope:
+		return refuse("use_mrope", true, false)
+	case h.RopeInterleaved != nil && *h.RopeInterleaved:
+		return refuse("rope_interleaved", true, false)
 	case h.PretrainingTP != nil && *h.PretrainingTP > 1:
 		return refuse("pretraining_tp", *h.PretrainingTP, 1)
 	case h.PartialRotaryFactor != nil && *h.PartialRotaryFactor != 1:

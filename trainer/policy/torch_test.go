@@ -86,7 +86,9 @@ func (f torchFixture) tensor(t *testing.T, name string) []float32 {
 	return out
 }
 
-func (f torchFixture) batch() policy.Packed { return policy.Packed{Tokens: f.Tokens, Offsets: f.Offsets} }
+func (f torchFixture) batch() policy.Packed {
+	return policy.Packed{Tokens: f.Tokens, Offsets: f.Offsets}
+}
 
 // near compares with a tolerance relative to the tensor's largest value.
 func near(t *testing.T, what string, got, want []float32, relative float64) {
