@@ -194,29 +194,24 @@ func BenchmarkDeviceOperations(b *testing.B) {
 	}
 }
 
-// BenchmarkDeviceStep times a training step's operations without loss and optimizer, a sequence a task.
+// BenchmarkDeviceStep times a training step's operations without loss and optimizer: half of the sequences on each
+// of two lanes, which have gradients of their own.
 func BenchmarkDeviceStep(b *testing.B) {
 	for _, m := range modelShapes {
-		s := newBenchStep(b, m)
+		half := m
+		half.sequences /= 2
+		lanes := []*benchStep{newBenchStep(b, half), newBenchStep(b, half)}
 		for _, threads := range []int{1, 2} {
 			b.Run(fmt.Sprintf("%s/threads=%d", m.name, threads), func(b *testing.B) {
 				useThreads(b, threads)
-				b.ReportAllocs()
 				for b.Loop() {
-					s.d.Each(len(s.passes), func(task int) { s.forward(&s.passes[task]) })
-					// Tasks add to the same gradients, which a trainer keeps apart.
-					for i := range s.passes {
-						if threads == 1 {
+					lanes[0].d.Each(len(lanes), func(lane int) {
+						s := lanes[lane]
+						for i := range s.passes {
+							s.forward(&s.passes[i])
 							s.backward(&s.passes[i])
 						}
-					}
-					if threads > 1 {
-						s.d.Each(2, func(task int) {
-							for i := task; i < len(s.passes); i += 2 {
-								s.backward(&s.passes[i])
-							}
-						})
-					}
+					})
 				}
 				tokens := float64(m.sequences * m.length * b.N)
 				b.ReportMetric(tokens/b.Elapsed().Seconds(), "tokens/s")
