@@ -48,7 +48,26 @@ func DecodeWeights(dev device.Device, c Config, o Options, data []byte) (*Model,
 	if err != nil {
 		return nil, fmt.Errorf("decode weights: %w", err)
 	}
-	return m, nil
+	return m.ready()
+}
+
+// DecodeNetwork is DecodeWeights and Snapshot, for weights that are only sampled from: no model's
+// memory is held besides.
+func DecodeNetwork(dev device.Device, c Config, o Options, data []byte) (*Network, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	o.Frozen = true
+	from, err := weights.Decode("weights", bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return nil, err
+	}
+	m, err := readModel(dev, c, o, from)
+	if err != nil {
+		return nil, fmt.Errorf("decode network: %w", err)
+	}
+	defer m.Free()
+	return m.Snapshot()
 }
 
 // ReplaceWeights is DecodeWeights into a model that is there already, without a second copy. When the
@@ -68,7 +87,7 @@ func (m *Model) ReplaceWeights(data []byte) error {
 	return nil
 }
 
-// readModel makes a model from a set of files. Shapes are compared before anything is allocated, so
+// readModel makes a model from a set of files, without the forms that passes read. Shapes are compared before anything is allocated, so
 // that a small file with a large shape fails cheaply.
 func readModel(dev device.Device, c Config, o Options, from *weights.Folder) (*Model, error) {
 	f := form{config: c.Complete(), valueHead: o.ValueHead, lora: o.LoRA}
@@ -83,7 +102,7 @@ func readModel(dev device.Device, c Config, o Options, from *weights.Folder) (*M
 		m.Free()
 		return nil, err
 	}
-	return m, m.ready()
+	return m, nil
 }
 
 // checkTensors demands that the files hold exactly the tensors of a layout.

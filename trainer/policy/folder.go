@@ -76,7 +76,7 @@ func loadFolder(dev device.Device, dir string, o Options) (*Model, error) {
 		m.Free()
 		return nil, err
 	}
-	return m, m.ready()
+	return m.ready()
 }
 
 // folderLayout is what a folder must hold for a form: the base network, and the value head if the

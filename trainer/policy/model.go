@@ -77,7 +77,7 @@ func New(dev device.Device, c Config, o Options) (*Model, error) {
 			m.fill(p, initial(m.form.config, p, random))
 		}
 	}
-	return m, m.ready()
+	return m.ready()
 }
 
 // adapted reports whether a tensor belongs to an adapter.
@@ -177,8 +177,9 @@ func newZero(dev device.Device, c Config, o Options) (*Model, error) {
 	return m, nil
 }
 
-// ready makes the forms that passes read, once the weights are there. On an error the model is freed.
-func (m *Model) ready() error {
+// ready returns the model with the forms that passes read, once the weights are there. On an error the
+// model is freed.
+func (m *Model) ready() (*Model, error) {
 	use := device.ForwardBack
 	if m.grads.Absent() {
 		use = device.Forward
@@ -186,10 +187,10 @@ func (m *Model) ready() error {
 	net, err := assemble(m.dev, m.form, m.form.carve(m.weights, 0), use)
 	if err != nil {
 		m.Free()
-		return fmt.Errorf("policy network: %w", err)
+		return nil, fmt.Errorf("policy network: %w", err)
 	}
 	m.net = net
-	return nil
+	return m, nil
 }
 
 // Free gives all memory back. The model must not be used again.

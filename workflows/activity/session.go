@@ -203,7 +203,7 @@ func (s *session) restore(ctx context.Context, manifest runfolder.Manifest) erro
 	return nil
 }
 
-// frozen reads a version's weights into a network that is not trained.
+// frozen reads a version's weights into a network that only scores.
 func (r *run) frozen(ctx context.Context, dev device.Device, ref blob.Ref) (*policy.Model, error) {
 	data, err := r.folder.Get(ctx, ref)
 	if err != nil {
@@ -218,13 +218,15 @@ func (r *run) frozen(ctx context.Context, dev device.Device, ref blob.Ref) (*pol
 
 // loadNetwork reads a version's weights into a network to sample from.
 func (a *Activities) loadNetwork(ctx context.Context, r *run, ref blob.Ref) (*policy.Network, error) {
-	model, err := r.frozen(ctx, a.Device, ref)
+	data, err := r.folder.Get(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	defer model.Free()
-	network, err := model.Snapshot()
-	return network, lasting(err)
+	network, err := policy.DecodeNetwork(a.Device, r.shape(), policy.Options{LoRA: r.config.Policy.LoRA}, data)
+	if err != nil {
+		return nil, lasting(fmt.Errorf("%s: %w", ref.Key, err))
+	}
+	return network, nil
 }
 
 // redo makes a committed step again and compares what comes out with what was recorded.
