@@ -2,7 +2,8 @@
 //
 //	run.yaml                 the resolved config
 //	demonstrations.jsonl     scripted episodes of the warm start, turnwise.group/v1
-//	tokenizer/               tokenizer.json and friends, Hugging Face layout
+//	tokenizer/               tokenizer.json of a run that started from random weights
+//	start/                   config, tokenizer and chat template of the checkpoint that the run started from
 //	segments/000123          one finished group each
 //	steps/000012.json        manifests: what a step trained and what came out
 //	weights/000012.*         weights, for samplers and to go on from

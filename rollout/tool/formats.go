@@ -43,8 +43,7 @@ type TurnFormat struct {
 // Formats are the formats there are.
 func Formats() []TurnFormat {
 	return []TurnFormat{
-		{Name: Plain, Parse: Parse, Call: Format, Answer: FormatAnswer, join: "\n",
-			malformed: func(text string) string { return text }, spaced: true},
+		{Name: Plain, Parse: Parse, Call: Format, Answer: FormatAnswer, spaced: true},
 		{Name: Hermes, Parse: parseHermes, Call: formatHermes, Answer: strings.TrimSpace, join: "\n",
 			malformed: func(text string) string { return hermesOpen + "\n" + text + "\n" + hermesShut }},
 		{Name: Llama3, Parse: parseLlama3, Call: formatLlama3, Answer: strings.TrimSpace, join: "\n",
@@ -86,11 +85,14 @@ func (f TurnFormat) Observation(text string) string {
 	return strings.TrimPrefix(text, " ")
 }
 
-// Script writes a scripted turn, given in the form of [Parse], in this format. A turn that Parse does
-// not read becomes a call that this format does not read: what a demonstration gets wrong stays wrong.
+// Script writes a scripted turn, given in the form of [Parse], in this format; in [Plain] as it stands. A
+// turn that Parse does not read becomes a call that this format does not read: what a demonstration gets
+// wrong stays wrong.
 func (f TurnFormat) Script(turn string, specs []Spec) string {
 	action := Parse(turn)
 	switch {
+	case f.Name == Plain:
+		return turn
 	case action.FormatError != "":
 		return f.malformed(turn)
 	case action.Answered:

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/turnwise-rl/turnwise/rollout"
@@ -33,16 +32,20 @@ type Limits struct {
 
 // Player plays episodes of the given environments.
 type Player struct {
-	Tokenizer    *render.Tokenizer
 	Environments map[string]env.Environment
-	Limits       Limits
+	// Renderers turn the episodes of each environment into tokens, by the environment's name: a chat
+	// template shows the environment's tools.
+	Renderers map[string]render.Renderer
+	// Format is how turns write calls and answers.
+	Format tool.TurnFormat
+	Limits Limits
 }
 
 // turnSource supplies the tokens of an episode's turns: a sampling policy or a script.
 type turnSource interface {
-	// next returns the tokens of the turn that continues context, at most limit of them, and false
-	// when the source has no further turn. No tokens means that its own context is full.
-	next(ctx context.Context, context []int32, turn, limit int) (sampledTurn, bool, error)
+	// next returns the tokens of the episode's next turn, at most limit of them, and false when the
+	// source has no further turn. No tokens means that its own context is full.
+	next(ctx context.Context, e *episode, limit int) (sampledTurn, bool, error)
 }
 
 // sampledTurn is one turn's tokens; the other slices have the same length or are nil.
@@ -55,26 +58,32 @@ type sampledTurn struct {
 
 // episode is the state of one attempt.
 type episode struct {
-	player *Player
-	env    env.Environment
-	live   env.Episode
-	task   rollout.Task
-	out    rollout.Trajectory
+	player       *Player
+	env          env.Environment
+	live         env.Episode
+	renderer     render.Renderer
+	conversation render.Conversation
+	out          rollout.Trajectory
 }
 
 // play runs one episode with turns from source.
 func (p *Player) play(ctx context.Context, task rollout.Task, id string, source turnSource) (rollout.Trajectory, error) {
-	environment, ok := p.Environments[task.Env]
-	if !ok {
+	environment, known := p.Environments[task.Env]
+	renderer, rendered := p.Renderers[task.Env]
+	if !known || !rendered {
 		return rollout.Trajectory{}, fmt.Errorf("task %s: no environment %q in this run", task.ID, task.Env)
+	}
+	conversation, err := renderer.Begin(task.Prompt)
+	if err != nil {
+		return rollout.Trajectory{}, fmt.Errorf("task %s: %w", task.ID, err)
 	}
 	live, err := environment.Open(task)
 	if err != nil {
 		return rollout.Trajectory{}, fmt.Errorf("task %s: open: %w", task.ID, err)
 	}
 	started := time.Now()
-	e := &episode{player: p, env: environment, live: live, task: task, out: rollout.Trajectory{ID: id}}
-	e.observe(p.Tokenizer.Prompt(task.Prompt))
+	e := &episode{player: p, env: environment, live: live, renderer: renderer, conversation: conversation, out: rollout.Trajectory{ID: id}}
+	e.observe(conversation.Prompt())
 	err = errors.Join(e.run(ctx, source), live.Close())
 	if err != nil {
 		return rollout.Trajectory{}, fmt.Errorf("episode %s of task %s: %w", id, task.ID, err)
@@ -101,7 +110,7 @@ func (e *episode) run(ctx context.Context, source turnSource) error {
 			e.out.Stop = rollout.StopMaxTokens
 			return nil
 		}
-		sampled, more, err := source.next(ctx, e.out.Tokens, turn, room)
+		sampled, more, err := source.next(ctx, e, room)
 		if err != nil {
 			return fmt.Errorf("turn %d: %w", turn, err)
 		}
@@ -137,12 +146,15 @@ func (e *episode) take(ctx context.Context, index int, sampled sampledTurn) (don
 		e.out.Turns = append(e.out.Turns, turn)
 		return true, nil
 	}
-	text, calls, err := e.answerCalls(ctx, index, action)
+	replies, calls, err := e.answerCalls(ctx, index, action)
 	if err != nil {
 		return false, err
 	}
 	turn.Calls = calls
-	observation := e.player.Tokenizer.Observation(text)
+	observation, err := e.conversation.Answer(sampled.tokens, replies...)
+	if err != nil {
+		return false, err
+	}
 	if len(e.out.Tokens)+len(observation) >= e.player.Limits.MaxTokens {
 		e.out.Stop = rollout.StopMaxTokens
 		e.out.Turns = append(e.out.Turns, turn)
@@ -157,41 +169,43 @@ func (e *episode) take(ctx context.Context, index int, sampled sampledTurn) (don
 // parse reads a turn's text strictly. A turn that does not end where the policy ends its turns is
 // not parsed further: half a call is no call.
 func (e *episode) parse(tokens []int32) tool.Action {
-	end := e.player.Tokenizer.End()
-	if tokens[len(tokens)-1] != end {
+	text, ended := e.renderer.Turn(tokens)
+	if !ended {
 		return tool.Action{
 			Calls:       []rollout.Call{{Args: rollout.Args{}, Status: rollout.CallUnparsable}},
 			FormatError: fmt.Sprintf("turn cut off after %d tokens", len(tokens)),
 		}
 	}
-	return tool.Parse(e.player.Tokenizer.Text(tokens[:len(tokens)-1]))
+	return e.player.Format.Parse(text)
 }
 
-// answerCalls runs the calls of a turn and returns what the policy reads next.
-func (e *episode) answerCalls(ctx context.Context, turn int, action tool.Action) (string, []rollout.Call, error) {
+// answerCalls runs the calls of a turn and returns what the policy reads next, one reply a call.
+func (e *episode) answerCalls(ctx context.Context, turn int, action tool.Action) ([]render.Message, []rollout.Call, error) {
 	if action.FormatError != "" {
-		return " error: " + action.FormatError, action.Calls, nil
+		return []render.Message{e.reply("", " error: "+action.FormatError)}, action.Calls, nil
 	}
-	texts := make([]string, 0, len(action.Calls))
+	replies := make([]render.Message, 0, len(action.Calls))
 	calls := make([]rollout.Call, 0, len(action.Calls))
 	for i, call := range action.Calls {
 		call.Key = fmt.Sprintf("%s/%d/%d", e.out.ID, turn, i)
-		status, complaint := tool.Check(call, e.env.Tools())
+		status, text := tool.Check(call, e.env.Tools())
+		if status == rollout.CallOK {
+			result, err := e.callTool(ctx, call)
+			if err != nil {
+				return nil, nil, fmt.Errorf("tool %s: %w", call.Name, err)
+			}
+			status, text = result.Status, result.Text
+		}
 		call.Status = status
-		if status != rollout.CallOK {
-			texts = append(texts, complaint)
-			calls = append(calls, call)
-			continue
-		}
-		result, err := e.callTool(ctx, call)
-		if err != nil {
-			return "", nil, fmt.Errorf("tool %s: %w", call.Name, err)
-		}
-		call.Status = result.Status
-		texts = append(texts, result.Text)
+		replies = append(replies, e.reply(call.Name, text))
 		calls = append(calls, call)
 	}
-	return strings.Join(texts, "\n"), calls, nil
+	return replies, calls, nil
+}
+
+// reply is the message that answers a call.
+func (e *episode) reply(name, text string) render.Message {
+	return render.Message{Role: render.RoleTool, Name: name, Content: e.player.Format.Observation(text)}
 }
 
 func (e *episode) callTool(ctx context.Context, call rollout.Call) (env.Result, error) {

@@ -88,7 +88,7 @@ func TestEpisodes(t *testing.T) {
 				}
 				statuses, formats = append(statuses, all), append(formats, turn.FormatOK)
 				if turn.Observation != nil {
-					text := s.player.Tokenizer.PlainText(got.Tokens[turn.Observation.Start:turn.Observation.End])
+					text := s.tokenizer.PlainText(got.Tokens[turn.Observation.Start:turn.Observation.End])
 					observations = append(observations, text)
 				}
 				if want := strings.Repeat("x", len(s.lab.keys)); i == len(got.Turns)-1 && len(turn.Calls) == 0 && turn.State != want {
@@ -117,7 +117,7 @@ func check(t testing.TB, s *stage, got rollout.Trajectory) {
 		t.Errorf("the trajectory is not valid: %v", err)
 	}
 	limits := s.player.Limits
-	prompt := s.player.Tokenizer.Prompt("say yes")
+	prompt := s.tokenizer.Prompt("say yes")
 	if len(got.Tokens) > max(limits.MaxTokens, len(prompt)) || len(got.Turns) > limits.MaxTurns {
 		t.Errorf("%d tokens in %d turns, at most %d and %d are allowed", len(got.Tokens), len(got.Turns), limits.MaxTokens, limits.MaxTurns)
 	}

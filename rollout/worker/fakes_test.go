@@ -158,9 +158,10 @@ var tokenizer = sync.OnceValues(func() (*render.Tokenizer, error) {
 
 // stage is a player in the lab with a scripted policy.
 type stage struct {
-	lab     *lab
-	player  *Player
-	sampler *scripted
+	lab       *lab
+	player    *Player
+	sampler   *scripted
+	tokenizer *render.Tokenizer
 }
 
 func newStage(t testing.TB, turn func(sampler.Request, int) (string, bool)) *stage {
@@ -169,9 +170,17 @@ func newStage(t testing.TB, turn func(sampler.Request, int) (string, bool)) *sta
 	if err != nil {
 		t.Fatal(err)
 	}
+	markers, err := render.NewMarkers(trained)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := tool.FindFormat(tool.Plain)
+	if err != nil {
+		t.Fatal(err)
+	}
 	l := &lab{}
-	return &stage{lab: l, sampler: &scripted{tokenizer: trained, turn: turn}, player: &Player{
-		Tokenizer: trained, Environments: map[string]env.Environment{"lab": l},
+	return &stage{lab: l, tokenizer: trained, sampler: &scripted{tokenizer: trained, turn: turn}, player: &Player{
+		Environments: map[string]env.Environment{"lab": l}, Renderers: map[string]render.Renderer{"lab": markers}, Format: plain,
 		Limits: Limits{MaxTurns: 5, MaxTurnTokens: 60, MaxTokens: 400, ToolTimeout: time.Minute},
 	}}
 }

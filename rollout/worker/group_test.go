@@ -54,7 +54,7 @@ func TestEveryGroupIsValid(t *testing.T) {
 			rt.Fatalf("%v (-played +stored):\n%s", err, diff)
 		}
 		for _, trajectory := range group.Trajectories {
-			if len(trajectory.Tokens) > max(s.player.Limits.MaxTokens, len(s.player.Tokenizer.Prompt("say yes"))) {
+			if len(trajectory.Tokens) > max(s.player.Limits.MaxTokens, len(s.tokenizer.Prompt("say yes"))) {
 				rt.Fatalf("%d tokens, at most %d are allowed", len(trajectory.Tokens), s.player.Limits.MaxTokens)
 			}
 			if *trajectory.Outcome != 0 && trajectory.Answer != "yes" {

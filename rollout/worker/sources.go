@@ -23,30 +23,26 @@ type Sampling struct {
 // Play runs one episode in which a policy samples the turns.
 func (p *Player) Play(ctx context.Context, task rollout.Task, id string, sampling Sampling) (rollout.Trajectory, error) {
 	defer sampling.Sampler.Release(id)
-	source := policySource{Sampling: sampling, sequence: id, stop: []int32{p.Tokenizer.End()}}
-	trajectory, err := p.play(ctx, task, id, source)
+	trajectory, err := p.play(ctx, task, id, policySource{sampling})
 	trajectory.Temperature = sampling.Temperature
 	return trajectory, err
 }
 
-// PlayScript runs one episode whose turns are given as texts. The tools really run. When the script
+// PlayScript runs one episode whose turns are given as texts in the form of [tool.Parse], which the
+// player's format writes in its own way. The tools really run. When the script
 // ends without an answer the episode stops as void. Log-probabilities and versions are unknown.
 func (p *Player) PlayScript(ctx context.Context, task rollout.Task, id string, turns []string) (rollout.Trajectory, error) {
-	trajectory, err := p.play(ctx, task, id, scriptSource{player: p, turns: turns})
+	trajectory, err := p.play(ctx, task, id, scriptSource(turns))
 	trajectory.BehaviorLogProbs, trajectory.Versions, trajectory.Entropies = nil, nil, nil
 	return trajectory, err
 }
 
-type policySource struct {
-	Sampling
-	sequence string
-	stop     []int32
-}
+type policySource struct{ Sampling }
 
-func (s policySource) next(ctx context.Context, tokens []int32, turn, limit int) (sampledTurn, bool, error) {
+func (s policySource) next(ctx context.Context, e *episode, limit int) (sampledTurn, bool, error) {
 	result, err := s.Sampler.Generate(ctx, sampler.Request{
-		Sequence: s.sequence, Tokens: tokens, MaxTokens: limit, Stop: s.stop,
-		Temperature: s.Temperature, TopK: s.TopK, TopP: s.TopP, MinP: s.MinP, Seed: rollout.Seed(s.Seed, uint64(turn)),
+		Sequence: e.out.ID, Tokens: e.out.Tokens, MaxTokens: limit, Stop: e.renderer.Stops(),
+		Temperature: s.Temperature, TopK: s.TopK, TopP: s.TopP, MinP: s.MinP, Seed: rollout.Seed(s.Seed, uint64(len(e.out.Turns))),
 	})
 	if err != nil {
 		return sampledTurn{}, false, err
@@ -65,16 +61,14 @@ func (s policySource) next(ctx context.Context, tokens []int32, turn, limit int)
 	return sampledTurn{tokens: result.Tokens, logProbs: result.LogProbs, entropies: result.Entropies, versions: result.Versions}, true, nil
 }
 
-type scriptSource struct {
-	player *Player
-	turns  []string
-}
+type scriptSource []string
 
-func (s scriptSource) next(_ context.Context, _ []int32, turn, limit int) (sampledTurn, bool, error) {
-	if turn >= len(s.turns) {
+func (s scriptSource) next(_ context.Context, e *episode, limit int) (sampledTurn, bool, error) {
+	turn := len(e.out.Turns)
+	if turn >= len(s) {
 		return sampledTurn{}, false, nil
 	}
-	tokens := append(s.player.Tokenizer.Tokens(s.turns[turn]), s.player.Tokenizer.End())
+	tokens := append(e.renderer.Tokens(e.player.Format.Script(s[turn], e.env.Tools())), e.renderer.Stops()[0])
 	if len(tokens) > limit {
 		return sampledTurn{}, false, fmt.Errorf("scripted turn %d has %d tokens, the limit is %d", turn, len(tokens), limit)
 	}

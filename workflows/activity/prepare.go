@@ -23,8 +23,8 @@ import (
 // word of the quickstart environments to occur several times.
 const corpusTasks = 2000
 
-// Prepare makes a run's folder ready: config, tokenizer, demonstrations and the untrained policy as
-// step 0. On a folder that is ready it says what is committed.
+// Prepare makes a run's folder ready: config, tokenizer, demonstrations and the policy before training as
+// step 0. What a run from a checkpoint needs of it is copied, so that the checkpoint may go away. On a folder that is ready it says what is committed.
 func (a *Activities) Prepare(ctx context.Context, input workflows.PrepareInput) (workflows.PrepareResult, error) {
 	defer heartbeat(ctx)()
 	result, err := a.prepare(ctx, input)
@@ -115,19 +115,27 @@ func found(ctx context.Context, folder *runfolder.Folder) (workflows.PrepareResu
 	return result, err
 }
 
-// initialise makes tokenizer, demonstrations and the untrained policy, and commits step 0.
+// initialise makes tokenizer, demonstrations and the policy before training, and commits step 0.
 func (a *Activities) initialise(ctx context.Context, folder *runfolder.Folder, input workflows.PrepareInput) error {
 	r, err := newRun(folder, []byte(input.Config))
 	if err != nil {
 		return err
 	}
-	if err := r.putTokenizer(ctx); err != nil {
+	if r.config.Policy.From != "" {
+		err = r.copyStart(ctx)
+	} else {
+		err = r.putTokenizer(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("tokenizer: %w", err)
+	}
+	if err := r.read(ctx); err != nil { // an earlier attempt's, if there was one
+		return err
 	}
 	if err := r.putDemonstrations(ctx); err != nil {
 		return fmt.Errorf("demonstrations: %w", err)
 	}
-	model, err := a.newModel(r, rollout.Seed(r.config.Seed, weightsStream))
+	model, err := a.startModel(r)
 	if err != nil {
 		return lasting(err)
 	}
@@ -160,18 +168,20 @@ func (r *run) putTokenizer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.folder.PutOnce(ctx, runfolder.TokenizerKey, data); err != nil {
-		return err
-	}
-	return r.readTokenizer(ctx) // an earlier attempt's, if there was one
+	_, err = r.folder.PutOnce(ctx, runfolder.TokenizerKey, data)
+	return err
 }
 
-// putDemonstrations plays the scripted episodes of the warm start.
+// putDemonstrations plays the scripted episodes of the warm start, if there is one.
 func (r *run) putDemonstrations(ctx context.Context) error {
 	var out bytes.Buffer
 	player := r.player()
 	seed := rollout.Seed(r.config.Seed, demonstrationStream)
-	for i := range r.config.WarmStart.Demonstrations {
+	count := r.config.WarmStart.Demonstrations
+	if r.config.WarmStart.Steps == 0 {
+		count = 0
+	}
+	for i := range count {
 		chosen, index := r.schedule.at(i)
 		environment := r.environments[chosen]
 		demonstrator, ok := environment.(env.Demonstrator)

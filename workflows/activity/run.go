@@ -10,17 +10,20 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/env"
-	"github.com/turnwise-rl/turnwise/rollout/render"
 	"github.com/turnwise-rl/turnwise/rollout/worker"
+	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
 
-// run is what a worker knows of a run: its folder, settings, environments and tokenizer.
+// run is what a worker knows of a run: its folder, settings and environments, and how their text becomes
+// tokens.
 type run struct {
 	folder       *runfolder.Folder
 	config       configs.Run
 	environments []env.Environment
 	schedule     *schedule
-	tokenizer    *render.Tokenizer
+	text
+	// shape is that of the network.
+	shape policy.Config
 }
 
 // Streams of random numbers a run draws from; each is a part of a seed.
@@ -49,22 +52,26 @@ func (a *Activities) openRun(ctx context.Context, id string) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.readTokenizer(ctx); err != nil {
-		return nil, fmt.Errorf("tokenizer of run %s: %w", id, err)
+	if err := r.read(ctx); err != nil {
+		return nil, fmt.Errorf("run %s: %w", id, err)
 	}
 	return r, nil
 }
 
-// readTokenizer reads the tokenizer in the folder.
-func (r *run) readTokenizer(ctx context.Context) error {
-	data, err := r.folder.Read(ctx, runfolder.TokenizerKey)
-	if err != nil {
-		return err
+// read reads from the folder what preparing the run made: the tokenizer, and with it the rest of the
+// network's shape.
+func (r *run) read(ctx context.Context) error {
+	if err := r.readText(ctx); err != nil {
+		return fmt.Errorf("tokenizer: %w", err)
 	}
-	if r.tokenizer, err = render.DecodeTokenizer(data); err != nil {
-		return lasting(fmt.Errorf("%s: %w", runfolder.TokenizerKey, err))
+	if r.config.Policy.From == "" {
+		r.shape = r.config.Policy.Config
+		r.shape.VocabSize = r.tokenizer.VocabSize()
+		return nil
 	}
-	return nil
+	var err error
+	r.shape, err = policy.ReadConfig(r.folder.StartPath())
+	return lasting(err)
 }
 
 // folder opens the folder of a run.
@@ -76,22 +83,30 @@ func (a *Activities) folder(id string) (*runfolder.Folder, error) {
 	return folder, err
 }
 
-// newRun reads the settings and builds the environments; the tokenizer is left to the caller.
+// newRun reads the settings and builds the environments; the rest is left to read.
 func newRun(folder *runfolder.Folder, text []byte) (*run, error) {
 	resolved, err := configs.Load([]configs.Source{{Name: runfolder.ConfigKey, Data: text}}, nil)
 	if err != nil {
 		return nil, lasting(err)
 	}
 	r := &run{folder: folder, config: resolved.Run, schedule: &schedule{}}
-	for i, setting := range resolved.Run.Environments {
-		environment, err := setting.Settings.Build()
-		if err != nil {
-			return nil, lasting(fmt.Errorf("environments[%d]: %w", i, err))
-		}
-		r.environments = append(r.environments, environment)
+	for _, setting := range resolved.Run.Environments {
 		r.schedule.weights = append(r.schedule.weights, setting.Weight)
 	}
-	return r, nil
+	r.environments, err = buildEnvironments(resolved.Run)
+	return r, lasting(err)
+}
+
+func buildEnvironments(config configs.Run) ([]env.Environment, error) {
+	var environments []env.Environment
+	for i, setting := range config.Environments {
+		environment, err := setting.Settings.Build()
+		if err != nil {
+			return nil, fmt.Errorf("environments[%d]: %w", i, err)
+		}
+		environments = append(environments, environment)
+	}
+	return environments, nil
 }
 
 // player plays episodes of the run.
@@ -101,7 +116,7 @@ func (r *run) player() *worker.Player {
 		byName[environment.Name()] = environment
 	}
 	sampling := r.config.Sampling
-	return &worker.Player{Tokenizer: r.tokenizer, Environments: byName, Limits: worker.Limits{
+	return &worker.Player{Environments: byName, Renderers: r.renderers, Format: r.format, Limits: worker.Limits{
 		MaxTurns: sampling.MaxTurns, MaxTurnTokens: sampling.MaxTurnTokens, MaxTokens: sampling.MaxTokens,
 		ToolTimeout: r.config.Limits.ToolTimeout,
 	}}

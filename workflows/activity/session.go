@@ -66,15 +66,12 @@ func (a *Activities) forget(id string) {
 
 // newModel makes a network of the run's shape.
 func (a *Activities) newModel(r *run, seed uint64) (*policy.Model, error) {
-	own := r.config.Policy
-	return policy.New(a.Device, r.shape(), policy.Options{Seed: seed, Recompute: own.Recompute, LoRA: own.LoRA})
+	return policy.New(a.Device, r.shape, r.options(seed))
 }
 
-// shape is that of the run's network, with the vocabulary of its tokenizer.
-func (r *run) shape() policy.Config {
-	shape := r.config.Policy.Config
-	shape.VocabSize = r.tokenizer.VocabSize()
-	return shape
+// options are those of the network that is trained.
+func (r *run) options(seed uint64) policy.Options {
+	return policy.Options{Seed: seed, Recompute: r.config.Policy.Recompute, LoRA: r.config.Policy.LoRA}
 }
 
 // session returns the learner of a run, at whatever step it is, and the function that gives it back.
@@ -209,7 +206,7 @@ func (r *run) frozen(ctx context.Context, dev device.Device, ref blob.Ref) (*pol
 	if err != nil {
 		return nil, err
 	}
-	model, err := policy.DecodeWeights(dev, r.shape(), policy.Options{Frozen: true, LoRA: r.config.Policy.LoRA}, data)
+	model, err := policy.DecodeWeights(dev, r.shape, policy.Options{Frozen: true, LoRA: r.config.Policy.LoRA}, data)
 	if err != nil {
 		return nil, lasting(fmt.Errorf("%s: %w", ref.Key, err))
 	}
@@ -222,7 +219,7 @@ func (a *Activities) loadNetwork(ctx context.Context, r *run, ref blob.Ref) (*po
 	if err != nil {
 		return nil, err
 	}
-	network, err := policy.DecodeNetwork(a.Device, r.shape(), policy.Options{LoRA: r.config.Policy.LoRA}, data)
+	network, err := policy.DecodeNetwork(a.Device, r.shape, policy.Options{LoRA: r.config.Policy.LoRA}, data)
 	if err != nil {
 		return nil, lasting(fmt.Errorf("%s: %w", ref.Key, err))
 	}

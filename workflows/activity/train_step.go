@@ -105,10 +105,17 @@ func (s *session) checkpointDue(step int) bool {
 	return step == s.run.config.WarmStart.Steps || step == s.run.lastStep() || step%s.run.config.Checkpoint.Every == 0
 }
 
-// exportPolicy writes the policy in Hugging Face layout, for other programs.
+// exportPolicy writes the policy in Hugging Face layout, in float32, for other programs and for runs that
+// start from it. The files of a checkpoint go with it as they came.
 func (s *session) exportPolicy() error {
-	dir := s.run.folder.PolicyPath()
-	if err := s.learner.Model.SaveFolder(dir, weights.Options{}); err != nil {
+	dir, model := s.run.folder.PolicyPath(), s.learner.Model
+	if s.run.config.Policy.From != "" {
+		if err := model.Carry(s.run.folder.StartPath()); err != nil {
+			return lasting(err)
+		}
+		return model.SaveFolder(dir, weights.Options{})
+	}
+	if err := model.SaveFolder(dir, weights.Options{}); err != nil {
 		return err
 	}
 	return s.run.tokenizer.SaveFolder(dir)
