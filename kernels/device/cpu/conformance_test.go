@@ -8,7 +8,7 @@ import (
 
 func TestDeviceConforms(t *testing.T) {
 	onEveryISA(t, func(t *testing.T) {
-		devicetest.Run(t, New(), devicetest.Options{Exact: active != isaGo, Quick: testing.Short(), Threads: SetThreads})
+		devicetest.Run(t, New(), devicetest.Options{Exact: true, Quick: testing.Short(), Threads: SetThreads})
 		SetThreads(0)
 	})
 }
