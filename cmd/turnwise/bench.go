@@ -172,7 +172,7 @@ func (a *app) printTrain(r bench.TrainResult) {
 		memory.add(row.name, number(float64(row.bytes)/(1<<20)))
 	}
 	memory.write(a.out)
-	a.note("the peak is %s × what is accounted for; the program alone takes %s MiB", number(r.PeakRatio), number(float64(r.ProcessBytes)/(1<<20)))
+	a.note("training took %s × what is accounted for at its peak; the program itself takes %s MiB besides", number(r.PeakRatio), number(float64(r.ProcessBytes)/(1<<20)))
 	a.noteConditions(r.Conditions)
 }
 

@@ -217,8 +217,8 @@ func TestTrainingMeasuresTraining(t *testing.T) {
 	if r.DevicePeakBytes < r.Accounted.Total+r.WorkspaceBytes || r.WorkspaceBytes <= 0 {
 		t.Errorf("the device held at most %d bytes, %d are accounted for and %d are workspace", r.DevicePeakBytes, r.Accounted.Total, r.WorkspaceBytes)
 	}
-	if r.PeakRatio != float64(r.PeakBytes)/float64(r.Accounted.Total) {
-		t.Errorf("ratio %v of %d and %d", r.PeakRatio, r.PeakBytes, r.Accounted.Total)
+	if r.PeakRatio != float64(r.PeakBytes-r.ProcessBytes)/float64(r.Accounted.Total) {
+		t.Errorf("ratio %v of %d − %d and %d", r.PeakRatio, r.PeakBytes, r.ProcessBytes, r.Accounted.Total)
 	}
 }
 

@@ -43,7 +43,7 @@ type TrainResult struct {
 	// DevicePeakBytes is the most that all buffers together ever took.
 	WorkspaceBytes  int64 `json:"workspace_bytes"`
 	DevicePeakBytes int64 `json:"device_peak_bytes"`
-	// PeakRatio is PeakBytes over Accounted.Total.
+	// PeakRatio is what training took at its peak, PeakBytes less ProcessBytes, over Accounted.Total.
 	PeakRatio float64 `json:"peak_ratio"`
 	// FirstLoss and LastLoss are of the first and the last step, warm-up included. Random tokens have a
 	// loss of about ln(vocab) until they are learnt by heart.
@@ -116,6 +116,6 @@ func (t Train) Run(ctx context.Context) (TrainResult, error) {
 	result.PeakBytes = t.PeakBytes()
 	result.Accounted = l.accounted()
 	result.WorkspaceBytes, result.DevicePeakBytes = l.workspace()
-	result.PeakRatio = float64(result.PeakBytes) / float64(result.Accounted.Total)
+	result.PeakRatio = float64(result.PeakBytes-result.ProcessBytes) / float64(result.Accounted.Total)
 	return result, nil
 }
