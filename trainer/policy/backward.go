@@ -178,11 +178,7 @@ func (m *Model) backwardLane(task int) {
 	if task > 0 {
 		m.dev.Zero(into.flat)
 	}
-	needs := needBack
-	if b.keep == keepInputs {
-		needs |= needOnce
-	}
-	s := m.scratches.take(b.longest, needs)
+	s := m.scratches.take(b.longest, scratchNeeds(b.keep))
 	if s == nil {
 		return
 	}
@@ -226,7 +222,7 @@ func (m *Model) backwardHead(ch *chunk, s *scratch, into *lane) {
 	}
 	m.lastRows(m.stream(m.form.config.Layers, ch, s), cut(b.liveRows), rows, s)
 	scored := m.scored(s, rows, cut(b.liveTargets), b.logProbs.Slice(ch.headFrom, ch.headFrom+rows), b.entropies.Slice(ch.headFrom, ch.headFrom+rows))
-	dh := device.Dense(s.dh, h)
+	dh := device.Dense(s.dLastH, h)
 	if m.net.head.adapted() {
 		m.backwardJoinedHead(s, into, scored, cut(b.dLogProbs), cut(b.dEntropies))
 	} else {
@@ -249,7 +245,7 @@ func (m *Model) backwardHead(ch *chunk, s *scratch, into *lane) {
 // gradient of B is read off the joined one when the lane is complete.
 func (m *Model) backwardJoinedHead(s *scratch, into *lane, scored device.Scored, dLogProbs, dEntropies device.Buffer) {
 	h, head := m.form.config.Hidden, &m.net.head
-	wide, dh, low := device.Dense(s.dWide, head.in), device.Dense(s.dh, h), device.Dense(s.low, head.rank)
+	wide, dh, low := device.Dense(s.dWide, head.in), device.Dense(s.dLastH, h), device.Dense(s.low, head.rank)
 	m.dev.ScoreBack(wide, into.joined.Slice(0, head.out*head.in), dLogProbs, dEntropies, scored)
 	m.dev.CopyRows(dh, wide, scored.Rows, h)
 	m.dev.CopyRows(low, wide.Columns(h), scored.Rows, head.rank)

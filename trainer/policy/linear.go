@@ -85,7 +85,8 @@ func (l *linear) narrow(dev device.Device, a *adapter, x device.Rows, rows int, 
 	dev.Scale(low.Slice(0, rows*l.rank), l.scale)
 }
 
-// applyBack writes the gradient of x to dx and adds those of the parameters that are trained to g.
+// applyBack writes the gradient of x to dx and adds those of the parameters that are trained to g. Without
+// adapters dx may be x itself.
 func (l *linear) applyBack(dev device.Device, dx, dy, x device.Rows, rows int, low device.Buffer, g *linearTensors) {
 	if !g.matrix.Absent() {
 		dev.ProductGrad(g.matrix, dy, x, rows, l.out, l.in)

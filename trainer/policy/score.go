@@ -64,14 +64,15 @@ func (m *Model) forwardChunk(task int) {
 	m.scoreChunk(ch, s)
 }
 
+// scratchNeeds is what both directions of a pass use, so that the second does not move what the first made.
 func scratchNeeds(k keep) need {
 	switch k {
 	case keepNothing:
 		return needOnce | needStream
 	case keepInputs:
-		return needOnce
+		return needOnce | needBack
 	default:
-		return 0
+		return needBack
 	}
 }
 

@@ -99,6 +99,7 @@ type scratch struct {
 	act, dAct, dGateUp device.Buffer // ffn, ffn, 2·ffn
 	dqkv, dq, dk, dAtt device.Buffer // qkvDim, qDim, kvDim, qDim
 	lastX, dLastX      device.Buffer // hidden: rows of the last residual stream that predict a token
+	dLastH             device.Buffer // hidden: derivative of their norm
 	wide, dWide        device.Buffer // hidden + rank: input of a head with an adapter
 	packed             packedAttention
 	cached             cachedAttention
@@ -133,11 +134,16 @@ func (s *scratch) fields(f form, needs need) (fields []field, groups [][]field) 
 	if needs&needBack == 0 {
 		return fields, [][]field{feedForward, last}
 	}
-	fields = append(fields, field{&s.dx, c.Hidden}, field{&s.dh, c.Hidden})
+	fields = append(fields, field{&s.dx, c.Hidden})
+	feedForward = append(feedForward, field{&s.dGateUp, 2 * c.FFN})
+	if f.lora.Rank > 0 { // adapters read a layer's input after its derivative is written
+		fields = append(fields, field{&s.dh, c.Hidden})
+		feedForward = append(feedForward, field{&s.dAct, c.FFN})
+	}
 	return fields, [][]field{
-		append(feedForward, field{&s.dAct, c.FFN}, field{&s.dGateUp, 2 * c.FFN}),
+		feedForward,
 		{{&s.dqkv, c.qkvDim()}, {&s.dq, c.qDim()}, {&s.dk, c.kvDim()}, {&s.dAtt, c.qDim()}},
-		append(last, field{&s.dLastX, c.Hidden}, field{&s.dWide, wide}),
+		append(last, field{&s.dLastX, c.Hidden}, field{&s.dLastH, c.Hidden}, field{&s.dWide, wide}),
 	}
 }
 
@@ -155,6 +161,9 @@ func (s *scratch) allocate(dev device.Device, f form, rows int, needs need) erro
 	}
 	for _, g := range groups {
 		carveRows(shared, rows, g)
+	}
+	if f.lora.Rank == 0 {
+		s.dh, s.dAct = s.h, s.act // once its own gradient is summed, an input makes room for its derivative
 	}
 	s.memory, s.rows, s.needs = memory, rows, needs
 	return nil
