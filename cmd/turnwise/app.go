@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/connect"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/workflows/activity"
 )
 
 // Exit codes.
@@ -215,4 +217,23 @@ func loadConfig(files []string, preset string, overrides []string) (*configs.Res
 		sources = append(sources, configs.Source{Name: file, Data: data})
 	}
 	return configs.Load(sources, overrides)
+}
+
+// checkStart refuses a run that could not start from its checkpoint, at the places of the config. A run
+// that is prepared has its own copy and needs the checkpoint no more.
+func (a *app) checkStart(ctx context.Context, id string, resolved *configs.Resolved) error {
+	ids, err := runfolder.List(a.dataDir)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(ids, id) {
+		folder, err := runfolder.Open(a.dataDir, id)
+		if err != nil {
+			return err
+		}
+		if committed, err := folder.Committed(ctx); err != nil || committed >= 0 {
+			return err
+		}
+	}
+	return resolved.Refuse(activity.CheckStart(resolved.Run))
 }

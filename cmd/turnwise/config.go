@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/turnwise-rl/turnwise/configs"
+	"github.com/turnwise-rl/turnwise/workflows/activity"
 )
 
 func configVerb(a *app) *cobra.Command {
@@ -131,7 +132,7 @@ func (a *app) printVerdict(file string, err error) error {
 	return a.printJSON(verdict)
 }
 
-// checkFile checks one file, a run or a method.
+// checkFile checks one file, a run with the checkpoint it starts from, or a method.
 func checkFile(file string) error {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -143,10 +144,13 @@ func checkFile(file string) error {
 	source := configs.Source{Name: file, Data: data}
 	if isMethodFile(data) {
 		_, err = configs.LoadMethod(source, nil)
-	} else {
-		_, err = configs.Load([]configs.Source{source}, nil)
+		return err
 	}
-	return err
+	resolved, err := configs.Load([]configs.Source{source}, nil)
+	if err != nil {
+		return err
+	}
+	return resolved.Refuse(activity.CheckStart(resolved.Run))
 }
 
 // isMethodFile recognises a method: a method key and nothing else, as in a preset, or a method's own keys.

@@ -144,12 +144,16 @@ func (r *recorded) settings() []string {
 	for _, e := range c.Environments {
 		environments = append(environments, e.Type())
 	}
+	origin := fmt.Sprintf("of %s × %d", plural(c.Policy.Layers, "layer"), c.Policy.Hidden)
+	if c.Policy.From != "" {
+		origin = "from " + c.Policy.From
+	}
 	return []string{
 		fmt.Sprintf("%s, then %s of %s × %d trajectories; staleness %d; seed %d",
 			plural(c.WarmStart.Steps, "warm step"), plural(c.Training.Steps, "step"), plural(c.Training.GroupsPerStep, "group"),
 			c.Training.GroupSize, c.Training.Staleness, c.Seed),
 		fmt.Sprintf("tasks from %s; at most %s an episode; temperature %g", strings.Join(environments, ", "), plural(c.Sampling.MaxTurns, "turn"), c.Sampling.Temperature),
-		fmt.Sprintf("policy of %s × %d; learning rate %g", plural(c.Policy.Layers, "layer"), c.Policy.Hidden, c.Optimizer.LearningRate),
+		fmt.Sprintf("policy %s; learning rate %g", origin, c.Optimizer.LearningRate),
 		fmt.Sprintf("checkpoint every %s; evaluation on %s of each environment, every %s",
 			plural(c.Checkpoint.Every, "step"), plural(c.Evaluation.Tasks, "held-out task"), plural(c.Evaluation.Every, "step")),
 	}

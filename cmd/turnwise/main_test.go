@@ -27,22 +27,34 @@ func TestSessions(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"fixture":  fixtureCommand,
-			"exitcode": exitCodeCommand,
+			"fixture":    fixtureCommand,
+			"checkpoint": checkpointCommand,
+			"exitcode":   exitCodeCommand,
 		},
 	})
 }
 
-// fixtureCommand makes the folder of a run: `fixture RUN [LAST-EVENT]`.
+// fixtureCommand makes the folder of a run: `fixture RUN [LAST-EVENT [CHECKPOINT]]`.
 func fixtureCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 1 || len(args) > 2 {
-		ts.Fatalf("usage: fixture RUN [LAST-EVENT]")
+	if neg || len(args) < 1 || len(args) > 3 {
+		ts.Fatalf("usage: fixture RUN [LAST-EVENT [CHECKPOINT]]")
 	}
 	f := fixture{run: args[0]}
-	if len(args) == 2 {
+	if len(args) > 1 {
 		f.ending = args[1]
 	}
+	if len(args) > 2 {
+		f.checkpoint = ts.MkAbs(args[2])
+	}
 	ts.Check(f.write(ts.Getenv("TURNWISE_DATA")))
+}
+
+// checkpointCommand makes a small checkpoint: `checkpoint DIR`.
+func checkpointCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: checkpoint DIR")
+	}
+	ts.Check(writeCheckpoint(ts.MkAbs(args[0])))
 }
 
 // exitCodeCommand runs turnwise and checks its exit code: `exitcode 2 get bogus`.

@@ -11,6 +11,7 @@ import (
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/connect"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/trainer/policy"
 	"github.com/turnwise-rl/turnwise/workflows/activity"
 )
 
@@ -43,6 +44,16 @@ func quickstartVerb(a *app) *cobra.Command {
 
 // quickstart hosts one run from its plan to its final table.
 func (a *app) quickstart(ctx context.Context, resolved *configs.Resolved, ports connect.SpawnConfig, fresh bool) error {
+	unfinished := ""
+	if !fresh {
+		var err error
+		if unfinished, err = a.unfinishedRun(ctx, resolved); err != nil {
+			return err
+		}
+	}
+	if err := a.checkStart(ctx, unfinished, resolved); err != nil {
+		return err
+	}
 	h, err := a.host(ctx, ports)
 	if err != nil {
 		return err
@@ -124,12 +135,32 @@ func (a *app) printPlan(id string, resolved *configs.Resolved) {
 		{"run", fmt.Sprintf("%s   seed %d", id, run.Seed)},
 		{"method", describeMethod(run.Method)},
 		{"tasks", fmt.Sprintf("%s; %d held-out tasks each, whose facts never occur in training", strings.Join(names, ", "), run.Evaluation.Tasks)},
-		{"policy", fmt.Sprintf("%d layers × %d, vocabulary ≤ %d, from scratch, float32 on the CPU", run.Policy.Layers, run.Policy.Hidden, run.Tokenizer.VocabSize)},
-		{"warm start", fmt.Sprintf("%d steps × %d updates on %d imperfect demonstrations", run.WarmStart.Steps, run.WarmStart.UpdatesPerStep, run.WarmStart.Demonstrations)},
+		{"policy", describePolicy(run) + ", float32 on the CPU"},
+		{"warm start", describeWarmStart(run.WarmStart)},
 		{"training", fmt.Sprintf("%d steps × %d groups × %d episodes · checkpoint every %d · evaluate every %d", run.Training.Steps, run.Training.GroupsPerStep, run.Training.GroupSize, run.Checkpoint.Every, run.Evaluation.Every)},
 		{"folder", a.runPath(id)},
 	}
 	for _, line := range lines {
 		a.note("%-11s %s", line[0], line[1])
 	}
+}
+
+// describePolicy says where the policy comes from and how large it is.
+func describePolicy(run configs.Run) string {
+	from := run.Policy.From
+	if from == "" {
+		return fmt.Sprintf("%d layers × %d, vocabulary ≤ %d, from scratch", run.Policy.Layers, run.Policy.Hidden, run.Tokenizer.VocabSize)
+	}
+	shape, err := policy.ReadConfig(from)
+	if err != nil {
+		return "from a copy of " + from
+	}
+	return fmt.Sprintf("%s, %d layers × %d, vocabulary %d, from %s", shape.Family, shape.Layers, shape.Hidden, shape.VocabSize, from)
+}
+
+func describeWarmStart(w configs.WarmStart) string {
+	if w.Steps == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d steps × %d updates on %d imperfect demonstrations", w.Steps, w.UpdatesPerStep, w.Demonstrations)
 }

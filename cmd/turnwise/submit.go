@@ -52,6 +52,9 @@ func submitVerb(a *app) *cobra.Command {
 }
 
 func (a *app) submit(ctx context.Context, s submission, resolved *configs.Resolved) error {
+	if err := a.checkStart(ctx, s.id, resolved); err != nil {
+		return err
+	}
 	if err := a.makeDataDir(); err != nil {
 		return err
 	}

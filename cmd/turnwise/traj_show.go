@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/render"
 	"github.com/turnwise-rl/turnwise/workflows/activity"
@@ -134,11 +133,7 @@ func (a *app) showTrajectories(ctx context.Context, lib *library, address trajAd
 	if address.member >= members {
 		return usagef("group %s of run %s has members 0 to %d; `turnwise traj show %s/%s` shows them all", groupName(address.group), id, members-1, id, groupName(address.group))
 	}
-	data, err := lib.run.folder.Read(ctx, runfolder.TokenizerKey)
-	if err != nil {
-		return err
-	}
-	tokenizer, err := render.DecodeTokenizer(data)
+	tokenizer, err := activity.Tokenizer(ctx, lib.run.folder, lib.run.config.Run)
 	if err != nil {
 		return fmt.Errorf("tokenizer of run %s: %w", id, err)
 	}

@@ -122,16 +122,15 @@ func (r *run) judge(attempts []attempt) runfolder.Evaluation {
 	return out
 }
 
-// Transcribe writes an episode as text, turn by turn, without special tokens and the line breaks around
-// them.
+// Transcribe writes an episode as text, turn by turn, without special tokens. Of observations it leaves
+// out the line breaks at either end, which chat templates write.
 func Transcribe(tokenizer *render.Tokenizer, task rollout.Task, t rollout.Trajectory) runfolder.Transcript {
 	out := runfolder.Transcript{Environment: task.Env, Task: task.ID, Prompt: task.Prompt, Answer: t.Answer,
 		Gold: task.Gold.Answer, Stop: string(t.Stop), Success: t.Outcome != nil && *t.Outcome >= 1}
-	plain := func(from, to int) string { return strings.Trim(tokenizer.PlainText(t.Tokens[from:to]), "\n") }
 	for _, turn := range t.Turns {
-		line := runfolder.TranscriptTurn{Policy: plain(turn.Start, turn.End)}
+		line := runfolder.TranscriptTurn{Policy: tokenizer.PlainText(t.Tokens[turn.Start:turn.End])}
 		if turn.Observation != nil {
-			line.Observation = plain(turn.Observation.Start, turn.Observation.End)
+			line.Observation = strings.Trim(tokenizer.PlainText(t.Tokens[turn.Observation.Start:turn.Observation.End]), "\n")
 		}
 		out.Turns = append(out.Turns, line)
 	}
