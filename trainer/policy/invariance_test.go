@@ -17,10 +17,15 @@ func shapes() map[string]Config {
 }
 
 func TestScoreDoesNotDependOnBatch(t *testing.T) {
+	all := variants()
 	for name, c := range shapes() {
+		all[name] = variant{c, Options{}}
+	}
+	for name, v := range all {
 		t.Run(name, func(t *testing.T) {
-			m := newModel(t, c, 7)
-			p := randomPacked(c, 11, 40, 3, 17, 1, 29, 40, 40, 8, 33, 2)
+			v.options.Seed = 7
+			m := newModelWith(t, v.config, v.options)
+			p := randomPacked(v.config, 11, 40, 3, 17, 1, 29, 40, 40, 8, 33, 2)
 			packed, packedH := score(t, m, p, 0.7)
 			for i := range p.Sequences() {
 				from, to := p.Offsets[i], p.Offsets[i+1]

@@ -100,8 +100,14 @@ func near(t *testing.T, what string, got, want []float32, relative float64) {
 	for _, v := range want {
 		largest = math.Max(largest, math.Abs(float64(v)))
 	}
+	within(t, what, got, want, relative*largest)
+}
+
+// within compares with an absolute tolerance.
+func within(t *testing.T, what string, got, want []float32, tolerance float64) {
+	t.Helper()
 	for i := range got {
-		if !(math.Abs(float64(got[i])-float64(want[i])) <= relative*largest) {
+		if !(math.Abs(float64(got[i])-float64(want[i])) <= tolerance) {
 			t.Errorf("%s: element %d is %v, PyTorch says %v", what, i, got[i], want[i])
 			return
 		}
@@ -244,9 +250,12 @@ func compareTraining(t *testing.T, f torchFixture, m *policy.Model) {
 			t.Errorf("step %d: gradient norm %v, PyTorch says %v", step, norm, wantNorm)
 		}
 	}
+	// AdamW divides by the gradient's own size: where it is next to nothing its rounding decides how far the
+	// weight goes. A hundredth of the way is what that may cost.
+	reach := f.Optimizer.LearningRate * float64(len(f.GradientNorms))
 	for _, p := range m.Parameters() {
 		if !p.Grad.Absent() {
-			near(t, p.Name+" after three steps", download(t, p.Data), f.tensor(t, "after."+p.Name), 1e-4)
+			within(t, p.Name+" after three steps", download(t, p.Data), f.tensor(t, "after."+p.Name), reach/100)
 		}
 	}
 	for _, info := range f.expected.Tensors() {
