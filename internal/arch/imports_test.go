@@ -129,6 +129,8 @@ type door struct {
 var doors = []door{
 	{path: module + "/kernels/graph", open: []string{"cmd/turnwise/wire*.go"}, tests: true,
 		reason: "implementations meet interfaces in wire.go alone, so that the loss engine can be replaced at one place"},
+	{path: module + "/kernels/device/cpu", open: []string{"cmd/turnwise/", "internal/bench/", "workflows/activity/", "kernels/device/cpu/"}, tests: true,
+		reason: "networks and optimizers compute on whatever device they are given; activities only name the instruction set"},
 	{path: module + "/internal/gpu", open: []string{"cmd/turnwise/wire*.go"}, tests: true,
 		reason: "devices are wired in one place; everything else is told what there is"},
 	{path: module + "/internal/temporalserver", open: []string{"cmd/turnwise/", "internal/temporalserver/"}, tests: true,
