@@ -184,14 +184,10 @@ func (r *run) putDemonstrations(ctx context.Context) error {
 	for i := range count {
 		chosen, index := r.schedule.at(i)
 		environment := r.environments[chosen]
-		demonstrator, ok := environment.(env.Demonstrator)
-		if !ok {
-			return lasting(fmt.Errorf("environment %s has no demonstrations: set warm_start.demonstrations=0 and warm_start.steps=0", environment.Name()))
-		}
 		task := environment.Task(rollout.Train, seed, index)
-		turns, err := demonstrator.Demonstrate(task, rollout.Seed(seed, uint64(i)))
+		turns, err := demonstrate(environment, task, rollout.Seed(seed, uint64(i)))
 		if err != nil {
-			return fmt.Errorf("task %s: %w", task.ID, err)
+			return lasting(err)
 		}
 		id := fmt.Sprintf("demo%d", i)
 		trajectory, err := player.PlayScript(ctx, task, id+"/0", turns)
@@ -205,4 +201,17 @@ func (r *run) putDemonstrations(ctx context.Context) error {
 	}
 	_, err := r.folder.PutOnce(ctx, runfolder.DemonstrationsKey, out.Bytes())
 	return err
+}
+
+// demonstrate scripts an episode of a task.
+func demonstrate(environment env.Environment, task rollout.Task, seed uint64) ([]string, error) {
+	demonstrator, ok := environment.(env.Demonstrator)
+	if !ok {
+		return nil, fmt.Errorf("environment %s has no demonstrations: set warm_start.steps=0", environment.Name())
+	}
+	turns, err := demonstrator.Demonstrate(task, seed)
+	if err != nil {
+		return nil, fmt.Errorf("task %s: %w", task.ID, err)
+	}
+	return turns, nil
 }

@@ -56,7 +56,7 @@ func CheckStart(config configs.Run) error {
 	if most := config.Sampling.MaxTokens; most > shape.MaxPositions {
 		return refuse("sampling.max_tokens", "%d tokens in an episode but max_position_embeddings of the checkpoint is %d: shorten episodes", most, shape.MaxPositions)
 	}
-	return words.checkPrompts(config, environments)
+	return errors.Join(words.checkPrompts(config, environments), words.checkScripts(config, environments))
 }
 
 // checkPrompts looks whether the first task of each environment leaves room for a turn.
@@ -71,6 +71,39 @@ func (w text) checkPrompts(config configs.Run, environments []env.Environment) e
 			return &configs.PathError{Path: "sampling.max_tokens",
 				Err: fmt.Errorf("%d tokens in an episode but the prompt of task %s, with its tools, has %d: raise it", config.Sampling.MaxTokens, task.ID, n)}
 		}
+	}
+	return nil
+}
+
+// scriptsLooked is how many demonstrations of each environment checkScripts looks at.
+const scriptsLooked = 64
+
+// checkScripts looks whether the turns of the warm start's demonstrations are within the limit, which
+// depends on how the checkpoint's tokenizer cuts them.
+func (w text) checkScripts(config configs.Run, environments []env.Environment) error {
+	if config.WarmStart.Steps == 0 {
+		return nil
+	}
+	seed := rollout.Seed(config.Seed, demonstrationStream)
+	longest, where := 0, ""
+	for _, environment := range environments {
+		for i := range min(scriptsLooked, config.WarmStart.Demonstrations) {
+			task := environment.Task(rollout.Train, seed, i)
+			turns, err := demonstrate(environment, task, rollout.Seed(seed, uint64(i)))
+			if err != nil {
+				return &configs.PathError{Path: "warm_start.steps", Err: err}
+			}
+			for _, turn := range turns {
+				n := len(w.renderers[environment.Name()].Tokens(w.format.Script(turn, environment.Tools()))) + 1
+				if n > longest {
+					longest, where = n, task.ID
+				}
+			}
+		}
+	}
+	if most := config.Sampling.MaxTurnTokens; longest > most {
+		return &configs.PathError{Path: "sampling.max_turn_tokens",
+			Err: fmt.Errorf("%d tokens in a turn but demonstrations have turns of %d, as in task %s: raise it, or set warm_start.steps to 0", most, longest, where)}
 	}
 	return nil
 }

@@ -337,6 +337,7 @@ func TestCheckStart(t *testing.T) {
 		"vocabulary too small":             {spoil: replace("tokenizer.json", `"added_tokens":[`, `"added_tokens":[`+moreTokens(1826, 15)), path: "policy.from", says: "belong to different checkpoints"},
 		"context too short":                {overrides: []string{"sampling.max_tokens=2049"}, path: "sampling.max_tokens", says: "max_position_embeddings of the checkpoint is 2048"},
 		"prompt too long":                  {overrides: []string{"sampling.max_tokens=200"}, path: "sampling.max_tokens", says: "with its tools"},
+		"script too long":                  {overrides: []string{"sampling.max_turn_tokens=20"}, path: "sampling.max_turn_tokens", says: "demonstrations have turns of"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := qwen.checkpoint(t)
