@@ -87,8 +87,8 @@ func (b *bench) Close() error {
 // scripted is a sampler that answers with texts by turn; the texts of a sequence may depend on its
 // request. Log-probabilities and entropies follow from the token and the seed.
 type scripted struct {
-	tokenizer *render.Tokenizer
-	// turn returns the text of a turn; without cut, the end token follows.
+	renderer render.Renderer
+	// turn returns the text of a turn; without cut, the renderer's stop follows.
 	turn func(request sampler.Request, turn int) (text string, cut bool)
 	// mangle changes a result; nil leaves it.
 	mangle func(*sampler.Result)
@@ -113,9 +113,9 @@ func (s *scripted) Generate(ctx context.Context, r sampler.Request) (sampler.Res
 	s.requests = append(s.requests, r)
 	text, cut := s.turn(r, s.turns[r.Sequence])
 	s.turns[r.Sequence]++
-	tokens := s.tokenizer.Tokens(text)
+	tokens := s.renderer.Tokens(text)
 	if !cut {
-		tokens = append(tokens, s.tokenizer.End())
+		tokens = append(tokens, s.renderer.Stops()[0])
 	}
 	result := sampler.Result{Finish: sampler.FinishStop}
 	if len(tokens) == 0 {
@@ -179,7 +179,7 @@ func newStage(t testing.TB, turn func(sampler.Request, int) (string, bool)) *sta
 		t.Fatal(err)
 	}
 	l := &lab{}
-	return &stage{lab: l, tokenizer: trained, sampler: &scripted{tokenizer: trained, turn: turn}, player: &Player{
+	return &stage{lab: l, tokenizer: trained, sampler: &scripted{renderer: markers, turn: turn}, player: &Player{
 		Environments: map[string]env.Environment{"lab": l}, Renderers: map[string]render.Renderer{"lab": markers}, Format: plain,
 		Limits: Limits{MaxTurns: 5, MaxTurnTokens: 60, MaxTokens: 400, ToolTimeout: time.Minute},
 	}}
