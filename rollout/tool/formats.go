@@ -64,13 +64,15 @@ func FindFormat(name FormatName) (TurnFormat, error) {
 }
 
 // Detect tells from the text of a chat template which format it asks the policy for: hermes where it
-// writes <tool_call>, llama3 where it writes JSON calls with "name" and "parameters". False means that
-// it says neither.
+// writes <tool_call> and a JSON key "arguments", llama3 where it writes the JSON keys "name" and
+// "parameters". The quotes may be escaped. False means that it says neither.
 func Detect(template string) (FormatName, bool) {
+	key := func(name string) bool { return strings.Contains(template, `"`+name) }
+	opens := strings.Contains(template, hermesOpen)
 	switch {
-	case strings.Contains(template, hermesOpen):
+	case opens && key("arguments"):
 		return Hermes, true
-	case strings.Contains(template, `"name"`) && strings.Contains(template, `"parameters"`):
+	case !opens && key("name") && key("parameters"):
 		return Llama3, true
 	default:
 		return "", false

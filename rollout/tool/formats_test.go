@@ -2,6 +2,7 @@ package tool
 
 import (
 	"encoding/json"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -167,6 +168,27 @@ func TestFindFormat(t *testing.T) {
 	}
 	if f := format(t, Hermes); f.Observation(" error: no") != "error: no" || format(t, Plain).Observation(" 5") != " 5" {
 		t.Error("an observation has a space before it just in plain")
+	}
+}
+
+// TestDetect reads the templates of package render's test data, and the beginnings of others.
+func TestDetect(t *testing.T) {
+	for file, want := range map[string]FormatName{"qwen2_5": Hermes, "qwen3": Hermes, "llama3_1": Llama3, "llama3_2": Llama3} {
+		text, err := os.ReadFile("../render/testdata/templates/" + file + ".jinja")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := Detect(string(text)); got != want || !ok {
+			t.Errorf("%s: %q, %t; want %s", file, got, ok, want)
+		}
+	}
+	for _, text := range []string{
+		"", "{{ messages[0].content }}", "{{ '<tool_call>\n<function=' + call.name + '>' }}{{ call.arguments }}",
+		`<tool_call>{"name": name, "parameters": values}`, `[TOOL_CALLS] [{"name": name, "arguments": values}]`,
+	} {
+		if got, ok := Detect(text); ok {
+			t.Errorf("%q is %s", text, got)
+		}
 	}
 }
 

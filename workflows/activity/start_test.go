@@ -209,6 +209,28 @@ func TestRunFromACheckpoint(t *testing.T) {
 	}
 }
 
+// TestAdaptersFromACheckpoint trains adapters of a checkpoint and exports them merged, with its files.
+func TestAdaptersFromACheckpoint(t *testing.T) {
+	dir := qwen.checkpoint(t)
+	d, config := from(t, dir, append([]string{"policy.lora={rank: 2, alpha: 4, targets: [q_proj, v_proj]}", "policy.recompute=true"}, punished...)...)
+	if err := CheckStart(config); err != nil {
+		t.Fatal(err)
+	}
+	complete(t, d)
+	for step, tr := range d.traces()[1:] {
+		if tr.Report.Updates != 2 || tr.Report.OnPolicyGap != 0 {
+			t.Errorf("step %d: %+v; want 2 updates and no gap between sampler and learner", step+1, tr.Report)
+		}
+	}
+	exported := d.folder().PolicyPath()
+	if digestOf(t, exported) == digestOf(t, dir) {
+		t.Error("the export holds the weights of the checkpoint")
+	}
+	if _, config = from(t, exported); CheckStart(config) != nil {
+		t.Errorf("the export does not go in again: %v", CheckStart(config))
+	}
+}
+
 // TestChatDemonstrations plays the same scripts in markers and by chat templates: the calls, what becomes
 // of them, the answers and the outcomes are the same.
 func TestChatDemonstrations(t *testing.T) {
@@ -331,7 +353,7 @@ func TestCheckStart(t *testing.T) {
 		"no tokenizer":         {spoil: remove("tokenizer.json"), path: "policy.from", says: "tokenizer.json"},
 		"unknown tokenizer":    {spoil: replace("tokenizer.json", `"BPE"`, `"Unigram"`), path: "policy.from", says: "Unigram"},
 		"no template":          {spoil: remove("chat_template.jinja"), path: "policy.from", says: "no chat template"},
-		"template that cannot be continued": {spoil: write("chat_template.jinja", "{% for m in messages %}<tool_call>{{ m.content }}{% endfor %}"),
+		"template that cannot be continued": {spoil: write("chat_template.jinja", `{% for m in messages %}<tool_call>"arguments"{{ m.content }}{% endfor %}`),
 			path: "policy.from", says: "turn by turn"},
 		"template without a form of calls": {spoil: replace("chat_template.jinja", "<tool_call>", "<call>"), path: "policy.tool_format", says: "say hermes, llama3 or plain"},
 		"vocabulary too small":             {spoil: replace("tokenizer.json", `"added_tokens":[`, `"added_tokens":[`+moreTokens(1826, 15)), path: "policy.from", says: "belong to different checkpoints"},
