@@ -54,6 +54,8 @@ type Schedule interface {
 	// PassRows is the number of packed rows at which the device computes best: a processor wants a
 	// pass's activations in its caches, a GPU wants all rows at once and answers with a large number.
 	PassRows() int
+	// Cores is how many tasks Each runs at once; 1 on a GPU.
+	Cores() int
 	// Each runs tasks 0 … tasks−1 and returns when all are done: several at once on a processor with free
 	// cores, one after the other on a GPU. Operations inside a task run on the task's own core. Tasks must
 	// not write the same elements.

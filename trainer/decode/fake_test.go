@@ -29,6 +29,7 @@ func (p *fakePages) Shape() device.PageShape { return p.shape }
 
 func (d *fakeDevice) Name() string           { return "fake" }
 func (d *fakeDevice) PassRows() int          { return 384 }
+func (d *fakeDevice) Cores() int             { return 1 }
 func (d *fakeDevice) Free(b device.Buffer)   {}
 func (d *fakeDevice) FreePages(device.Pages) { d.freed = true }
 

@@ -268,7 +268,9 @@ func (m *Model) backwardLayer(l int, ch *chunk, s *scratch, into *lane) {
 	c, net, n := m.form.config, m.net, ch.rows()
 	span, in, a := m.batch.span(ch), m.stream(l, ch, s), m.activations(l, ch, s)
 	if m.batch.keep == keepInputs {
-		net.inner(l, span, in, a, s, &s.packed)
+		net.project(l, span, in, a, s)
+		s.packed.attend(l, a)
+		net.widen(l, n, in, a, s)
 	}
 	w, g, linears := &net.weights.layers[l], &into.layers[l], &net.layers[l]
 	h, dx, dh := device.Dense(s.h, c.Hidden), device.Dense(s.dx, c.Hidden), device.Dense(s.dh, c.Hidden)

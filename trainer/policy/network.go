@@ -118,27 +118,39 @@ func (n *network) embed(x device.Rows, r rowSpan) {
 
 // forwardLayer runs block l and writes the residual stream after it to out, which may be in.
 func (n *network) forwardLayer(l int, r rowSpan, in, out device.Rows, a *activations, s *scratch, by attender) {
-	n.inner(l, r, in, a, s, by)
-	c := n.form.config
-	act := device.Dense(s.act, c.FFN)
-	n.dev.SwiGLU(act, device.Dense(a.gateUp, 2*c.FFN), r.rows, c.FFN)
-	n.dev.CopyRows(out, device.Dense(a.middle, c.Hidden), r.rows, c.Hidden)
-	n.layers[l][downStack].apply(n.dev, out, act, r.rows, s.low, true)
+	n.project(l, r, in, a, s)
+	by.attend(l, a)
+	n.finish(l, r.rows, in, out, a, s)
 }
 
-// inner computes everything of block l that its backward pass reads.
-func (n *network) inner(l int, r rowSpan, in device.Rows, a *activations, s *scratch, by attender) {
-	c, w, linears := n.form.config, &n.weights.layers[l], &n.layers[l]
-	h, qkv, middle := device.Dense(s.h, c.Hidden), device.Dense(a.qkv, c.qkvDim()), device.Dense(a.middle, c.Hidden)
+// project computes the queries, keys and values of block l.
+func (n *network) project(l int, r rowSpan, in device.Rows, a *activations, s *scratch) {
+	c, w := n.form.config, &n.weights.layers[l]
+	h := device.Dense(s.h, c.Hidden)
 	n.dev.RMSNorm(h, in, w.attnNorm, s.roots, r.rows, n.eps)
-	linears[qkvStack].apply(n.dev, qkv, h, r.rows, s.low, false)
+	n.layers[l][qkvStack].apply(n.dev, device.Dense(a.qkv, c.qkvDim()), h, r.rows, s.low, false)
 	n.dev.Rotate(device.Dense(a.q, c.qDim()), n.queries(l, r, a))
 	n.dev.Rotate(device.Dense(a.k, c.kvDim()), n.keys(l, r, a))
-	by.attend(l, a)
-	n.dev.CopyRows(middle, in, r.rows, c.Hidden)
-	linears[outputStack].apply(n.dev, middle, device.Dense(a.att, c.qDim()), r.rows, s.low, true)
-	n.dev.RMSNorm(h, middle, w.ffnNorm, s.roots, r.rows, n.eps)
-	linears[gateUpStack].apply(n.dev, device.Dense(a.gateUp, 2*c.FFN), h, r.rows, s.low, false)
+}
+
+// finish runs block l from its attention's output on.
+func (n *network) finish(l, rows int, in, out device.Rows, a *activations, s *scratch) {
+	n.widen(l, rows, in, a, s)
+	c := n.form.config
+	act := device.Dense(s.act, c.FFN)
+	n.dev.SwiGLU(act, device.Dense(a.gateUp, 2*c.FFN), rows, c.FFN)
+	n.dev.CopyRows(out, device.Dense(a.middle, c.Hidden), rows, c.Hidden)
+	n.layers[l][downStack].apply(n.dev, out, act, rows, s.low, true)
+}
+
+// widen computes the residual stream between the two parts of block l, and gate and up.
+func (n *network) widen(l, rows int, in device.Rows, a *activations, s *scratch) {
+	c, linears := n.form.config, &n.layers[l]
+	h, middle := device.Dense(s.h, c.Hidden), device.Dense(a.middle, c.Hidden)
+	n.dev.CopyRows(middle, in, rows, c.Hidden)
+	linears[outputStack].apply(n.dev, middle, device.Dense(a.att, c.qDim()), rows, s.low, true)
+	n.dev.RMSNorm(h, middle, n.weights.layers[l].ffnNorm, s.roots, rows, n.eps)
+	linears[gateUpStack].apply(n.dev, device.Dense(a.gateUp, 2*c.FFN), h, rows, s.low, false)
 }
 
 // queries are the query heads of the rows on their way to attention.

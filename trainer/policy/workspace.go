@@ -232,6 +232,8 @@ func (p *scratches) drop() {
 		p.dev.Free(s.logits)
 		p.dev.Free(s.cached.ints)
 		p.dev.Free(s.cached.at.Device)
+		p.dev.Free(s.cached.lastAt.Device)
+		p.dev.Free(s.cached.lastMemory)
 	}
 	p.free, p.bytes = nil, 0
 }

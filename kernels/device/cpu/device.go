@@ -56,6 +56,9 @@ const passRows = 384
 // PassRows is the number of packed rows at which a core computes best.
 func (d *Device) PassRows() int { return passRows }
 
+// Cores is what SetThreads set, or GOMAXPROCS.
+func (d *Device) Cores() int { return Threads() }
+
 // Each runs the tasks, several at once where cores are free. Operations inside a task run on the task's
 // own core, unless it is the only task.
 func (d *Device) Each(tasks int, run func(task int)) {

@@ -306,6 +306,9 @@ func checkEach(c *check) {
 	if n := c.device.PassRows(); n < 1 {
 		c.failf("PassRows is %d", n)
 	}
+	if n := c.device.Cores(); n < 1 {
+		c.failf("Cores is %d", n)
+	}
 	threads := []int{0}
 	if c.options.Threads != nil {
 		threads = []int{1, 2, 5, 0}

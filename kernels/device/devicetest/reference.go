@@ -3,6 +3,7 @@ package devicetest
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"sync"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
@@ -130,6 +131,9 @@ func (*Reference) Sync() error { return nil }
 
 // PassRows implements [device.Schedule].
 func (*Reference) PassRows() int { return 64 }
+
+// Cores implements [device.Schedule].
+func (*Reference) Cores() int { return runtime.GOMAXPROCS(0) }
 
 // Each implements [device.Schedule].
 func (*Reference) Each(tasks int, run func(task int)) {
