@@ -48,7 +48,7 @@ var comments = map[string]string{
 	"configs.Limits.LoopTimeout":                      "LoopTimeout bounds one attempt of a rollout loop, which then hands over to the next.",
 	"configs.Limits.StepTimeout":                      "StepTimeout bounds one attempt at preparing, training or evaluating.",
 	"configs.Limits.ToolTimeout":                      "ToolTimeout bounds one tool call.",
-	"configs.Policy.From":                             "From is the folder of a checkpoint in Hugging Face layout that the run starts from. It then decides the shape, the tokenizer and the chat template, so that neither the shape nor tokenizer may be set beside it. A relative path starts at the file that says it. Empty starts from random weights.",
+	"configs.Policy.From":                             "From is the folder of a checkpoint in Hugging Face layout that the run starts from. It then decides the shape, the tokenizer and the chat template, so that neither the shape nor tokenizer may be set beside it. A relative path starts at the file that says it, that of an override where the program runs. Empty starts from random weights.",
 	"configs.Policy.LoRA":                             "LoRA trains low-rank adapters and leaves the network as it is. Rank 0 trains every weight.",
 	"configs.Policy.Recompute":                        "Recompute keeps less between the forward and the backward pass, which computes it again: less memory for nearly a second forward pass, and the same weights to the last bit.",
 	"configs.Policy.ToolFormat":                       "ToolFormat is how the policy writes calls and answers. auto is what the checkpoint's chat template asks for, and plain for a policy that starts from random weights, which writes no other.",

@@ -58,7 +58,8 @@ func (e Environment) Type() string { return environments().nameOfValue(e.Setting
 type Policy struct {
 	// From is the folder of a checkpoint in Hugging Face layout that the run starts from. It then decides
 	// the shape, the tokenizer and the chat template, so that neither the shape nor tokenizer may be set
-	// beside it. A relative path starts at the file that says it. Empty starts from random weights.
+	// beside it. A relative path starts at the file that says it, that of an override where the program
+	// runs. Empty starts from random weights.
 	From string `yaml:"from"`
 	// ToolFormat is how the policy writes calls and answers. auto is what the checkpoint's chat template
 	// asks for, and plain for a policy that starts from random weights, which writes no other.
