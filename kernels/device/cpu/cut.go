@@ -47,6 +47,8 @@ func (s *samplingScratch) cut(z []float32, about distribution, how device.Sampli
 	least := float32(0)
 	if how.MinP > 0 {
 		least = how.MinP * Max(s.weights)
+	} else if border < 0 {
+		return false
 	}
 	dropped := false
 	for i, w := range s.weights {

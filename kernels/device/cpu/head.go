@@ -25,6 +25,20 @@ func describe(logits []float32, scale float32) distribution {
 	top := i.largest(logits)
 	shift := scale * top
 	total, weighted := i.expStats(logits, scale, shift)
+	return i.distribution(scale, top, shift, total, weighted)
+}
+
+// weigh is describe, to the last bit, and sets weights to exp(scale·logits − shift).
+func weigh(weights, logits []float32, scale float32) distribution {
+	i := running()
+	top := i.largest(logits)
+	shift := scale * top
+	total, weighted := i.expWeights(weights, logits, scale, shift)
+	return i.distribution(scale, top, shift, total, weighted)
+}
+
+// distribution makes a description of the sums of exp(t) and t·exp(t) for t = scale·logits − shift.
+func (i isa) distribution(scale, top, shift, total, weighted float32) distribution {
 	log := math.Log(float64(total))
 	rest := 0.0
 	if i != isaGo { // which rounds scale·logits like shift

@@ -287,6 +287,11 @@ func expRowAVX512(dst *float32, src *float32, n int, scale float32, shift float3
 //go:noescape
 func expStatsAVX512(src *float32, n int, scale float32, shift float32) (total float32, weighted float32)
 
+// expWeightsAVX512 computes dst = exp(t) and adds exp(t) and t·exp(t) for t = scale·src - shift.
+//
+//go:noescape
+func expWeightsAVX512(dst *float32, src *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+
 // softmaxAVX512 replaces x by softmax(scale·x) and is the maximum of x and the sum of exp(scale·(x - top)).
 //
 //go:noescape
@@ -391,6 +396,11 @@ func expRowAVX2(dst *float32, src *float32, n int, scale float32, shift float32)
 //
 //go:noescape
 func expStatsAVX2(src *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+
+// expWeightsAVX2 computes dst = exp(t) and adds exp(t) and t·exp(t) for t = scale·src - shift.
+//
+//go:noescape
+func expWeightsAVX2(dst *float32, src *float32, n int, scale float32, shift float32) (total float32, weighted float32)
 
 // softmaxAVX2 replaces x by softmax(scale·x) and is the maximum of x and the sum of exp(scale·(x - top)).
 //

@@ -5603,6 +5603,112 @@ walked:
 	VZEROUPPER
 	RET
 
+// func expWeightsAVX512(dst *float32, src *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+// Requires: AVX, AVX512DQ, AVX512F, SSE
+TEXT ·expWeightsAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	VBROADCASTSS scale+24(FP), Z0
+	VBROADCASTSS shift+28(FP), Z1
+	VXORPS       Z2, Z2, Z2
+	VXORPS       Z3, Z3, Z3
+	VMOVUPS      constantc2d00000<>+0(SB), Z4
+	VMOVUPS      constant42b20000<>+0(SB), Z5
+	VMOVUPS      constant3fb8aa3b<>+0(SB), Z6
+	VMOVUPS      constant3f317218<>+0(SB), Z7
+	VMOVUPS      constantb102e308<>+0(SB), Z8
+	VMOVUPS      constant3f800000<>+0(SB), Z9
+	VMOVUPS      constant39506967<>+0(SB), Z10
+	VMOVUPS      constant3ab743ce<>+0(SB), Z11
+	VMOVUPS      constant3c088908<>+0(SB), Z12
+	VMOVUPS      constant3d2aa9c1<>+0(SB), Z13
+	VMOVUPS      constant3e2aaaaa<>+0(SB), Z14
+	VMOVUPS      constant3f000000<>+0(SB), Z15
+	MOVQ         n+16(FP), DX
+	XORQ         BX, BX
+
+single:
+	CMPQ         DX, $0x10
+	JLT          singleEnd
+	VMOVUPS      (CX)(BX*4), Z16
+	VFMSUB213PS  Z1, Z0, Z16
+	VMAXPS       Z16, Z4, Z16
+	VMINPS       Z16, Z5, Z16
+	VMULPS       Z6, Z16, Z17
+	VRNDSCALEPS  $0x08, Z17, Z17
+	VMOVAPS      Z16, Z18
+	VFNMADD231PS Z7, Z17, Z18
+	VFNMADD231PS Z8, Z17, Z18
+	VMULPS       Z18, Z18, Z20
+	VMOVAPS      Z10, Z19
+	VFMADD213PS  Z11, Z18, Z19
+	VFMADD213PS  Z12, Z18, Z19
+	VFMADD213PS  Z13, Z18, Z19
+	VFMADD213PS  Z14, Z18, Z19
+	VFMADD213PS  Z15, Z18, Z19
+	VFMADD213PS  Z18, Z20, Z19
+	VADDPS       Z9, Z19, Z19
+	VSCALEFPS    Z17, Z19, Z19
+	VMOVUPS      Z19, (AX)(BX*4)
+	VADDPS       Z19, Z2, Z2
+	VFMADD231PS  Z16, Z19, Z3
+	ADDQ         $0x10, BX
+	SUBQ         $0x10, DX
+	JMP          single
+
+singleEnd:
+	TESTQ        DX, DX
+	JZ           walked
+	XORL         SI, SI
+	BTSL         DX, SI
+	DECL         SI
+	KMOVW        SI, K1
+	VMOVUPS.Z    (CX)(BX*4), K1, Z16
+	VFMSUB213PS  Z1, Z0, Z16
+	VMAXPS       Z16, Z4, Z16
+	VMINPS       Z16, Z5, Z16
+	VMULPS       Z6, Z16, Z0
+	VRNDSCALEPS  $0x08, Z0, Z0
+	VMOVAPS      Z16, Z1
+	VFNMADD231PS Z7, Z0, Z1
+	VFNMADD231PS Z8, Z0, Z1
+	VMULPS       Z1, Z1, Z4
+	VMOVAPS      Z10, Z5
+	VFMADD213PS  Z11, Z1, Z5
+	VFMADD213PS  Z12, Z1, Z5
+	VFMADD213PS  Z13, Z1, Z5
+	VFMADD213PS  Z14, Z1, Z5
+	VFMADD213PS  Z15, Z1, Z5
+	VFMADD213PS  Z1, Z4, Z5
+	VADDPS       Z9, Z5, Z5
+	VSCALEFPS    Z0, Z5, Z5
+	VMOVUPS      Z5, K1, (AX)(BX*4)
+	VMOVAPS.Z    Z5, K1, Z5
+	VADDPS       Z5, Z2, Z2
+	VFMADD231PS  Z16, Z5, Z3
+
+walked:
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X0
+	VADDPS        X0, X2, X2
+	VPERMILPD     $0x01, X2, X0
+	VADDPS        X0, X2, X2
+	VPSHUFD       $0x01, X2, X0
+	VADDPS        X0, X2, X2
+	MOVSS         X2, total+32(FP)
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VADDPS        Y0, Y3, Y3
+	VEXTRACTF128  $0x01, Y3, X0
+	VADDPS        X0, X3, X3
+	VPERMILPD     $0x01, X3, X0
+	VADDPS        X0, X3, X3
+	VPSHUFD       $0x01, X3, X0
+	VADDPS        X0, X3, X3
+	MOVSS         X3, weighted+36(FP)
+	VZEROUPPER
+	RET
+
 // func softmaxAVX512(x *float32, n int, scale float32) (top float32, total float32)
 // Requires: AVX, AVX512DQ, AVX512F, SSE
 TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
@@ -7325,6 +7431,113 @@ walked:
 	VPSHUFD      $0x01, X3, X0
 	VADDPS       X0, X3, X3
 	MOVSS        X3, weighted+28(FP)
+	VZEROUPPER
+	RET
+
+// func expWeightsAVX2(dst *float32, src *float32, n int, scale float32, shift float32) (total float32, weighted float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·expWeightsAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	VBROADCASTSS scale+24(FP), Y0
+	VBROADCASTSS shift+28(FP), Y1
+	VXORPS       Y2, Y2, Y2
+	VXORPS       Y3, Y3, Y3
+	VMOVUPS      constantc2d00000<>+0(SB), Y4
+	VMOVUPS      constant42b20000<>+0(SB), Y5
+	MOVQ         n+16(FP), DX
+	XORQ         BX, BX
+
+single:
+	CMPQ         DX, $0x08
+	JLT          singleEnd
+	VMOVUPS      (CX)(BX*4), Y6
+	VFMSUB213PS  Y1, Y0, Y6
+	VMAXPS       Y6, Y4, Y6
+	VMINPS       Y6, Y5, Y6
+	VMULPS       constant3fb8aa3b<>+0(SB), Y6, Y7
+	VROUNDPS     $0x08, Y7, Y7
+	VMOVAPS      Y6, Y8
+	VFNMADD231PS constant3f317218<>+0(SB), Y7, Y8
+	VFNMADD231PS constantb102e308<>+0(SB), Y7, Y8
+	VMULPS       Y8, Y8, Y10
+	VMOVUPS      constant39506967<>+0(SB), Y9
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y8, Y9
+	VFMADD213PS  constant3c088908<>+0(SB), Y8, Y9
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y8, Y9
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y8, Y9
+	VFMADD213PS  constant3f000000<>+0(SB), Y8, Y9
+	VFMADD213PS  Y8, Y10, Y9
+	VADDPS       constant3f800000<>+0(SB), Y9, Y9
+	VCVTPS2DQ    Y7, Y7
+	VPSRAD       $0x01, Y7, Y8
+	VPSUBD       Y8, Y7, Y7
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       constant3f800000<>+0(SB), Y8, Y8
+	VMULPS       Y8, Y9, Y9
+	VPSLLD       $0x17, Y7, Y7
+	VPADDD       constant3f800000<>+0(SB), Y7, Y7
+	VMULPS       Y7, Y9, Y9
+	VMOVUPS      Y9, (AX)(BX*4)
+	VADDPS       Y9, Y2, Y2
+	VFMADD231PS  Y6, Y9, Y3
+	ADDQ         $0x08, BX
+	SUBQ         $0x08, DX
+	JMP          single
+
+singleEnd:
+	TESTQ        DX, DX
+	JZ           walked
+	LEAQ         tailMasks<>+0(SB), SI
+	NEGQ         DX
+	VMOVUPS      32(SI)(DX*4), Y6
+	VMASKMOVPS   (CX)(BX*4), Y6, Y7
+	VFMSUB213PS  Y1, Y0, Y7
+	VMAXPS       Y7, Y4, Y7
+	VMINPS       Y7, Y5, Y7
+	VMULPS       constant3fb8aa3b<>+0(SB), Y7, Y0
+	VROUNDPS     $0x08, Y0, Y0
+	VMOVAPS      Y7, Y1
+	VFNMADD231PS constant3f317218<>+0(SB), Y0, Y1
+	VFNMADD231PS constantb102e308<>+0(SB), Y0, Y1
+	VMULPS       Y1, Y1, Y5
+	VMOVUPS      constant39506967<>+0(SB), Y4
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3c088908<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y1, Y4
+	VFMADD213PS  constant3f000000<>+0(SB), Y1, Y4
+	VFMADD213PS  Y1, Y5, Y4
+	VADDPS       constant3f800000<>+0(SB), Y4, Y4
+	VCVTPS2DQ    Y0, Y0
+	VPSRAD       $0x01, Y0, Y1
+	VPSUBD       Y1, Y0, Y0
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       constant3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VPSLLD       $0x17, Y0, Y0
+	VPADDD       constant3f800000<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y4, Y4
+	VMASKMOVPS   Y4, Y6, (AX)(BX*4)
+	VANDPS       Y6, Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VFMADD231PS  Y7, Y4, Y3
+
+walked:
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X2
+	VPERMILPD    $0x01, X2, X0
+	VADDPS       X0, X2, X2
+	VPSHUFD      $0x01, X2, X0
+	VADDPS       X0, X2, X2
+	MOVSS        X2, total+32(FP)
+	VEXTRACTF128 $0x01, Y3, X0
+	VADDPS       X0, X3, X3
+	VPERMILPD    $0x01, X3, X0
+	VADDPS       X0, X3, X3
+	VPSHUFD      $0x01, X3, X0
+	VADDPS       X0, X3, X3
+	MOVSS        X3, weighted+36(FP)
 	VZEROUPPER
 	RET
 

@@ -102,6 +102,17 @@ func (i isa) expStats(src []float32, scale, shift float32) (total, weighted floa
 	}
 }
 
+func (i isa) expWeights(dst, src []float32, scale, shift float32) (total, weighted float32) {
+	switch i {
+	case isaAVX512:
+		return expWeightsAVX512(&dst[0], &src[0], len(src), scale, shift)
+	case isaAVX2:
+		return expWeightsAVX2(&dst[0], &src[0], len(src), scale, shift)
+	default:
+		return expWeightsGo(dst, src, scale, shift)
+	}
+}
+
 func (i isa) siluMul(dst, gate, up []float32) {
 	switch i {
 	case isaAVX512:

@@ -76,6 +76,12 @@ func expStatsGo(src []float32, scale, shift float32) (total, weighted float32) {
 	return total, weighted
 }
 
+func expWeightsGo(dst, src []float32, scale, shift float32) (total, weighted float32) {
+	total, weighted = expStatsGo(src, scale, shift)
+	expRowGo(dst, src, scale, shift)
+	return total, weighted
+}
+
 func siluMulGo(dst, gate, up []float32) {
 	for i, g := range gate {
 		dst[i] = g * (1 / (1 + expGo(-g))) * up[i]

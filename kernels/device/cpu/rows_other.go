@@ -26,6 +26,10 @@ func (i isa) expStats(src []float32, scale, shift float32) (total, weighted floa
 	return expStatsGo(src, scale, shift)
 }
 
+func (i isa) expWeights(dst, src []float32, scale, shift float32) (total, weighted float32) {
+	return expWeightsGo(dst, src, scale, shift)
+}
+
 func (i isa) siluMul(dst, gate, up []float32) { siluMulGo(dst, gate, up) }
 
 func (i isa) siluMulBackward(dGate, dUp, dOut, gate, up []float32) {

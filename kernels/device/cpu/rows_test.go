@@ -2,7 +2,10 @@ package cpu
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
@@ -109,4 +112,28 @@ func TestIndicesOutOfRangePanicBeforeAnythingIsWritten(t *testing.T) {
 			t.Errorf("element %d has been written", i)
 		}
 	}
+}
+
+// TestWeighIsDescribeThatKeepsItsExponentials asks for the bits of both kernels it stands for.
+func TestWeighIsDescribeThatKeepsItsExponentials(t *testing.T) {
+	onEveryISA(t, func(t *testing.T) {
+		rapid.Check(t, func(t *rapid.T) {
+			n := rapid.IntRange(1, 700).Draw(t, "n")
+			random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 5))
+			logits := normal(random, n)
+			Scale(rapid.SampledFrom([]float32{1, 30, 200}).Draw(t, "spread"), logits)
+			logits[random.IntN(n)] = 1
+			if impossible := random.IntN(n); n > 1 && rapid.Bool().Draw(t, "impossible") {
+				logits[impossible] = float32(math.Inf(-1))
+			}
+			scale := rapid.SampledFrom([]float32{1, 1 / float32(0.7), 0.25}).Draw(t, "scale")
+			weights, want := make([]float32, n), make([]float32, n)
+			got, about := weigh(weights, logits, scale), describe(logits, scale)
+			if got != about && about.logSum == about.logSum {
+				t.Fatalf("n %d scale %v: weigh %+v, describe %+v", n, scale, got, about)
+			}
+			running().expRow(want, logits, scale, about.shift)
+			sameBits(t, label("weights"), weights, want)
+		})
+	})
 }

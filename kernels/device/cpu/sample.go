@@ -10,7 +10,7 @@ import (
 // samplingScratch is what the choice of one token needs.
 type samplingScratch struct {
 	weights []float32 // exp(logit/temperature), up to a factor
-	blocks  []float64 // sums of weights
+	blocks  []float64 // sums of blocks of weights
 	bins    [binCount]bin
 	tokens  []int32 // those of one bin
 }
@@ -44,10 +44,15 @@ func (w sampleWork) run(lo, hi int) {
 
 // choose picks one token.
 func (s *samplingScratch) choose(z []float32, how device.Sampling) device.Sampled {
-	plain := describe(z, 1)
-	about := plain
-	if inverse := 1 / how.Temperature; how.Temperature > 0 && inverse != 1 {
-		about = describe(z, inverse)
+	inverse := float32(1)
+	if how.Temperature > 0 {
+		inverse = 1 / how.Temperature
+	}
+	s.weights = grown(s.weights, len(z))
+	about := weigh(s.weights, z, inverse)
+	plain := about
+	if inverse != 1 {
+		plain = describe(z, 1)
 	}
 	if plain.logSum != plain.logSum || about.logSum != about.logSum {
 		nan := float32(math.NaN())
@@ -58,8 +63,6 @@ func (s *samplingScratch) choose(z []float32, how device.Sampling) device.Sample
 	if how.Temperature == 0 {
 		token = slices.Index(z, float32(plain.top))
 	} else {
-		s.weights = grown(s.weights, len(z))
-		running().expRow(s.weights, z, float32(about.scale), about.shift)
 		logSum = about.logSum
 		if s.cut(z, about, how) {
 			logSum = math.Log(float64(Sum(s.weights))) - about.rest
@@ -72,40 +75,48 @@ func (s *samplingScratch) choose(z []float32, how device.Sampling) device.Sample
 }
 
 // invert returns the first token at which the cumulative share of the weights exceeds u in [0, 1).
-// Rounding may leave the total below u; the last token with any weight is then the answer.
+// Rounding may leave the total below u; the last token with any weight is then the answer. The weights
+// are added up in blocks, then within one block in small ones, then within that one by one: the order, and
+// with it the token, depends on the row alone.
 func (s *samplingScratch) invert(u float64) int {
-	const width = 128
-	s.blocks = s.blocks[:0]
+	const large, small = 128, 16
+	s.blocks = grown(s.blocks, (len(s.weights)+large-1)/large)
 	total := 0.0
-	for from := 0; from < len(s.weights); from += width {
-		sum := float64(Sum(s.weights[from:min(from+width, len(s.weights))]))
-		s.blocks = append(s.blocks, sum)
-		total += sum
+	for b := range s.blocks {
+		s.blocks[b] = float64(Sum(part(s.weights, b, large)))
+		total += s.blocks[b]
 	}
-	threshold, before, last := u*total, 0.0, 0
-	for b, sum := range s.blocks {
-		if sum == 0 {
-			continue
-		}
-		last = b
-		if before+sum > threshold {
-			break
-		}
-		before += sum
+	threshold := u * total
+	block, before := reached(s.blocks, 0, threshold)
+	var sums [large / small]float64
+	within := part(s.weights, block, large)
+	for b := range (len(within) + small - 1) / small {
+		sums[b] = float64(Sum(part(within, b, small)))
 	}
-	before = 0
-	for _, sum := range s.blocks[:last] {
-		before += sum
+	smallBlock, before := reached(sums[:], before, threshold)
+	var weights [small]float64
+	for i, w := range part(within, smallBlock, small) {
+		weights[i] = float64(w)
 	}
-	token := last * width
-	for i, w := range s.weights[last*width : min((last+1)*width, len(s.weights))] {
+	token, _ := reached(weights[:], before, threshold)
+	return block*large + smallBlock*small + token
+}
+
+// part is the b-th part of so many values, the last one shorter.
+func part(x []float32, b, width int) []float32 { return x[b*width : min((b+1)*width, len(x))] }
+
+// reached is the first of the weights with which their sum, begun at before, exceeds the threshold, or else
+// the last one that is not zero; and the sum of those in front of it.
+func reached(weights []float64, before, threshold float64) (at int, sum float64) {
+	sum = before
+	for i, w := range weights {
 		if w == 0 {
 			continue
 		}
-		token = last*width + i
-		if before += float64(w); before > threshold {
+		at, before = i, sum
+		if sum += w; sum > threshold {
 			break
 		}
 	}
-	return token
+	return at, before
 }

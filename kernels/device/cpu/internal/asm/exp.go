@@ -95,7 +95,8 @@ func (e exponential) timesPowerOfTwo(p, n reg.VecVirtual) {
 // exponentials emits the kernels with exponentials.
 func exponentials(i isa) {
 	expRow(i)
-	expStats(i)
+	expStats(i, false)
+	expStats(i, true)
 	softmax(i)
 	headRow(i)
 	headRowBackward(i)
@@ -121,9 +122,17 @@ func expRow(i isa) {
 	finish()
 }
 
-func expStats(i isa) {
-	rowFunction(i, "expStats", "func(src *float32, n int, scale, shift float32) (total, weighted float32)",
-		"adds exp(t) and t·exp(t) for t = scale·src - shift.")
+// expStats emits the sums that describe a distribution; keep stores the exponentials, too.
+func expStats(i isa, keep bool) {
+	var dst reg.Register
+	if keep {
+		rowFunction(i, "expWeights", "func(dst, src *float32, n int, scale, shift float32) (total, weighted float32)",
+			"computes dst = exp(t) and adds exp(t) and t·exp(t) for t = scale·src - shift.")
+		dst = pointer("dst")
+	} else {
+		rowFunction(i, "expStats", "func(src *float32, n int, scale, shift float32) (total, weighted float32)",
+			"adds exp(t) and t·exp(t) for t = scale·src - shift.")
+	}
 	src := pointer("src")
 	scale, shift, sums := i.parameter("scale"), i.parameter("shift"), i.zeros(2)
 	e := newExponential(i)
@@ -131,6 +140,9 @@ func expStats(i isa) {
 		v := l.load(src)
 		VFMSUB213PS(shift, scale, v)
 		y := e.of(v)
+		if keep {
+			l.store(y, dst)
+		}
 		l.zeroAbsent(y)
 		VADDPS(y, sums[0], sums[0])
 		VFMADD231PS(v, y, sums[1])
