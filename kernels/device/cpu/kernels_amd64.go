@@ -207,6 +207,36 @@ func mixPagesAVX512_4x2(out *float32, ldOut int, p *float32, ldP int, positions 
 //go:noescape
 func mixPagesAVX512_4x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int)
 
+// scoresHeadsAVX512_1 computes the scores of 1 rows of each of two heads, for positions up to a multiple of 16. Strides are in bytes.
+//
+//go:noescape
+func scoresHeadsAVX512_1(scores *float32, ldScores int, q *float32, ldQ int, headDim int, pool *float32, pages *int32, positions int, pageStride int, headStride int, ahead int)
+
+// mixHeadsAVX512_1x2 computes 32 columns of the mixes of 1 rows of each of two heads. Strides are in bytes.
+//
+//go:noescape
+func mixHeadsAVX512_1x2(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int, headStride int, nextPool *float32, nextPages *int32, nextCount int)
+
+// mixHeadsAVX512_1x4 computes 64 columns of the mixes of 1 rows of each of two heads. Strides are in bytes.
+//
+//go:noescape
+func mixHeadsAVX512_1x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int, headStride int, nextPool *float32, nextPages *int32, nextCount int)
+
+// scoresHeadsAVX512_2 computes the scores of 2 rows of each of two heads, for positions up to a multiple of 16. Strides are in bytes.
+//
+//go:noescape
+func scoresHeadsAVX512_2(scores *float32, ldScores int, q *float32, ldQ int, headDim int, pool *float32, pages *int32, positions int, pageStride int, headStride int, ahead int)
+
+// mixHeadsAVX512_2x2 computes 32 columns of the mixes of 2 rows of each of two heads. Strides are in bytes.
+//
+//go:noescape
+func mixHeadsAVX512_2x2(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int, headStride int, nextPool *float32, nextPages *int32, nextCount int)
+
+// mixHeadsAVX512_2x4 computes 64 columns of the mixes of 2 rows of each of two heads. Strides are in bytes.
+//
+//go:noescape
+func mixHeadsAVX512_2x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int, headStride int, nextPool *float32, nextPages *int32, nextCount int)
+
 // transposeAVX512 writes 16 rows of src, 16·blocks values each, as the columns of dst.
 //
 //go:noescape

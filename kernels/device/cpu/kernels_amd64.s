@@ -4160,6 +4160,590 @@ steps:
 	VZEROUPPER
 	RET
 
+// func scoresHeadsAVX512_1(scores *float32, ldScores int, q *float32, ldQ int, headDim int, pool *float32, pages *int32, positions int, pageStride int, headStride int, ahead int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·scoresHeadsAVX512_1(SB), NOSPLIT, $0-88
+	MOVQ scores+0(FP), AX
+	MOVQ ldScores+8(FP), CX
+	MOVQ q+16(FP), DX
+	MOVQ ldQ+24(FP), BX
+	MOVQ pages+48(FP), SI
+	LEAQ (BX)(BX*2), DI
+	LEAQ (CX)(CX*2), DI
+	MOVQ positions+56(FP), DI
+	MOVQ headStride+72(FP), R8
+
+page:
+	MOVLQSX (SI), R9
+	MOVQ    pageStride+64(FP), R10
+	IMULQ   R10, R9
+	MOVQ    pool+40(FP), R10
+	ADDQ    R10, R9
+	ADDQ    $0x04, SI
+	MOVQ    ahead+80(FP), R10
+	MOVQ    headDim+32(FP), R11
+	ADDQ    R9, R10
+	IMULQ   DI, R11
+	LEAQ    (R10)(R11*4), R11
+	MOVQ    headDim+32(FP), R13
+	MOVQ    DX, R12
+	CMPQ    DI, $0x10
+	JLE     half
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+
+steps:
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	VMOVUPS      (R9), Z4
+	VMOVUPS      64(R9), Z5
+	VBROADCASTSS (R12), Z6
+	VFMADD231PS  Z4, Z6, Z0
+	VFMADD231PS  Z5, Z6, Z1
+	PREFETCHT0   (R10)(R8*1)
+	PREFETCHT0   64(R10)(R8*1)
+	VMOVUPS      (R9)(R8*1), Z4
+	VMOVUPS      64(R9)(R8*1), Z5
+	VBROADCASTSS (R12)(BX*1), Z6
+	VFMADD231PS  Z4, Z6, Z2
+	VFMADD231PS  Z5, Z6, Z3
+	ADDQ         $0x00000080, R10
+	CMPQ         R10, R11
+	CMOVQCC      R9, R10
+	ADDQ         $0x00000080, R9
+	ADDQ         $0x04, R12
+	DECQ         R13
+	JNZ          steps
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, (AX)(CX*1)
+	VMOVUPS      Z3, 64(AX)(CX*1)
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x20, DI
+	JG           page
+	VZEROUPPER
+	RET
+
+half:
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+
+halfSteps:
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	VMOVUPS      (R9), Z0
+	VBROADCASTSS (R12), Z1
+	VFMADD231PS  Z0, Z1, Z7
+	PREFETCHT0   (R10)(R8*1)
+	PREFETCHT0   64(R10)(R8*1)
+	VMOVUPS      (R9)(R8*1), Z0
+	VBROADCASTSS (R12)(BX*1), Z1
+	VFMADD231PS  Z0, Z1, Z8
+	ADDQ         $0x00000080, R10
+	CMPQ         R10, R11
+	CMOVQCC      R9, R10
+	ADDQ         $0x00000080, R9
+	ADDQ         $0x04, R12
+	DECQ         R13
+	JNZ          halfSteps
+	VMOVUPS      Z7, (AX)
+	VMOVUPS      Z8, (AX)(CX*1)
+	VZEROUPPER
+	RET
+
+// func mixHeadsAVX512_1x2(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int, headStride int, nextPool *float32, nextPages *int32, nextCount int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·mixHeadsAVX512_1x2(SB), NOSPLIT, $0-104
+	MOVQ   p+16(FP), AX
+	MOVQ   ldP+24(FP), CX
+	MOVQ   positions+32(FP), DX
+	MOVQ   pages+48(FP), BX
+	MOVQ   valueStride+56(FP), SI
+	MOVQ   headStride+72(FP), DI
+	MOVQ   nextPages+88(FP), R8
+	MOVQ   nextCount+96(FP), R9
+	LEAQ   (CX)(CX*2), R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+page:
+	MOVLQSX (BX), R10
+	MOVQ    pageStride+64(FP), R11
+	IMULQ   R11, R10
+	MOVQ    pool+40(FP), R11
+	ADDQ    R11, R10
+	ADDQ    $0x04, BX
+	MOVQ    R10, R11
+	TESTQ   R9, R9
+	JZ      fetching
+	MOVLQSX (R8), R11
+	MOVQ    pageStride+64(FP), R12
+	IMULQ   R12, R11
+	MOVQ    nextPool+80(FP), R12
+	ADDQ    R12, R11
+	ADDQ    $0x04, R8
+	DECQ    R9
+
+fetching:
+	MOVQ    $+32, R12
+	CMPQ    DX, R12
+	CMOVQLT DX, R12
+	SUBQ    R12, DX
+
+steps:
+	PREFETCHT0   (R11)
+	PREFETCHT0   64(R11)
+	VMOVUPS      (R10), Z4
+	VMOVUPS      64(R10), Z5
+	VBROADCASTSS (AX), Z6
+	VFMADD231PS  Z4, Z6, Z0
+	VFMADD231PS  Z5, Z6, Z1
+	PREFETCHT0   (R11)(DI*1)
+	PREFETCHT0   64(R11)(DI*1)
+	VMOVUPS      (R10)(DI*1), Z4
+	VMOVUPS      64(R10)(DI*1), Z5
+	VBROADCASTSS (AX)(CX*1), Z6
+	VFMADD231PS  Z4, Z6, Z2
+	VFMADD231PS  Z5, Z6, Z3
+	ADDQ         SI, R10
+	ADDQ         $0x00000080, R11
+	ADDQ         $0x04, AX
+	DECQ         R12
+	JNZ          steps
+	TESTQ        DX, DX
+	JNZ          page
+	MOVQ         out+0(FP), AX
+	MOVQ         ldOut+8(FP), CX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z2, (AX)
+	VMOVUPS      Z3, 64(AX)
+	VZEROUPPER
+	RET
+
+// func mixHeadsAVX512_1x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int, headStride int, nextPool *float32, nextPages *int32, nextCount int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·mixHeadsAVX512_1x4(SB), NOSPLIT, $0-104
+	MOVQ   p+16(FP), AX
+	MOVQ   ldP+24(FP), CX
+	MOVQ   positions+32(FP), DX
+	MOVQ   pages+48(FP), BX
+	MOVQ   valueStride+56(FP), SI
+	MOVQ   headStride+72(FP), DI
+	MOVQ   nextPages+88(FP), R8
+	MOVQ   nextCount+96(FP), R9
+	LEAQ   (CX)(CX*2), R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+page:
+	MOVLQSX (BX), R10
+	MOVQ    pageStride+64(FP), R11
+	IMULQ   R11, R10
+	MOVQ    pool+40(FP), R11
+	ADDQ    R11, R10
+	ADDQ    $0x04, BX
+	MOVQ    R10, R11
+	TESTQ   R9, R9
+	JZ      fetching
+	MOVLQSX (R8), R11
+	MOVQ    pageStride+64(FP), R12
+	IMULQ   R12, R11
+	MOVQ    nextPool+80(FP), R12
+	ADDQ    R12, R11
+	ADDQ    $0x04, R8
+	DECQ    R9
+
+fetching:
+	MOVQ    $+32, R12
+	CMPQ    DX, R12
+	CMOVQLT DX, R12
+	SUBQ    R12, DX
+
+steps:
+	PREFETCHT0   (R11)
+	PREFETCHT0   64(R11)
+	PREFETCHT0   128(R11)
+	PREFETCHT0   192(R11)
+	VMOVUPS      (R10), Z8
+	VMOVUPS      64(R10), Z9
+	VMOVUPS      128(R10), Z10
+	VMOVUPS      192(R10), Z11
+	VBROADCASTSS (AX), Z12
+	VFMADD231PS  Z8, Z12, Z0
+	VFMADD231PS  Z9, Z12, Z1
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	PREFETCHT0   (R11)(DI*1)
+	PREFETCHT0   64(R11)(DI*1)
+	PREFETCHT0   128(R11)(DI*1)
+	PREFETCHT0   192(R11)(DI*1)
+	VMOVUPS      (R10)(DI*1), Z8
+	VMOVUPS      64(R10)(DI*1), Z9
+	VMOVUPS      128(R10)(DI*1), Z10
+	VMOVUPS      192(R10)(DI*1), Z11
+	VBROADCASTSS (AX)(CX*1), Z12
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z5
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z7
+	ADDQ         SI, R10
+	ADDQ         $0x00000100, R11
+	ADDQ         $0x04, AX
+	DECQ         R12
+	JNZ          steps
+	TESTQ        DX, DX
+	JNZ          page
+	MOVQ         out+0(FP), AX
+	MOVQ         ldOut+8(FP), CX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	VMOVUPS      Z6, 128(AX)
+	VMOVUPS      Z7, 192(AX)
+	VZEROUPPER
+	RET
+
+// func scoresHeadsAVX512_2(scores *float32, ldScores int, q *float32, ldQ int, headDim int, pool *float32, pages *int32, positions int, pageStride int, headStride int, ahead int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·scoresHeadsAVX512_2(SB), NOSPLIT, $0-88
+	MOVQ scores+0(FP), AX
+	MOVQ ldScores+8(FP), CX
+	MOVQ q+16(FP), DX
+	MOVQ ldQ+24(FP), BX
+	MOVQ pages+48(FP), SI
+	LEAQ (BX)(BX*2), DI
+	LEAQ (CX)(CX*2), R8
+	MOVQ positions+56(FP), R9
+	MOVQ headStride+72(FP), R10
+
+page:
+	MOVLQSX (SI), R11
+	MOVQ    pageStride+64(FP), R12
+	IMULQ   R12, R11
+	MOVQ    pool+40(FP), R12
+	ADDQ    R12, R11
+	ADDQ    $0x04, SI
+	MOVQ    ahead+80(FP), R12
+	MOVQ    headDim+32(FP), R13
+	ADDQ    R11, R12
+	IMULQ   R9, R13
+	LEAQ    (R12)(R13*4), R13
+	MOVQ    headDim+32(FP), R15
+	MOVQ    DX, R14
+	CMPQ    R9, $0x10
+	JLE     half
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+
+steps:
+	PREFETCHT0   (R12)
+	PREFETCHT0   64(R12)
+	VMOVUPS      (R11), Z8
+	VMOVUPS      64(R11), Z9
+	VBROADCASTSS (R14), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (R14)(BX*1), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	PREFETCHT0   (R12)(R10*1)
+	PREFETCHT0   64(R12)(R10*1)
+	VMOVUPS      (R11)(R10*1), Z8
+	VMOVUPS      64(R11)(R10*1), Z9
+	VBROADCASTSS (R14)(BX*2), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS (R14)(DI*1), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
+	ADDQ         $0x00000080, R12
+	CMPQ         R12, R13
+	CMOVQCC      R11, R12
+	ADDQ         $0x00000080, R11
+	ADDQ         $0x04, R14
+	DECQ         R15
+	JNZ          steps
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, (AX)(CX*1)
+	VMOVUPS      Z3, 64(AX)(CX*1)
+	VMOVUPS      Z4, (AX)(CX*2)
+	VMOVUPS      Z5, 64(AX)(CX*2)
+	VMOVUPS      Z6, (AX)(R8*1)
+	VMOVUPS      Z7, 64(AX)(R8*1)
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x20, R9
+	JG           page
+	VZEROUPPER
+	RET
+
+half:
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+
+halfSteps:
+	PREFETCHT0   (R12)
+	PREFETCHT0   64(R12)
+	VMOVUPS      (R11), Z0
+	VBROADCASTSS (R14), Z1
+	VFMADD231PS  Z0, Z1, Z11
+	VBROADCASTSS (R14)(BX*1), Z1
+	VFMADD231PS  Z0, Z1, Z12
+	PREFETCHT0   (R12)(R10*1)
+	PREFETCHT0   64(R12)(R10*1)
+	VMOVUPS      (R11)(R10*1), Z0
+	VBROADCASTSS (R14)(BX*2), Z1
+	VFMADD231PS  Z0, Z1, Z13
+	VBROADCASTSS (R14)(DI*1), Z1
+	VFMADD231PS  Z0, Z1, Z14
+	ADDQ         $0x00000080, R12
+	CMPQ         R12, R13
+	CMOVQCC      R11, R12
+	ADDQ         $0x00000080, R11
+	ADDQ         $0x04, R14
+	DECQ         R15
+	JNZ          halfSteps
+	VMOVUPS      Z11, (AX)
+	VMOVUPS      Z12, (AX)(CX*1)
+	VMOVUPS      Z13, (AX)(CX*2)
+	VMOVUPS      Z14, (AX)(R8*1)
+	VZEROUPPER
+	RET
+
+// func mixHeadsAVX512_2x2(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int, headStride int, nextPool *float32, nextPages *int32, nextCount int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·mixHeadsAVX512_2x2(SB), NOSPLIT, $0-104
+	MOVQ   p+16(FP), AX
+	MOVQ   ldP+24(FP), CX
+	MOVQ   positions+32(FP), DX
+	MOVQ   pages+48(FP), BX
+	MOVQ   valueStride+56(FP), SI
+	MOVQ   headStride+72(FP), DI
+	MOVQ   nextPages+88(FP), R8
+	MOVQ   nextCount+96(FP), R9
+	LEAQ   (CX)(CX*2), R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+page:
+	MOVLQSX (BX), R11
+	MOVQ    pageStride+64(FP), R12
+	IMULQ   R12, R11
+	MOVQ    pool+40(FP), R12
+	ADDQ    R12, R11
+	ADDQ    $0x04, BX
+	MOVQ    R11, R12
+	TESTQ   R9, R9
+	JZ      fetching
+	MOVLQSX (R8), R12
+	MOVQ    pageStride+64(FP), R13
+	IMULQ   R13, R12
+	MOVQ    nextPool+80(FP), R13
+	ADDQ    R13, R12
+	ADDQ    $0x04, R8
+	DECQ    R9
+
+fetching:
+	MOVQ    $+32, R13
+	CMPQ    DX, R13
+	CMOVQLT DX, R13
+	SUBQ    R13, DX
+
+steps:
+	PREFETCHT0   (R12)
+	PREFETCHT0   64(R12)
+	VMOVUPS      (R11), Z8
+	VMOVUPS      64(R11), Z9
+	VBROADCASTSS (AX), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS (AX)(CX*1), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	PREFETCHT0   (R12)(DI*1)
+	PREFETCHT0   64(R12)(DI*1)
+	VMOVUPS      (R11)(DI*1), Z8
+	VMOVUPS      64(R11)(DI*1), Z9
+	VBROADCASTSS (AX)(CX*2), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS (AX)(R10*1), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
+	ADDQ         SI, R11
+	ADDQ         $0x00000080, R12
+	ADDQ         $0x04, AX
+	DECQ         R13
+	JNZ          steps
+	TESTQ        DX, DX
+	JNZ          page
+	MOVQ         out+0(FP), AX
+	MOVQ         ldOut+8(FP), CX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z2, (AX)
+	VMOVUPS      Z3, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z6, (AX)
+	VMOVUPS      Z7, 64(AX)
+	VZEROUPPER
+	RET
+
+// func mixHeadsAVX512_2x4(out *float32, ldOut int, p *float32, ldP int, positions int, pool *float32, pages *int32, valueStride int, pageStride int, headStride int, nextPool *float32, nextPages *int32, nextCount int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·mixHeadsAVX512_2x4(SB), NOSPLIT, $0-104
+	MOVQ   p+16(FP), AX
+	MOVQ   ldP+24(FP), CX
+	MOVQ   positions+32(FP), DX
+	MOVQ   pages+48(FP), BX
+	MOVQ   valueStride+56(FP), SI
+	MOVQ   headStride+72(FP), DI
+	MOVQ   nextPages+88(FP), R8
+	MOVQ   nextCount+96(FP), R9
+	LEAQ   (CX)(CX*2), R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+page:
+	MOVLQSX (BX), R11
+	MOVQ    pageStride+64(FP), R12
+	IMULQ   R12, R11
+	MOVQ    pool+40(FP), R12
+	ADDQ    R12, R11
+	ADDQ    $0x04, BX
+	MOVQ    R11, R12
+	TESTQ   R9, R9
+	JZ      fetching
+	MOVLQSX (R8), R12
+	MOVQ    pageStride+64(FP), R13
+	IMULQ   R13, R12
+	MOVQ    nextPool+80(FP), R13
+	ADDQ    R13, R12
+	ADDQ    $0x04, R8
+	DECQ    R9
+
+fetching:
+	MOVQ    $+32, R13
+	CMPQ    DX, R13
+	CMOVQLT DX, R13
+	SUBQ    R13, DX
+
+steps:
+	PREFETCHT0   (R12)
+	PREFETCHT0   64(R12)
+	PREFETCHT0   128(R12)
+	PREFETCHT0   192(R12)
+	VMOVUPS      (R11), Z16
+	VMOVUPS      64(R11), Z17
+	VMOVUPS      128(R11), Z18
+	VMOVUPS      192(R11), Z19
+	VBROADCASTSS (AX), Z20
+	VFMADD231PS  Z16, Z20, Z0
+	VFMADD231PS  Z17, Z20, Z1
+	VFMADD231PS  Z18, Z20, Z2
+	VFMADD231PS  Z19, Z20, Z3
+	VBROADCASTSS (AX)(CX*1), Z20
+	VFMADD231PS  Z16, Z20, Z4
+	VFMADD231PS  Z17, Z20, Z5
+	VFMADD231PS  Z18, Z20, Z6
+	VFMADD231PS  Z19, Z20, Z7
+	PREFETCHT0   (R12)(DI*1)
+	PREFETCHT0   64(R12)(DI*1)
+	PREFETCHT0   128(R12)(DI*1)
+	PREFETCHT0   192(R12)(DI*1)
+	VMOVUPS      (R11)(DI*1), Z16
+	VMOVUPS      64(R11)(DI*1), Z17
+	VMOVUPS      128(R11)(DI*1), Z18
+	VMOVUPS      192(R11)(DI*1), Z19
+	VBROADCASTSS (AX)(CX*2), Z20
+	VFMADD231PS  Z16, Z20, Z8
+	VFMADD231PS  Z17, Z20, Z9
+	VFMADD231PS  Z18, Z20, Z10
+	VFMADD231PS  Z19, Z20, Z11
+	VBROADCASTSS (AX)(R10*1), Z20
+	VFMADD231PS  Z16, Z20, Z12
+	VFMADD231PS  Z17, Z20, Z13
+	VFMADD231PS  Z18, Z20, Z14
+	VFMADD231PS  Z19, Z20, Z15
+	ADDQ         SI, R11
+	ADDQ         $0x00000100, R12
+	ADDQ         $0x04, AX
+	DECQ         R13
+	JNZ          steps
+	TESTQ        DX, DX
+	JNZ          page
+	MOVQ         out+0(FP), AX
+	MOVQ         ldOut+8(FP), CX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	VMOVUPS      Z6, 128(AX)
+	VMOVUPS      Z7, 192(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z8, (AX)
+	VMOVUPS      Z9, 64(AX)
+	VMOVUPS      Z10, 128(AX)
+	VMOVUPS      Z11, 192(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z12, (AX)
+	VMOVUPS      Z13, 64(AX)
+	VMOVUPS      Z14, 128(AX)
+	VMOVUPS      Z15, 192(AX)
+	VZEROUPPER
+	RET
+
 DATA tailMasks<>+0(SB)/4, $0xffffffff
 DATA tailMasks<>+4(SB)/4, $0xffffffff
 DATA tailMasks<>+8(SB)/4, $0xffffffff

@@ -161,7 +161,12 @@ func (w pagesWork) run(lo, hi int) {
 			t.rows, t.visible = w.share, cached+1
 			t.q, t.out = w.q.at(from, column), w.out.at(from, column)
 			t.q.stride, t.out.stride = dim, dim
-			t.attend(s)
+			if i+1 < hi && kv+1 < kvHeads {
+				i++
+				t.attendTwo(s, w.pages.block, w.keys(i+1, hi))
+			} else {
+				t.attend(s)
+			}
 			continue
 		}
 		rows := running().tileRows()
@@ -177,6 +182,16 @@ func (w pagesWork) run(lo, hi int) {
 			}
 		}
 	}
+}
+
+// keys are those that item i of the first hi reads; none behind the last.
+func (w pagesWork) keys(i, hi int) PagesOfHead {
+	if i >= hi {
+		return PagesOfHead{}
+	}
+	sequence, kv := i/w.pages.shape.KVHeads, i%w.pages.shape.KVHeads
+	table := w.at.Tables[sequence]
+	return w.pages.head(w.layer, kv, false, table[:min(int(w.at.Cached[sequence])/device.PageTokens+1, len(table))])
 }
 
 // finite reports whether the values of a sequence's new rows, which the rows of a shared product see the
@@ -211,15 +226,35 @@ type pagesTile struct {
 // chain over the keys from page to page.
 func (t *pagesTile) attend(s *attentionScratch) {
 	positions := t.visible + (t.rows-1)*t.grow
-	used := (positions + device.PageTokens - 1) / device.PageTokens
-	width := used * device.PageTokens
-	s.scores = grown(s.scores, t.rows*width)
-	t.keys.Numbers = t.keys.Numbers[:used]
+	width := t.reach(s, positions, t.rows)
 	t.keys.Scores(s.scores, width, t.q.data, t.q.stride, t.rows)
-	for r := range t.rows {
-		visible := t.visible + r*t.grow
-		SoftmaxScaled(s.scores[r*width:r*width+visible], t.scale)
-		clear(s.scores[r*width+visible : (r+1)*width])
-	}
+	t.softmax(s.scores, width, t.rows)
 	t.values.Mix(t.out.data, t.out.stride, s.scores, width, t.rows, positions)
+}
+
+// attendTwo is attend of one token to this key head and the one behind it, whose rows follow, with the same
+// bits. Keys and values of a page are block elements apart. It ends fetching the next keys.
+func (t *pagesTile) attendTwo(s *attentionScratch, block int, next PagesOfHead) {
+	width := t.reach(s, t.visible, 2*t.rows)
+	twoHeads{t.keys, 2 * block}.scores(s.scores, width, t.q.data, t.q.stride, t.rows, t.visible, block)
+	t.softmax(s.scores, width, 2*t.rows)
+	twoHeads{t.values, 2 * block}.mix(t.out.data, t.out.stride, s.scores, width, t.rows, t.visible, next)
+}
+
+// reach takes the pages that hold so many positions, and makes room for the scores of some rows. It returns
+// how many scores a row has.
+func (t *pagesTile) reach(s *attentionScratch, positions, rows int) (width int) {
+	used := (positions + device.PageTokens - 1) / device.PageTokens
+	t.keys.Numbers = t.keys.Numbers[:used]
+	s.scores = grown(s.scores, rows*used*device.PageTokens)
+	return used * device.PageTokens
+}
+
+// softmax turns rows of scores into weights: zeros beyond what a row sees.
+func (t *pagesTile) softmax(scores []float32, width, rows int) {
+	for r := range rows {
+		visible := t.visible + r*t.grow
+		SoftmaxScaled(scores[r*width:r*width+visible], t.scale)
+		clear(scores[r*width+visible : (r+1)*width])
+	}
 }

@@ -174,6 +174,43 @@ func (i isa) mixPages(out []float32, ldOut int, p []float32, ldP, m, positions i
 	return true
 }
 
+// computesHeads says whether scoresHeads and mixHeads have kernels for m rows of each head.
+func (i isa) computesHeads(m, headDim int) bool {
+	return i == isaAVX512 && (m == 1 || m == 2) && headDim > 0 && headDim%32 == 0
+}
+
+// scoresHeads computes the scores of m rows of each of two heads.
+func (i isa) scoresHeads(scores []float32, ldScores int, q []float32, ldQ, m, positions, ahead int, h twoHeads) {
+	f := scoresHeadsAVX512_1
+	if m == 2 {
+		f = scoresHeadsAVX512_2
+	}
+	f(&scores[0], 4*ldScores, &q[0], 4*ldQ, h.HeadDim, &h.Pool[0], &h.Numbers[0], positions, 4*h.Stride, 4*h.apart, 4*ahead)
+}
+
+// mixHeads mixes the values of m rows of each of two heads.
+func (i isa) mixHeads(out []float32, ldOut int, p []float32, ldP, m, positions int, h twoHeads, next PagesOfHead) {
+	nextPool, nextNumbers := &h.Pool[0], &h.Numbers[0] // not read where there are no next ones
+	if len(next.Numbers) > 0 {
+		nextPool, nextNumbers = &next.Pool[0], &next.Numbers[0]
+	}
+	for column := 0; column < h.HeadDim; {
+		f, width := mixHeadsAVX512_1x4, 64
+		switch narrow := h.HeadDim-column < 64; {
+		case narrow && m == 1:
+			f, width = mixHeadsAVX512_1x2, 32
+		case narrow:
+			f, width = mixHeadsAVX512_2x2, 32
+		case m == 2:
+			f = mixHeadsAVX512_2x4
+		}
+		f(&out[column], 4*ldOut, &p[0], 4*ldP, positions, &h.Pool[column], &h.Numbers[0], 4*h.HeadDim, 4*h.Stride, 4*h.apart,
+			nextPool, nextNumbers, len(next.Numbers))
+		column += width
+		next.Numbers = nil
+	}
+}
+
 // transposeStrip writes as many columns of 16 rows of A as whole square blocks hold as rows of 16, and
 // returns how many.
 func transposeStrip(dst, src []float32, ld, k int) int {

@@ -28,3 +28,14 @@ func (i isa) scoresPages(scores []float32, ldScores int, q []float32, ldQ, m int
 func (i isa) mixPages(out []float32, ldOut int, p []float32, ldP, m, positions int, h PagesOfHead) bool {
 	return false
 }
+
+// computesHeads says no here.
+func (i isa) computesHeads(m, headDim int) bool { return false }
+
+// scoresHeads is never called here; see computesHeads.
+func (i isa) scoresHeads(scores []float32, ldScores int, q []float32, ldQ, m, positions, ahead int, h twoHeads) {
+}
+
+// mixHeads is never called here; see computesHeads.
+func (i isa) mixHeads(out []float32, ldOut int, p []float32, ldP, m, positions int, h twoHeads, next PagesOfHead) {
+}

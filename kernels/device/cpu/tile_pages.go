@@ -67,6 +67,47 @@ func (h PagesOfHead) Mix(out []float32, ldOut int, p []float32, ldP, m, position
 	}
 }
 
+// twoHeads are two key-value heads of one sequence: the pages of the first, and how far behind them the pages
+// of the second are in the pool. Rows belong to the heads by halves.
+type twoHeads struct {
+	PagesOfHead
+	apart int
+}
+
+// second is the second head.
+func (h twoHeads) second() PagesOfHead {
+	one := h.PagesOfHead
+	one.Pool = one.Pool[h.apart:]
+	return one
+}
+
+// scores is Scores for m rows of each head, of so many positions at least. It also fetches the values of
+// these, which are ahead elements behind the keys.
+func (h twoHeads) scores(scores []float32, ldScores int, q []float32, ldQ, m, positions, ahead int) {
+	h.Numbers = h.Numbers[:(positions+PagePositions-1)/PagePositions]
+	i, second := running(), h.second()
+	if !i.computesHeads(m, h.HeadDim) || positions == 0 {
+		h.PagesOfHead.Scores(scores, ldScores, q, ldQ, m)
+		second.Scores(scores[m*ldScores:], ldScores, q[m*ldQ:], ldQ, m)
+		return
+	}
+	h.check("scores", 2*m, scores, ldScores, len(h.Numbers)*PagePositions, q, ldQ, h.HeadDim, h.apart+PagePositions*h.HeadDim)
+	i.scoresHeads(scores, ldScores, q, ldQ, m, positions, ahead, h)
+}
+
+// mix is Mix for m rows of each head. It also fetches the keys of the next two heads, which may be none.
+func (h twoHeads) mix(out []float32, ldOut int, p []float32, ldP, m, positions int, next PagesOfHead) {
+	i, second := running(), h.second()
+	if !i.computesHeads(m, h.HeadDim) || positions == 0 {
+		h.PagesOfHead.Mix(out, ldOut, p, ldP, m, positions)
+		second.Mix(out[m*ldOut:], ldOut, p[m*ldP:], ldP, m, positions)
+		return
+	}
+	h.Numbers = h.Numbers[:(positions+PagePositions-1)/PagePositions]
+	h.check("mix", 2*m, out, ldOut, h.HeadDim, p, ldP, positions, h.apart+PagePositions*h.HeadDim)
+	i.mixHeads(out, ldOut, p, ldP, m, positions, h, next)
+}
+
 // strips computes a product of one block of k on the calling goroutine.
 func (p *product) strips(i isa) {
 	rows := i.tileRows()

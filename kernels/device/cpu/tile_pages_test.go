@@ -78,6 +78,54 @@ func TestPagesHaveTheBitsOfGemm(t *testing.T) {
 	})
 }
 
+// TestTwoHeadsHaveTheBitsOfEach computes two heads together and one after the other.
+func TestTwoHeadsHaveTheBitsOfEach(t *testing.T) {
+	onEveryISA(t, func(t *testing.T) {
+		rapid.Check(t, func(t *rapid.T) {
+			m, pad := rapid.IntRange(1, 3).Draw(t, "m"), rapid.IntRange(0, 5).Draw(t, "pad")
+			headDim := rapid.SampledFrom([]int{8, 32, 64, 96, 160}).Draw(t, "headDim")
+			positions := rapid.IntRange(0, 140).Draw(t, "positions")
+			random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 4))
+			block, pages := PagePositions*headDim, (positions+PagePositions-1)/PagePositions
+			pool := normal(random, (pages+3)*4*block) // keys, values, and both of the second head
+			keys := twoHeads{PagesOfHead{Pool: pool, Stride: 4 * block, HeadDim: headDim}, 2 * block}
+			for _, number := range random.Perm(pages + 3)[:pages+1] {
+				keys.Numbers = append(keys.Numbers, int32(number))
+			}
+			values := keys
+			values.Pool = pool[block:]
+			next := keys.PagesOfHead
+			next.Numbers = next.Numbers[:random.IntN(len(next.Numbers)+1)]
+
+			ldQ, ld := headDim+pad, pages*PagePositions+pad
+			q, got, want := normal(random, 2*m*ldQ), make([]float32, 2*m*ld), make([]float32, 2*m*ld)
+			keys.scores(got, ld, q, ldQ, m, positions, block)
+			one := keys.PagesOfHead
+			one.Numbers = one.Numbers[:pages]
+			one.Scores(want, ld, q, ldQ, m)
+			one.Pool = pool[2*block:]
+			one.Scores(want[m*ld:], ld, q[m*ldQ:], ldQ, m)
+			for row := range 2 * m {
+				sameBits(t, label("scores"), got[row*ld:row*ld+positions], want[row*ld:row*ld+positions])
+				for j, v := range got[row*ld+pages*PagePositions : (row+1)*ld] {
+					if v != 0 {
+						t.Fatalf("row %d: %v written %d behind the pages", row, v, j)
+					}
+				}
+			}
+
+			out, expected := normal(random, 2*m*ldQ), make([]float32, 2*m*ldQ)
+			copy(expected, out)
+			values.mix(out, ldQ, want, ld, m, positions, next)
+			one.Pool = pool[block:]
+			one.Mix(expected, ldQ, want, ld, m, positions)
+			one.Pool = pool[3*block:]
+			one.Mix(expected[m*ldQ:], ldQ, want[m*ld:], ld, m, positions)
+			sameBits(t, label("mix"), out, expected)
+		})
+	})
+}
+
 func TestMixOfNothingIsZero(t *testing.T) {
 	onEveryISA(t, func(t *testing.T) {
 		out := []float32{1, 2, 3, 4}

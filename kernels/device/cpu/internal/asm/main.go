@@ -14,6 +14,7 @@ func main() {
 	}
 
 	pages()
+	heads()
 	emitTailMasks()
 	constantTable(append(expCoefficients[:], expLowest, expHighest, log2e, ln2High, ln2Low, 1, negativeInfinity)...)
 	for _, isa := range []isa{avx512, avx2} {
