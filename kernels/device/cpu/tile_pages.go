@@ -82,7 +82,7 @@ func (h twoHeads) second() PagesOfHead {
 }
 
 // scores is Scores for m rows of each head, of so many positions at least. It also fetches the values of
-// these, which are ahead elements behind the keys.
+// these, which are ahead elements behind the keys; with 0 it fetches nothing.
 func (h twoHeads) scores(scores []float32, ldScores int, q []float32, ldQ, m, positions, ahead int) {
 	h.Numbers = h.Numbers[:(positions+PagePositions-1)/PagePositions]
 	i, second := running(), h.second()

@@ -99,7 +99,7 @@ func TestTwoHeadsHaveTheBitsOfEach(t *testing.T) {
 
 			ldQ, ld := headDim+pad, pages*PagePositions+pad
 			q, got, want := normal(random, 2*m*ldQ), make([]float32, 2*m*ld), make([]float32, 2*m*ld)
-			keys.scores(got, ld, q, ldQ, m, positions, block)
+			keys.scores(got, ld, q, ldQ, m, positions, rapid.SampledFrom([]int{0, block}).Draw(t, "ahead"))
 			one := keys.PagesOfHead
 			one.Numbers = one.Numbers[:pages]
 			one.Scores(want, ld, q, ldQ, m)

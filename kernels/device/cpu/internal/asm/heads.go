@@ -13,8 +13,8 @@ import (
 const headRows = 2
 
 // heads emits the AVX-512 kernels that decode two key heads at once. One head of few rows leaves the
-// multipliers waiting for their own results. The kernels also fetch what the next one reads: the processor
-// itself looks ahead to the end of 4 KiB only, which is one page of one head.
+// multipliers waiting for their own results. Where they are told to, the kernels also fetch what the next one
+// reads: the processor itself looks ahead to the end of 4 KiB only, which may be one page of one head.
 func heads() {
 	for rows := 1; rows <= headRows; rows++ {
 		scoresHeads(rows)
@@ -45,7 +45,7 @@ func fetch(at Mem, lines int) {
 
 // scoresHeads emits scoresPages for two heads of so many rows each, without the second half of the last page
 // where no position lies in it. While it reads the keys of a page, it fetches the values of its positions,
-// which lie ahead of them by the distance between both.
+// which lie ahead of them by the distance between both; nothing where that is 0.
 func scoresHeads(rows int) {
 	name := fmt.Sprintf("scoresHeadsAVX512_%d", rows)
 	TEXT(name, NOSPLIT, "func(scores *float32, ldScores int, q *float32, ldQ, headDim int, pool *float32, pages *int32, positions, pageStride, headStride, ahead int)")
@@ -67,9 +67,7 @@ func scoresHeads(rows int) {
 	LEAQ(Mem{Base: values, Index: end, Scale: 4}, end)
 	row, steps := GP64(), Load(Param("headDim"), GP64())
 	MOVQ(q, row)
-	CMPQ(left, Imm(panelBytes/8))
-	JLE(LabelRef("half"))
-	page := func(label string, vectors int) {
+	page := func(label string, vectors int, fetches bool) {
 		acc := chains(2*rows, vectors)
 		Label(label)
 		for head := range 2 {
@@ -77,12 +75,16 @@ func scoresHeads(rows int) {
 			if head > 0 {
 				key.Index, key.Scale, value.Index, value.Scale = headStride, 1, headStride, 1
 			}
-			fetch(value, 2)
+			if fetches {
+				fetch(value, 2)
+			}
 			accumulate(acc[head*rows:][:rows], key, func(r int) Mem { return strided(row, ldQ, ldQ3, head*rows+r) })
 		}
-		ADDQ(U32(panelBytes), values)
-		CMPQ(values, end)
-		CMOVQCC(keys, values) // which are near already
+		if fetches {
+			ADDQ(U32(panelBytes), values)
+			CMPQ(values, end)
+			CMOVQCC(keys, values) // which are near already
+		}
 		ADDQ(U32(panelBytes), keys)
 		ADDQ(Imm(4), row)
 		DECQ(steps)
@@ -95,14 +97,28 @@ func scoresHeads(rows int) {
 			}
 		}
 	}
-	page("steps", 2)
-	ADDQ(U32(panelBytes), scores)
-	SUBQ(Imm(panelBytes/4), left)
-	JG(LabelRef("page"))
-	VZEROUPPER()
-	RET()
+	turn := func() {
+		ADDQ(U32(panelBytes), scores)
+		SUBQ(Imm(panelBytes/4), left)
+		JG(LabelRef("page"))
+		finish()
+	}
+	CMPQ(values, keys)
+	JNE(LabelRef("fetching"))
+	CMPQ(left, Imm(panelBytes/8))
+	JLE(LabelRef("half"))
+	page("steps", 2, false)
+	turn()
 	Label("half")
-	page("halfSteps", 1)
+	page("halfSteps", 1, false)
+	finish()
+	Label("fetching")
+	CMPQ(left, Imm(panelBytes/8))
+	JLE(LabelRef("halfFetching"))
+	page("stepsFetching", 2, true)
+	turn()
+	Label("halfFetching")
+	page("halfStepsFetching", 1, true)
 	finish()
 }
 
@@ -140,36 +156,44 @@ func mixHeads(rows, vectors int) {
 	Label("page")
 	values := pageAt("pool", index)
 	ADDQ(Imm(4), index)
-	next := GP64()
-	MOVQ(values, next) // fetched again where nothing comes next
-	TESTQ(nextLeft, nextLeft)
-	JZ(LabelRef("fetching"))
-	MOVQ(pageAt("nextPool", nextIndex), next)
-	ADDQ(Imm(4), nextIndex)
-	DECQ(nextLeft)
-	Label("fetching")
-	steps := GP64()
+	steps, next := GP64(), GP64()
 	MOVQ(I32(panelBytes/4), steps)
 	CMPQ(left, steps)
 	CMOVQLT(left, steps)
 	SUBQ(steps, left)
-	Label("steps")
-	for head := range 2 {
-		value, key := Mem{Base: values}, Mem{Base: next}
-		if head > 0 {
-			key.Index, key.Scale, value.Index, value.Scale = headStride, 1, headStride, 1
+	walk := func(label string, fetches bool) {
+		Label(label)
+		for head := range 2 {
+			value, key := Mem{Base: values}, Mem{Base: next}
+			if head > 0 {
+				key.Index, key.Scale, value.Index, value.Scale = headStride, 1, headStride, 1
+			}
+			if fetches {
+				fetch(key, vectors)
+			}
+			accumulate(acc[head*rows:][:rows], value, func(r int) Mem { return strided(p, ldP, ldP3, head*rows+r) })
 		}
-		fetch(key, vectors)
-		accumulate(acc[head*rows:][:rows], value, func(r int) Mem { return strided(p, ldP, ldP3, head*rows+r) })
+		ADDQ(valueStride, values)
+		if fetches {
+			ADDQ(U32(vectors*64), next)
+		}
+		ADDQ(Imm(4), p)
+		DECQ(steps)
+		JNZ(LabelRef(label))
+		TESTQ(left, left)
+		JNZ(LabelRef("page"))
 	}
-	ADDQ(valueStride, values)
-	ADDQ(U32(vectors*64), next)
-	ADDQ(Imm(4), p)
-	DECQ(steps)
-	JNZ(LabelRef("steps"))
-	TESTQ(left, left)
-	JNZ(LabelRef("page"))
+	TESTQ(nextLeft, nextLeft)
+	JNZ(LabelRef("fetching"))
+	walk("steps", false)
+	JMP(LabelRef("mixed"))
+	Label("fetching")
+	MOVQ(pageAt("nextPool", nextIndex), next)
+	ADDQ(Imm(4), nextIndex)
+	DECQ(nextLeft)
+	walk("stepsFetching", true)
 
+	Label("mixed")
 	out, ldOut := pointer("out"), pointer("ldOut")
 	for r, row := range acc {
 		for v, a := range row {
