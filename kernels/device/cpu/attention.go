@@ -45,8 +45,7 @@ func (w attentionWork) spread() {
 		w.run(0, items)
 		return
 	}
-	shared := w // escapes to the closure, where w need not
-	Parallel(items, 1, func(lo, hi int) { shared.run(lo, hi) })
+	w.device.spreads.attention.run(w, items, 1)
 }
 
 func (w attentionWork) run(lo, hi int) {

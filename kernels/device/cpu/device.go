@@ -13,6 +13,7 @@ type Device struct {
 	maxBytes int64
 	account  account
 
+	spreads   spreads
 	attention free[attentionScratch]
 	rows      free[rowScratch]
 	head      free[headScratch]
@@ -106,26 +107,3 @@ func grown[T any](s []T, n int) []T {
 	}
 	return s[:n]
 }
-
-// rowWork computes rows [lo, hi) of an operation whose rows do not depend on each other.
-type rowWork interface{ run(lo, hi int) }
-
-// Rows are shared among cores where there are so many elements, in parts of at least so many: less is
-// done before another goroutine starts.
-const (
-	sharedElements = 64 << 10
-	partElements   = 16 << 10
-)
-
-// overRows runs the work on rows of so many elements.
-func overRows[W rowWork](w W, rows, width int) {
-	if rows*width < sharedElements || alone() {
-		w.run(0, rows)
-		return
-	}
-	shared := w // escapes to the closure, where w need not
-	Parallel(rows, (partElements+width-1)/max(width, 1), func(lo, hi int) { shared.run(lo, hi) })
-}
-
-// alone reports whether work is better not shared: there is one thread, or the others are busy.
-func alone() bool { return shared.Load() != nil || Threads() == 1 }

@@ -275,29 +275,3 @@ func TestOperationsHaveTheSameBitsOnAnyNumberOfThreads(t *testing.T) {
 type label string
 
 func (l label) String() string { return string(l) }
-
-// TestOperationsAllocateNothing counts on one thread, and on a core of several that are all busy, as in
-// a task of Each.
-func TestOperationsAllocateNothing(t *testing.T) {
-	onEveryISA(t, func(t *testing.T) {
-		b := newBench(t)
-		operations := b.operations()
-		count := func(where string) {
-			for name, o := range operations {
-				if n := testing.AllocsPerRun(1, o.call); n != 0 {
-					t.Errorf("%s allocates %v times %s", name, n, where)
-				}
-			}
-		}
-		useThreads(t, 1)
-		count("on one thread")
-		SetThreads(2)
-		shared.Store(new(job)) // which has no parts left to claim
-		defer shared.Store(nil)
-		count("in a task")
-		shared.Store(nil)
-		if n := testing.AllocsPerRun(1, func() { b.d.Each(8, func(int) {}) }); n != 0 {
-			t.Errorf("Each allocates %v times", n)
-		}
-	})
-}

@@ -123,8 +123,7 @@ func (d *Device) Score(s device.Scored) {
 		w.run(0, blocks)
 		return
 	}
-	shared := w // escapes to the closure, where w need not
-	Parallel(blocks, 1, func(lo, hi int) { shared.run(lo, hi) })
+	d.spreads.score.run(w, blocks, 1)
 }
 
 // run scores some blocks of rows.
@@ -189,7 +188,7 @@ func (w headWork) backBlock(s *headScratch, into matrix, dHead, dl, dh []float32
 		}
 	}
 	multiply(n, x, &w.head.forward, logits, false)
-	overRows(logitsBackWork{logits, live, w.targets, dl, dh, vocabulary, w.inverse}, n, vocabulary)
+	w.device.spreads.logitsBack.overRows(logitsBackWork{logits, live, w.targets, dl, dh, vocabulary, w.inverse}, n, vocabulary)
 	multiply(n, logits, &w.head.back, dx, false)
 	if dHead != nil {
 		addTransposed(vocabulary, in, n, logits, x, matrix{dHead, in})

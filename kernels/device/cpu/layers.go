@@ -15,7 +15,7 @@ func (d *Device) RMSNorm(y, x device.Rows, weight, roots device.Buffer, rows int
 	if rows == 0 {
 		return
 	}
-	overRows(normWork{view(y), view(x), floats(weight), floats(roots), eps}, rows, weight.Len())
+	d.spreads.norm.overRows(normWork{view(y), view(x), floats(weight), floats(roots), eps}, rows, weight.Len())
 }
 
 type normWork struct {
@@ -58,7 +58,7 @@ func (d *Device) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy, x device
 func (d *Device) SwiGLU(y, gateUp device.Rows, rows, width int) {
 	device.CheckSwiGLU(y, gateUp, rows, width)
 	if rows > 0 && width > 0 {
-		overRows(swigluWork{view(y), view(gateUp), width}, rows, 2*width)
+		d.spreads.swiglu.overRows(swigluWork{view(y), view(gateUp), width}, rows, 2*width)
 	}
 }
 
@@ -78,7 +78,7 @@ func (w swigluWork) run(lo, hi int) {
 func (d *Device) SwiGLUBack(dGateUp, dy, gateUp device.Rows, rows, width int) {
 	device.CheckSwiGLUBack(dGateUp, dy, gateUp, rows, width)
 	if rows > 0 && width > 0 {
-		overRows(swigluBackWork{view(dGateUp), view(dy), view(gateUp), width}, rows, 4*width)
+		d.spreads.swigluBack.overRows(swigluBackWork{view(dGateUp), view(dy), view(gateUp), width}, rows, 4*width)
 	}
 }
 
@@ -101,7 +101,7 @@ func (d *Device) Gather(dst, table device.Rows, index device.Buffer, rows, width
 		return
 	}
 	numbers := indices("Gather", index, rows, device.TableRows(table, width))
-	overRows(gatherWork{view(dst), view(table), numbers, width}, rows, width)
+	d.spreads.gather.overRows(gatherWork{view(dst), view(table), numbers, width}, rows, width)
 }
 
 // indices are the first row numbers of an index, each below the limit.

@@ -10,7 +10,7 @@ import (
 func (d *Device) AdamW(s device.AdamWStep) {
 	device.CheckAdamW(s)
 	if n := s.Param.Len(); n > 0 {
-		overRows(adamWWork{floats(s.Param), floats(s.Grad), floats(s.M), floats(s.V), s}, n, 1)
+		d.spreads.adamW.overRows(adamWWork{floats(s.Param), floats(s.Grad), floats(s.M), floats(s.V), s}, n, 1)
 	}
 }
 
@@ -29,7 +29,7 @@ func (w adamWWork) run(lo, hi int) {
 func (d *Device) Scale(b device.Buffer, factor float32) {
 	device.CheckElements("Scale", b)
 	if b.Len() > 0 {
-		overRows(scaleWork{floats(b), factor}, b.Len(), 1)
+		d.spreads.scale.overRows(scaleWork{floats(b), factor}, b.Len(), 1)
 	}
 }
 
@@ -44,7 +44,7 @@ func (w scaleWork) run(lo, hi int) { Scale(w.factor, w.x[lo:hi]) }
 func (d *Device) Add(dst, src device.Buffer, factor float32) {
 	device.CheckAdd(dst, src)
 	if dst.Len() > 0 {
-		overRows(addWork{floats(dst), floats(src), factor}, dst.Len(), 1)
+		d.spreads.add.overRows(addWork{floats(dst), floats(src), factor}, dst.Len(), 1)
 	}
 }
 

@@ -134,8 +134,7 @@ func (d *Device) AttendPages(out, q device.Rows, p device.Pages, layer, heads in
 		w.run(0, items)
 		return
 	}
-	shared := w // escapes to the closure, where w need not
-	Parallel(items, 1, func(lo, hi int) { shared.run(lo, hi) })
+	d.spreads.pages.run(w, items, 1)
 }
 
 // operations is about how many multiply-adds there are to do.

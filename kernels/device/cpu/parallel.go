@@ -65,6 +65,7 @@ type task interface{ part(part, parts int) }
 // loses its core delays the caller by one part at most. The kinds of task are fields, so that sharing work
 // allocates nothing.
 type job struct {
+	holders  atomic.Int64 // the caller, and helpers that found the job in shared or are about to look again
 	parts    int64
 	task     task
 	ranges   ranges
@@ -76,44 +77,37 @@ type job struct {
 	panicked atomic.Pointer[string]
 }
 
+// jobs are all there are, used again and again. One is free where it has no holder: a caller takes it by
+// becoming its first. A helper that read shared holds the job before it looks there again; only if the job
+// is there still does it touch anything else of it. It is then among the holders while the job is published,
+// so nobody takes the job until that helper has let it go. A helper that comes late to a job that is
+// free or another's sees that shared has changed, and leaves; or finds the job published anew, and takes part.
+var jobs [64]job
+
 // shared is the job that helpers work on; nil when there is none. There is one place for all callers:
 // one that finds it taken computes alone, since the other cores are busy anyway.
 var shared atomic.Pointer[job]
 
-// spare is the last finished job, to be used again; nil when there is none.
-var spare atomic.Pointer[job]
-
-// visitors counts the helpers that may hold a job they found in shared. A helper counts itself before it
-// looks there, so when nobody is counted, nobody holds a job that has left that place.
-var visitors atomic.Int64
-
 // helpers counts the goroutines that look for a shared job or work on one.
 var helpers atomic.Int64
 
-// takeJob is a job of so many parts, to be filled and run; nil where the caller should compute alone.
+// takeJob is a job of so many parts, to be filled and run; nil where the caller should compute alone, as it
+// should when all jobs are held: so many goroutines are busy.
 func takeJob(parts int) *job {
 	if parts < 2 || Threads() < 2 || shared.Load() != nil {
 		return nil
 	}
-	j := spare.Swap(nil)
-	if j == nil || visited() {
-		j = new(job)
-	}
-	j.parts = int64(parts)
-	j.next.Store(0)
-	j.done.Store(0)
-	j.panicked.Store(nil)
-	return j
-}
-
-// visited reports whether there are visitors, and stay: one that is about to leave is given the time.
-func visited() bool {
-	for range 100 {
-		if visitors.Load() == 0 {
-			return false
+	for i := range jobs {
+		j := &jobs[i]
+		if j.holders.Load() == 0 && j.holders.CompareAndSwap(0, 1) {
+			j.parts = int64(parts)
+			j.next.Store(0)
+			j.done.Store(0)
+			j.panicked.Store(nil)
+			return j
 		}
 	}
-	return true
+	return nil
 }
 
 // run computes all parts of the task, with helpers, and reports whether it did: false where another caller was
@@ -123,7 +117,7 @@ func (j *job) run(t task) bool {
 	j.finished.Lock()
 	if !shared.CompareAndSwap(nil, j) {
 		j.finished.Unlock()
-		spare.Store(j)
+		j.release()
 		return false
 	}
 	startHelpers(min(Threads(), int(j.parts)) - 1)
@@ -131,12 +125,17 @@ func (j *job) run(t task) bool {
 	shared.CompareAndSwap(j, nil)
 	j.wait()
 	panicked := j.panicked.Load()
-	j.task, j.ranges, j.blocks, j.panels = nil, ranges{}, blocks{}, panels{} // keeps no matrix alive
-	spare.Store(j)
+	j.release()
 	if panicked != nil {
 		panic(*panicked)
 	}
 	return true
+}
+
+// release ends the caller's use of the job, which keeps no matrix alive.
+func (j *job) release() {
+	j.task, j.ranges, j.blocks, j.panels = nil, ranges{}, blocks{}, panels{}
+	j.holders.Add(-1)
 }
 
 // work claims parts until none is left, and reports whether it got any.
@@ -214,13 +213,13 @@ func help() {
 
 // visit works on the shared job and reports whether there was anything to do.
 func visit() bool {
-	if shared.Load() == nil {
+	j := shared.Load()
+	if j == nil {
 		return false
 	}
-	visitors.Add(1)
-	defer visitors.Add(-1)
-	j := shared.Load()
-	return j != nil && j.work()
+	j.holders.Add(1)
+	defer j.holders.Add(-1)
+	return shared.Load() == j && j.work()
 }
 
 // relax passes a moment of waiting, and from time to time lets other goroutines run.

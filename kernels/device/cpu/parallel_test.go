@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -120,24 +121,72 @@ func TestConcurrentProductsHaveTheirBits(t *testing.T) {
 	callers.Wait()
 }
 
-func TestSharingWorkAllocatesNothing(t *testing.T) {
-	g := newGemmCase(9, true, false, true, 96, 192, 200, 0)
-	a := make([]float32, g.m*g.k)
-	packed := PackB(false, g.n, g.k, g.b, g.ldb)
-	large := newGemmCase(9, false, false, false, 1, 512, 2*packPart/512, 0)
-	panels := &Packed{n: large.n, k: large.k, data: make([]float32, 2*packPart)}
-	body := func(lo, hi int) {}
-	useThreads(t, 2)
-	for name, call := range map[string]func(){
-		"Parallel":   func() { Parallel(10, 1, body) },
-		"Gemm":       func() { g.multiply() },
-		"GemmPacked": func() { GemmPacked(g.m, a, g.k, packed, g.c, g.ldc, false) },
-		"packing":    func() { panels.fill(false, large.b, large.ldb) },
-	} {
-		if n := testing.AllocsPerRun(100, call); n != 0 {
-			t.Errorf("%s allocates %v times", name, n)
-		}
+// awaitHelpers returns when those of earlier work have ended, which hold no job then.
+func awaitHelpers() {
+	for helpers.Load() > 0 {
+		runtime.Gosched()
 	}
+}
+
+func TestHeldJobIsNotTaken(t *testing.T) {
+	useThreads(t, 2)
+	awaitHelpers()
+	held := takeJob(2)
+	held.holders.Add(1) // a helper that found it published
+	held.release()
+	if next := takeJob(2); next == held {
+		t.Error("a job that a helper holds is taken")
+	} else {
+		next.release()
+	}
+	held.holders.Add(-1)
+	if next := takeJob(2); next != held {
+		t.Error("a job that nobody holds any more is not taken")
+	} else {
+		next.release()
+	}
+}
+
+func TestWithoutAFreeJobTheCallerComputesAlone(t *testing.T) {
+	useThreads(t, 2)
+	awaitHelpers()
+	var taken []*job
+	for j := takeJob(2); j != nil; j = takeJob(2) {
+		taken = append(taken, j)
+	}
+	if len(taken) != len(jobs) {
+		t.Errorf("got %d jobs, want %d", len(taken), len(jobs))
+	}
+	if got := borders(10, 1); len(got) != 10 {
+		t.Errorf("got parts %v, want 10 of them", got)
+	}
+	for _, j := range taken {
+		j.release()
+	}
+}
+
+// TestEveryPartIsComputedOnce follows jobs one upon the other, of several sizes and callers, so that late
+// helpers meet jobs that are in use again.
+func TestEveryPartIsComputedOnce(t *testing.T) {
+	useThreads(t, 4)
+	var callers sync.WaitGroup
+	for caller := range 3 {
+		callers.Go(func() {
+			var times [maxParts]int // each element written by its part alone
+			for i := range 3000 {
+				n := 2 + (i*7+caller)%(maxParts-1)
+				Parallel(n, 1, func(lo, hi int) { times[lo]++ })
+				for part := range times {
+					if want := min(max(n-part, 0), 1); times[part] != want {
+						t.Errorf("part %d of %d: computed %d times", part, n, times[part])
+						return
+					}
+				}
+				clear(times[:])
+			}
+		})
+	}
+	callers.Wait()
 }
 
 func BenchmarkParallelEmpty(b *testing.B) {

@@ -178,7 +178,7 @@ func (p *product) inline() {
 func (d *Device) AddBias(y device.Rows, bias device.Buffer, rows int) {
 	device.CheckAddBias(y, bias, rows)
 	if width := bias.Len(); rows > 0 && width > 0 {
-		overRows(biasWork{view(y), floats(bias)}, rows, width)
+		d.spreads.bias.overRows(biasWork{view(y), floats(bias)}, rows, width)
 	}
 }
 

@@ -45,7 +45,7 @@ func (w headsWork) angles(row int) (cos, sin []float32) {
 func (d *Device) Rotate(y device.Rows, h device.Heads) {
 	device.CheckRotate(y, h)
 	if h.Rows > 0 {
-		overRows(newHeadsWork("Rotate", y, h), h.Rows, h.Count*h.Dim)
+		d.spreads.heads.overRows(newHeadsWork("Rotate", y, h), h.Rows, h.Count*h.Dim)
 	}
 }
 

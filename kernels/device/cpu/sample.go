@@ -21,7 +21,7 @@ func (d *Device) Sample(dst []device.Sampled, logits device.Rows, vocabulary int
 	device.CheckSample(dst, logits, vocabulary, how)
 	w := sampleWork{d, dst, view(logits), vocabulary, how}
 	if len(how) > 0 {
-		overRows(w, len(how), 2*vocabulary)
+		d.spreads.sample.overRows(w, len(how), 2*vocabulary)
 	}
 	return nil
 }

@@ -77,11 +77,11 @@ func (d *Device) CopyRows(dst, src device.Rows, rows, width int) {
 	}
 	switch dst.Data.DType() {
 	case device.F32:
-		overRows(copyWork[float32]{floats(dst.Data), floats(src.Data), dst.Stride, src.Stride, width}, rows, width)
+		d.spreads.copyF32.overRows(copyWork[float32]{floats(dst.Data), floats(src.Data), dst.Stride, src.Stride, width}, rows, width)
 	case device.I32:
-		overRows(copyWork[int32]{ints(dst.Data), ints(src.Data), dst.Stride, src.Stride, width}, rows, width)
+		d.spreads.copyI32.overRows(copyWork[int32]{ints(dst.Data), ints(src.Data), dst.Stride, src.Stride, width}, rows, width)
 	default:
-		overRows(copyWork[uint16]{halves(dst.Data), halves(src.Data), dst.Stride, src.Stride, width}, rows, width)
+		d.spreads.copyHalf.overRows(copyWork[uint16]{halves(dst.Data), halves(src.Data), dst.Stride, src.Stride, width}, rows, width)
 	}
 }
 
