@@ -1,4 +1,4 @@
-// Package device says what a transformer needs from hardware: memory, and some twenty-five fused
+// Package device says what a transformer needs from hardware: memory, and some thirty fused
 // operations on it, in the words of a transformer.
 //
 // A [Buffer] is a run of elements in a device's memory, a [Rows] a matrix inside one. Sequences are

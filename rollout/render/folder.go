@@ -38,7 +38,7 @@ const chatTemplate = `{%- for message in messages -%}
 // SaveFolder writes the tokenizer in Hugging Face layout into an existing or new folder:
 // tokenizer.json, tokenizer_config.json and chat_template.jinja, the last rendering what
 // [Tokenizer.Prompt] and [Tokenizer.Observation] render. Files already there are overwritten. A tokenizer
-// without the five tokens of [Markers] is an error; [Folder.Save] is for those of checkpoints.
+// without the five tokens of [Markers] is an error: a checkpoint keeps its own files.
 func (t *Tokenizer) SaveFolder(dir string) error {
 	if err := t.checkMarkers(); err != nil {
 		return fmt.Errorf("save tokenizer: %w", err)

@@ -23,7 +23,6 @@ type Folder struct {
 	EOS []int32
 
 	templates []templateSource
-	files     []savedFile
 }
 
 // templateSource is a chat template and where it stands.
@@ -46,7 +45,7 @@ func LoadFolder(dir string) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load tokenizer: %w", err)
 	}
-	f := &Folder{files: []savedFile{{tokenizerFile, data}}}
+	f := new(Folder)
 	if f.Tokenizer, err = DecodeTokenizer(data); err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
@@ -64,16 +63,9 @@ func LoadFolder(dir string) (*Folder, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, part.file), err)
 		}
-		if part.file != generationFile {
-			f.files = append(f.files, savedFile{part.file, data})
-		}
 	}
 	return f, nil
 }
-
-// Save writes the files of the tokenizer and the chat template as they were read, byte for byte, into an
-// existing or new folder. generation_config.json is not among them: it belongs to the policy's weights.
-func (f *Folder) Save(dir string) error { return saveFiles(dir, f.files) }
 
 // tokenName is a token as tokenizer_config.json writes it: a string, an AddedToken or null.
 type tokenName string

@@ -20,20 +20,7 @@ func TestLoadFolder(t *testing.T) {
 	if got := folder.Tokenizer.Text(folder.EOS); got != "<|end_of_text|><|eom_id|><|eot_id|>" {
 		t.Errorf("a sequence ends with %s", got)
 	}
-	copied := t.TempDir()
-	if err := folder.Save(copied); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"} {
-		want, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := os.ReadFile(filepath.Join(copied, name)); err != nil || string(got) != string(want) {
-			t.Errorf("%s was saved otherwise than it was read (%v)", name, err)
-		}
-	}
-	if err := folder.Tokenizer.SaveFolder(copied); err == nil || !strings.Contains(err.Error(), "special token <|user|> is missing") {
+	if err := folder.Tokenizer.SaveFolder(t.TempDir()); err == nil || !strings.Contains(err.Error(), "special token <|user|> is missing") {
 		t.Errorf("saving a checkpoint's tokenizer as one of ours: got %v", err)
 	}
 }

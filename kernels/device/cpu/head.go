@@ -11,7 +11,7 @@ import (
 type distribution struct {
 	scale   float64
 	top     float64 // the largest logit
-	shift   float32 // what expRow takes off scale·logits
+	shift   float32 // what exponents take off scale·logits
 	rest    float64 // what rounding shift leaves in every exponent
 	logSum  float64 // log Σ exp(scale·(logits − top)), never negative
 	entropy float32 // in nats

@@ -68,13 +68,6 @@ func Scale(alpha float32, x []float32) {
 	}
 }
 
-// SoftmaxRow replaces x by its softmax, and returns the largest value it had and the sum of
-// exp(x - max), which is 0 for an empty row. Values of -Inf get probability 0; a row of nothing else
-// becomes NaN.
-func SoftmaxRow(x []float32) (max, sumExp float32) {
-	return SoftmaxScaled(x, 1)
-}
-
 // SoftmaxScaled replaces x by softmax(scale·x), which is what a row of attention needs, and returns the
 // largest value x had and the sum of exp(scale·(x - max)), which is 0 for an empty row. The scale must be
 // positive. Values of -Inf get probability 0; a row of nothing else becomes NaN.
@@ -101,24 +94,4 @@ func SquaredNorm(x []float32) float64 {
 		return 0
 	}
 	return running().squaredNorm(x)
-}
-
-// LogSumExp is log Σ exp(x), computed without overflow; -Inf for an empty row.
-func LogSumExp(x []float32) float32 {
-	logZ, _ := LogSoftmaxStats(x, 1)
-	return logZ
-}
-
-// LogSoftmaxStats is log Σ exp(scale·logits), so that the log-probability of an element is
-// scale·logit - logZ, and the entropy in nats of these probabilities. The scale is the inverse
-// temperature and must be positive. Logits of -Inf have probability 0 and add nothing to the entropy;
-// a row of nothing else, or an empty one, has logZ -Inf and, as there is nothing to choose, entropy 0.
-func LogSoftmaxStats(logits []float32, scale float32) (logZ, entropy float32) {
-	shift := scale * Max(logits)
-	if math.IsInf(float64(shift), -1) {
-		return shift, 0
-	}
-	total, weighted := running().expStats(logits, scale, shift)
-	log := math.Log(float64(total))
-	return float32(float64(shift) + log), float32(log - float64(weighted)/float64(total))
 }

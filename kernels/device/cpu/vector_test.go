@@ -137,14 +137,15 @@ func TestSoftmaxAndEntropy(t *testing.T) {
 				x[rapid.IntRange(1, len(x)-1).Draw(t, "masked")] = float32(math.Inf(-1))
 			}
 			logZ, entropy := oracleSoftmax(x, float64(scale))
-			gotZ, gotEntropy := LogSoftmaxStats(x, scale)
-			near(t, "logZ", gotZ, logZ, 1+math.Abs(logZ), 2e-6)
-			near(t, "entropy", gotEntropy, entropy, 1+entropy, 1e-5)
+			about := describe(x, scale)
+			near(t, "logZ", float32(about.scale*about.top+about.logSum), logZ, 1+math.Abs(logZ), 2e-6)
+			near(t, "entropy", about.entropy, entropy, 1+entropy, 1e-5)
 			logZ, _ = oracleSoftmax(x, 1)
-			near(t, "LogSumExp", LogSumExp(x), logZ, 1+math.Abs(logZ), 2e-6)
+			about = describe(x, 1)
+			near(t, "untempered logZ", float32(about.top+about.logSum), logZ, 1+math.Abs(logZ), 2e-6)
 
 			p := append([]float32(nil), x...)
-			top, sum := SoftmaxRow(p)
+			top, sum := SoftmaxScaled(p, 1)
 			near(t, "max + log sumExp", top+float32(math.Log(float64(sum))), logZ, 1+math.Abs(logZ), 2e-6)
 			for i := range p {
 				want := math.Exp(float64(x[i]) - logZ)
@@ -181,12 +182,12 @@ func oracleSoftmax(x []float32, scale float64) (logZ, entropy float64) {
 func TestEmptyAndMaskedRows(t *testing.T) {
 	onEveryISA(t, func(t *testing.T) {
 		low := float32(math.Inf(-1))
-		for _, row := range [][]float32{nil, {low}, {low, low, low}} {
-			if logZ, entropy := LogSoftmaxStats(row, 0.5); logZ != low || entropy != 0 {
-				t.Errorf("%v: got logZ %v entropy %v, want -Inf and 0", row, logZ, entropy)
+		for _, row := range [][]float32{{low}, {low, low, low}} {
+			if about := describe(row, 0.5); !math.IsNaN(about.logSum) || about.entropy == about.entropy {
+				t.Errorf("%v: got logSum %v entropy %v, want neither to be a number", row, about.logSum, about.entropy)
 			}
 		}
-		if top, sum := SoftmaxRow(nil); top != low || sum != 0 {
+		if top, sum := SoftmaxScaled(nil, 1); top != low || sum != 0 {
 			t.Errorf("empty row: got max %v sum %v, want -Inf and 0", top, sum)
 		}
 		if Sum(nil) != 0 || Dot(nil, nil) != 0 {
@@ -366,8 +367,6 @@ var rowFunctions = map[string]func(a, b, x, y, z []float32) float32{
 	"Sum":             func(a, b, x, y, z []float32) float32 { return Sum(x) },
 	"Max":             func(a, b, x, y, z []float32) float32 { return Max(x) },
 	"Scale":           func(a, b, x, y, z []float32) float32 { Scale(0.3, a); return 0 },
-	"SoftmaxRow":      func(a, b, x, y, z []float32) float32 { top, sum := SoftmaxRow(a); return top + sum },
-	"LogSoftmaxStats": func(a, b, x, y, z []float32) float32 { l, e := LogSoftmaxStats(x, 0.7); return l + e },
 	"SiLUMul":         func(a, b, x, y, z []float32) float32 { SiLUMul(a, x, y); return 0 },
 	"SiLUMulBackward": func(a, b, x, y, z []float32) float32 { SiLUMulBackward(a, b, x, y, z); return 0 },
 	"RMSNorm":         func(a, b, x, y, z []float32) float32 { return RMSNorm(a, x, y, 1e-6) },
@@ -447,7 +446,7 @@ func TestRowsIgnoreTheirPlace(t *testing.T) {
 
 func TestRowsOfDifferentLengthsPanic(t *testing.T) {
 	x, y := make([]float32, 8), make([]float32, 6)
-	ofOneRow := []string{"Sum", "Max", "Scale", "SoftmaxRow", "SoftmaxScaled", "SquaredNorm", "LogSoftmaxStats", "HeadRow", "HeadRowBackward"}
+	ofOneRow := []string{"Sum", "Max", "Scale", "SoftmaxScaled", "SquaredNorm", "HeadRow", "HeadRowBackward"}
 	for name, function := range rowFunctions {
 		if slices.Contains(ofOneRow, name) {
 			continue
