@@ -5,10 +5,13 @@ import (
 
 	"github.com/turnwise-rl/turnwise/algos/advantage"
 	"github.com/turnwise-rl/turnwise/algos/filter"
+	"github.com/turnwise-rl/turnwise/algos/mask"
 	"github.com/turnwise-rl/turnwise/algos/outcome"
+	"github.com/turnwise-rl/turnwise/algos/pair"
 	"github.com/turnwise-rl/turnwise/algos/scored"
 	"github.com/turnwise-rl/turnwise/algos/shape"
 	"github.com/turnwise-rl/turnwise/algos/turnreward"
+	"github.com/turnwise-rl/turnwise/algos/weight"
 	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/rollout"
 )
@@ -32,6 +35,14 @@ type Method struct {
 	Filter []filter.Rule `yaml:"filter"`
 	// Advantage turns rewards into advantages.
 	Advantage Advantage `yaml:"advantage"`
+	// Mask keeps trajectories, turns or tokens out of the loss, in order; they stay in every comparison.
+	// Default none.
+	Mask []mask.Rule `yaml:"mask"`
+	// Weight gives tokens or trajectories weights and bounds of their own in the loss, in order. Default
+	// none.
+	Weight []weight.Rule `yaml:"weight"`
+	// Pair makes preferences of rewards, for losses of pairs and ranks. Default none.
+	Pair pair.Rule `yaml:"pair"`
 	// Loss is what the learner minimises.
 	Loss kernels.Program `yaml:"loss"`
 }
@@ -40,14 +51,14 @@ type Method struct {
 // proximal policy, averaged over tokens, without regularisers.
 func DefaultLoss() kernels.Program {
 	return kernels.Program{
-		Ratio: kernels.RatioToken, Anchor: kernels.AnchorProximal, Objective: kernels.ObjectiveClip,
-		ClipLow: 0.2, ClipHigh: 0.2, Aggregate: kernels.TokenMean, KL: kernels.KLNone,
+		Ratio: kernels.RatioToken, RatioGradient: kernels.GradientOwn, Anchor: kernels.AnchorProximal,
+		Objective: kernels.Clip{ClipLow: 0.2, ClipHigh: 0.2}, Rejected: kernels.RejectedStay, Aggregate: kernels.TokenMean,
 	}
 }
 
 // Streams gives credit to the groups of one batch. It returns one entry per trajectory, in input
 // order; trajectories that are dropped have Kept false and the reason. Groups are only read.
-func (m Method) Streams(groups []rollout.Group) ([]rollout.Streams, error) {
+func (m Method) Streams(groups []rollout.Group, arithmetic kernels.Arithmetic) ([]rollout.Streams, error) {
 	if err := m.Validate(); err != nil {
 		return nil, fmt.Errorf("method %s: %w", m.Name, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/turnwise-rl/turnwise/algos/advantage"
 	"github.com/turnwise-rl/turnwise/algos/credit"
 	"github.com/turnwise-rl/turnwise/algos/outcome"
+	"github.com/turnwise-rl/turnwise/algos/pair"
 	"github.com/turnwise-rl/turnwise/algos/turnreward"
 	"github.com/turnwise-rl/turnwise/kernels"
 )
@@ -29,6 +30,9 @@ type Preset struct {
 	Cite string
 	// Pinned says how well the definition is known.
 	Pinned Pinned
+	// Missing says what the method needs beside credit and loss that the program does not have yet (a
+	// sampler, a judge, a simulator); "" when it is whole.
+	Missing string
 	// New returns the method.
 	New func() Method
 }
@@ -36,15 +40,15 @@ type Preset struct {
 // Presets lists the methods that come with the program.
 func Presets() []Preset {
 	return []Preset{
-		{"matchtir", "turn rewards by matching tool calls to the known solution; half trajectory z-score, half turn-index z-score", "arXiv 2601.10712", Code, MatchTIR},
-		{"matchtir-ot", "MatchTIR with optimal transport in place of one-to-one matching", "arXiv 2601.10712", Code, matchTIRTransport},
-		{"gtpo", "discounted turn returns, standardised over all turns of the group", "arXiv 2511.14846", CodeThird, gtpo},
-		{"gigpo", "group z-score of the outcome plus z-score of turn returns among turns that start in the same state", "arXiv 2505.10978", Code, gigpo},
-		{"grpo", "group z-score of the outcome", "arXiv 2402.03300", Code, GRPO},
-		{"dr-grpo", "outcome minus the group mean, losses summed and divided by a constant", "arXiv 2503.20783", Code, drGRPO},
-		{"rloo", "outcome minus the mean of the other members", "arXiv 2402.14740", Code, rloo},
-		{"max-rl", "outcome minus the group mean, divided by the group mean", "prime-rl orchestrator/algo max_rl", Code, maxRL},
-		{"reinforce-pp-baseline", "outcome minus the group mean, whitened over the batch's tokens", "arXiv 2501.03262", Code, reinforcePPBaseline},
+		{"matchtir", "turn rewards by matching tool calls to the known solution; half trajectory z-score, half turn-index z-score", "arXiv 2601.10712", Code, "", MatchTIR},
+		{"matchtir-ot", "MatchTIR with optimal transport in place of one-to-one matching", "arXiv 2601.10712", Code, "", matchTIRTransport},
+		{"gtpo", "discounted turn returns, standardised over all turns of the group", "arXiv 2511.14846", CodeThird, "", gtpo},
+		{"gigpo", "group z-score of the outcome plus z-score of turn returns among turns that start in the same state", "arXiv 2505.10978", Code, "", gigpo},
+		{"grpo", "group z-score of the outcome", "arXiv 2402.03300", Code, "", GRPO},
+		{"dr-grpo", "outcome minus the group mean, losses summed and divided by a constant", "arXiv 2503.20783", Code, "", drGRPO},
+		{"rloo", "outcome minus the mean of the other members", "arXiv 2402.14740", Code, "", rloo},
+		{"max-rl", "outcome minus the group mean, divided by the group mean", "prime-rl orchestrator/algo max_rl", Code, "", maxRL},
+		{"reinforce-pp-baseline", "outcome minus the group mean, whitened over the batch's tokens", "arXiv 2501.03262", Code, "", reinforcePPBaseline},
 	}
 }
 
@@ -55,9 +59,10 @@ func MatchTIR() Method {
 	trajectory.Name, trajectory.Weight, trajectory.Credit = "trajectory", 0.5, credit.Broadcast{Of: credit.Turns}
 	turn.Name, turn.Weight, turn.Credit, turn.Compare = "turn", 0.5, credit.TurnReturn{Discount: 0.9}, advantage.TurnIndex
 	loss := DefaultLoss()
-	loss.DualClip, loss.KL, loss.KLCoef, loss.EntropyCoef = 3, kernels.KLK3, 0.001, 0.001
+	loss.Objective = kernels.Clip{ClipLow: 0.2, ClipHigh: 0.2, DualClip: 3}
+	loss.Regularizers = []kernels.Regularizer{kernels.NewKL(), kernels.Entropy{Coef: 0.001}}
 	return Method{
-		Name: "matchtir", Outcome: outcome.AnswerF1{}, TurnReward: turnreward.NewMatch(),
+		Name: "matchtir", Outcome: outcome.AnswerF1{}, TurnReward: turnreward.NewMatch(), Pair: pair.None{},
 		Advantage: Advantage{Terms: []advantage.Term{trajectory, turn}}, Loss: loss,
 	}
 }
@@ -72,7 +77,7 @@ func matchTIRTransport() Method {
 // GRPO is the group z-score of the verifier's outcome (arXiv 2402.03300).
 func GRPO() Method {
 	return Method{
-		Name: "grpo", Outcome: outcome.Verifier{}, TurnReward: turnreward.None{},
+		Name: "grpo", Outcome: outcome.Verifier{}, TurnReward: turnreward.None{}, Pair: pair.None{},
 		Advantage: Advantage{Terms: []advantage.Term{advantage.NewTerm()}}, Loss: DefaultLoss(),
 	}
 }
@@ -110,7 +115,7 @@ func gtpo() Method {
 	term := &m.Advantage.Terms[0]
 	m.Name, m.TurnReward = "gtpo", turnreward.OutcomeLast{BadFormat: -0.1}
 	term.Name, term.Credit, term.Compare = "turn", credit.TurnReturn{Discount: 0.9}, advantage.Pooled
-	m.Loss.ClipHigh = 0.28
+	m.Loss.Objective = kernels.Clip{ClipLow: 0.2, ClipHigh: 0.28}
 	return m
 }
 

@@ -18,7 +18,7 @@ func (m Method) streams(b *advantage.Batch) ([]rollout.Streams, error) {
 				Kept:       g.Kept(i),
 				Reason:     g.Reason[i],
 				Outcome:    g.Outcome[i],
-				Advantage:  make([]float32, len(b.Tokens[gi][i])),
+				Advantage:  make([]float64, len(b.Tokens[gi][i])),
 				Terms:      make([]rollout.Term, len(m.Advantage.Terms)),
 			}
 			if g.Turns != nil {
@@ -29,7 +29,7 @@ func (m Method) streams(b *advantage.Batch) ([]rollout.Streams, error) {
 					return nil, fmt.Errorf("group %s: trajectory %s: token %d: the advantage is %v: a reward or score of the group is not finite",
 						g.ID, s.Trajectory, t, a)
 				}
-				s.Advantage[t] = float32(a)
+				s.Advantage[t] = a
 			}
 			for j, term := range m.Advantage.Terms {
 				s.Terms[j] = rollout.Term{Name: term.Name, Weight: term.Weight, Turns: b.Terms[gi][i][j]}

@@ -7,10 +7,14 @@ import (
 	"github.com/turnwise-rl/turnwise/algos/advantage"
 	"github.com/turnwise-rl/turnwise/algos/credit"
 	"github.com/turnwise-rl/turnwise/algos/filter"
+	"github.com/turnwise-rl/turnwise/algos/mask"
 	"github.com/turnwise-rl/turnwise/algos/outcome"
+	"github.com/turnwise-rl/turnwise/algos/pair"
 	"github.com/turnwise-rl/turnwise/algos/scored"
 	"github.com/turnwise-rl/turnwise/algos/shape"
 	"github.com/turnwise-rl/turnwise/algos/turnreward"
+	"github.com/turnwise-rl/turnwise/algos/weight"
+	"github.com/turnwise-rl/turnwise/kernels"
 )
 
 // Variant is one row of a table of parts.
@@ -37,6 +41,13 @@ func Tables() []Kind {
 		{"filter", "drops trajectories from training", reflect.TypeFor[filter.Rule](), filter.Table},
 		{"credit", "spreads rewards into scores", reflect.TypeFor[credit.Rule](), credit.Table},
 		{"transform", "edits the advantages of a batch", reflect.TypeFor[advantage.Transform](), advantage.TransformTable},
+		{"mask", "keeps trajectories, turns or tokens out of the loss", reflect.TypeFor[mask.Rule](), mask.Table},
+		{"weight", "gives tokens or trajectories weights of their own in the loss", reflect.TypeFor[weight.Rule](), weight.Table},
+		{"pair", "makes preferences of rewards", reflect.TypeFor[pair.Rule](), pair.Table},
+		{"objective", "is the loss of a token, a pair or a group of sequences", reflect.TypeFor[kernels.Objective](), kernels.ObjectiveTable},
+		{"off_policy", "weighs or rejects what another policy sampled", reflect.TypeFor[kernels.Correction](), kernels.CorrectionTable},
+		{"loss_mask", "rejects tokens by what the current policy makes of them", reflect.TypeFor[kernels.Mask](), kernels.MaskTable},
+		{"regularizer", "is added to the loss", reflect.TypeFor[kernels.Regularizer](), kernels.RegularizerTable},
 	}
 }
 

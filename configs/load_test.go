@@ -13,6 +13,7 @@ import (
 	"github.com/turnwise-rl/turnwise/algos/advantage"
 	"github.com/turnwise-rl/turnwise/algos/credit"
 	"github.com/turnwise-rl/turnwise/algos/turnreward"
+	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/rollout/env"
 )
 
@@ -86,7 +87,7 @@ func TestProvenanceCoversEveryLeaf(t *testing.T) {
 
 func TestMethodForms(t *testing.T) {
 	edited := algos.MatchTIR()
-	edited.Loss.ClipHigh = 0.3
+	edited.Loss.Objective = kernels.Clip{ClipLow: 0.2, ClipHigh: 0.3, DualClip: 3}
 	unscaled := algos.GRPO()
 	unscaled.Advantage.Terms[0].Scale = advantage.NoScale
 	fromParts := algos.GRPO()
@@ -101,12 +102,12 @@ func TestMethodForms(t *testing.T) {
 		want      algos.Method
 	}{
 		{"by name", []string{"method: matchtir\n"}, nil, algos.MatchTIR()},
-		{"preset and edits", []string{"method:\n  loss: {clip_high: 0.3}\n  preset: matchtir\n"}, nil, edited},
-		{"later name replaces", []string{"method:\n  preset: gtpo\n  loss: {clip_high: 0.4}\n", "method: matchtir\n"}, nil, algos.MatchTIR()},
-		{"later edit merges", []string{"method: matchtir\n", "method: {loss: {clip_high: 0.3}}\n"}, nil, edited},
-		{"override name", []string{"method: gtpo\n"}, []string{"method=matchtir", "method.loss.clip_high=0.3"}, edited},
-		{"override preset", []string{"method: {preset: gtpo, loss: {clip_low: 0.1}}\n"}, []string{"method.preset=matchtir", "method.loss.clip_high=0.3"}, edited},
-		{"override mapping", []string{"method: gtpo\n"}, []string{"method={preset: matchtir, loss: {clip_high: 0.3}}"}, edited},
+		{"preset and edits", []string{"method:\n  loss: {objective: {clip_high: 0.3}}\n  preset: matchtir\n"}, nil, edited},
+		{"later name replaces", []string{"method:\n  preset: gtpo\n  loss: {objective: {clip_high: 0.4}}\n", "method: matchtir\n"}, nil, algos.MatchTIR()},
+		{"later edit merges", []string{"method: matchtir\n", "method: {loss: {objective: {clip_high: 0.3}}}\n"}, nil, edited},
+		{"override name", []string{"method: gtpo\n"}, []string{"method=matchtir", "method.loss.objective.clip_high=0.3"}, edited},
+		{"override preset", []string{"method: {preset: gtpo, loss: {objective: {clip_low: 0.1}}}\n"}, []string{"method.preset=matchtir", "method.loss.objective.clip_high=0.3"}, edited},
+		{"override mapping", []string{"method: gtpo\n"}, []string{"method={preset: matchtir, loss: {objective: {clip_high: 0.3}}}"}, edited},
 		{"override into a default list", nil, []string{"method.advantage.terms[0].scale=none"}, unscaled},
 		{"parts", []string{"method:\n  name: mine\n  turn_reward: {type: match}\n  advantage:\n    terms:\n      - credit: {type: turn_return, discount: 0.5}\n        compare: turn-index\n"}, nil, fromParts},
 		{"variant by override", []string{"method: {name: mine, advantage: {terms: [{compare: turn-index, credit: {type: turn_return}}]}}"},
@@ -124,9 +125,9 @@ func TestMethodForms(t *testing.T) {
 
 func TestLoadMethod(t *testing.T) {
 	want := algos.MatchTIR()
-	want.Loss.ClipHigh = 0.28
+	want.Loss.Objective = kernels.Clip{ClipLow: 0.2, ClipHigh: 0.28, DualClip: 3}
 	want.Advantage.Terms[0].Scale = advantage.NoScale
-	overrides := []string{"advantage.terms[0].scale=none", "loss.clip_high=0.28"}
+	overrides := []string{"advantage.terms[0].scale=none", "loss.objective.clip_high=0.28"}
 	preset, err := Preset("matchtir")
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +150,7 @@ func TestLoadMethod(t *testing.T) {
 	}
 	for _, bad := range []struct{ text, override, want string }{
 		{"method: matchtir\nfoo: 1\n", "", `a.yaml:2:1: unknown key "foo"`},
-		{"loss: {clip_high: x}\n", "", "a.yaml:1:19: loss.clip_high: want a number"},
+		{"loss: {objective: {clip_high: x}}\n", "", "a.yaml:1:31: loss.objective.clip_high: want a number"},
 		{"preset: nope\n", "", `unknown preset "nope"; known:`},
 		{"preset: grpo\n", "preset=gropo", `override 1: preset=gropo: unknown preset "gropo"`},
 		{"preset: grpo\n", "training.steps=3", `override 1: training.steps=3: unknown key "training"`},
@@ -213,7 +214,7 @@ func TestRoundTrip(t *testing.T) {
 				overrides = append(overrides, one)
 			}
 		}
-		pick("method", "method=gigpo", "method=rloo", "method.loss.kl=k2", "method={preset: max-rl, filter: [{type: zero_variance}]}",
+		pick("method", "method=gigpo", "method=rloo", "method.loss.ratio=turn", "method={preset: max-rl, filter: [{type: zero_variance}]}",
 			"method.turn_reward={type: recorded, weights: {judge: 2, \"a b\": 0.5}}", `method.name="a: #b"`, `method.name="true"`)
 		pick("environments", "environments=[{type: lookup, hop_weights: [1, 0.5, 2]}, {type: calc, weight: 3}]", "environments[0].timeout=90s", "environments[0].blank_observations=true")
 		pick("transforms", "method.advantage.transforms=[{type: clip, bound: 2}, {type: whiten}]")
@@ -276,7 +277,7 @@ func TestRefusesWhatIsNoConfiguration(t *testing.T) {
 
 func FuzzLoad(f *testing.F) {
 	for _, seed := range []struct{ text, override string }{
-		{calcOnly, "seed=1"}, {"method: {preset: grpo, loss: {clip_high: 1}}", "method.advantage.terms[0].scale=none"},
+		{calcOnly, "seed=1"}, {"method: {preset: grpo, loss: {objective: {clip_high: 1}}}", "method.advantage.terms[0].scale=none"},
 		{"a: &x [1, *x]", "a[0].b=c"}, {"- {}", "=="}, {"? x\n: |\n  y", "environments=[{type: calc}]"},
 	} {
 		f.Add(seed.text, seed.override)

@@ -39,12 +39,19 @@ func runLanguage() *language {
 		unions = append(unions, u)
 	}
 	l := newLanguage(unions, map[reflect.Type][]string{
-		reflect.TypeFor[tool.FormatName]():     texts(tool.FormatNames),
-		reflect.TypeFor[kernels.Ratio]():       texts(kernels.Ratios),
-		reflect.TypeFor[kernels.Anchor]():      texts(kernels.Anchors),
-		reflect.TypeFor[kernels.Objective]():   texts(kernels.Objectives),
-		reflect.TypeFor[kernels.Aggregation](): texts(kernels.Aggregations),
-		reflect.TypeFor[kernels.Divergence]():  texts(kernels.Divergences),
+		reflect.TypeFor[tool.FormatName]():         texts(tool.FormatNames),
+		reflect.TypeFor[kernels.Ratio]():           texts(kernels.Ratios),
+		reflect.TypeFor[kernels.RatioGradient]():   texts(kernels.RatioGradients),
+		reflect.TypeFor[kernels.Anchor]():          texts(kernels.Anchors),
+		reflect.TypeFor[kernels.Rejected]():        texts(kernels.Rejecteds),
+		reflect.TypeFor[kernels.Aggregation]():     texts(kernels.Aggregations),
+		reflect.TypeFor[kernels.CorrectionLevel](): texts(kernels.CorrectionLevels),
+		reflect.TypeFor[kernels.Normalization]():   texts(kernels.Normalizations),
+		reflect.TypeFor[kernels.RejectLevel]():     texts(kernels.RejectLevels),
+		reflect.TypeFor[kernels.DriftEstimator]():  texts(kernels.DriftEstimators),
+		reflect.TypeFor[kernels.BoundAction]():     texts(kernels.BoundActions),
+		reflect.TypeFor[kernels.Divergence]():      texts(kernels.Divergences),
+		reflect.TypeFor[kernels.ValueLoss]():       texts(kernels.ValueLosses),
 	})
 	l.elements[reflect.TypeFor[Environment]()] = func() any { return Environment{Weight: 1} }
 	l.elements[reflect.TypeFor[advantage.Term]()] = func() any { return advantage.NewTerm() }

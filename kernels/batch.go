@@ -4,12 +4,17 @@ package kernels
 // to 1e-6, float32 in training.
 type Float interface{ ~float32 | ~float64 }
 
-// Batch is token streams of several sequences laid end to end. Every stream has one value per token
-// (len = Offsets[len(Offsets)-1]); nil means the stream is absent, which is an error when the
-// Program needs it.
+// Batch is token streams of several sequences laid end to end. A token stream has one value per token
+// (len = Offsets[len(Offsets)-1]), a sequence stream one per sequence; nil means the stream is absent,
+// which is an error when the Program needs it.
 type Batch[T Float] struct {
 	// Offsets bound the sequences: sequence i is [Offsets[i], Offsets[i+1]). len = sequences + 1.
 	Offsets []int32
+	// Sampled is true at tokens that take part in the loss. Values elsewhere are ignored, NaN included.
+	Sampled []bool
+	// Turn is the index of a token's turn within its sequence, −1 where Sampled is false.
+	Turn []int32
+
 	// LogProbs are the current policy's log-probabilities, the variable being differentiated.
 	LogProbs []T
 	// Proximal are the trainer's log-probabilities at step start.
@@ -20,14 +25,35 @@ type Batch[T Float] struct {
 	Reference []T
 	// Entropy is the current policy's entropy at each token, also differentiated.
 	Entropy []T
+	// Values are the value head's current outputs, also differentiated.
+	Values []T
+	// OldValues are the value head's outputs at step start.
+	OldValues []T
+	// Returns are the targets of Values.
+	Returns []T
 	// Advantages are constants.
 	Advantages []T
-	// LossWeights multiply the policy loss; nil means 1.
+	// LossWeights multiply the objective; nil means 1.
 	LossWeights []T
-	// Sampled is true at tokens that take part in the loss. Values elsewhere are ignored, NaN included.
-	Sampled []bool
-	// Turn is the index of a token's turn within its sequence, −1 where Sampled is false.
-	Turn []int32
+	// CEWeights weigh auxiliary imitation; ReferenceKLWeights a divergence from the reference policy.
+	CEWeights, ReferenceKLWeights []T
+	// Versions is the policy version that sampled each token.
+	Versions []int32
+	// Version is the current policy's version; of meaning beside Versions.
+	Version int32
+
+	// Pair joins a chosen and a rejected sequence, which have the same number ≥ 0; −1 is unpaired.
+	// Chosen says which is which. A sequence stream each.
+	Pair   []int32
+	Chosen []bool
+	// Group numbers the sequences that are ranked against each other by RankScores; nil means that all
+	// are. A sequence stream each.
+	Group      []int32
+	RankScores []T
+	// Outcomes are the sequences' outcome rewards. A sequence stream.
+	Outcomes []T
+	// ClipHigh is each sequence's own upper clip bound; nil means the Program's. A sequence stream.
+	ClipHigh []T
 }
 
 // Tokens is the number of tokens of all sequences.
@@ -48,6 +74,9 @@ type Totals struct {
 	Tokens int
 	// Sequences counts sequences with at least one sampled token.
 	Sequences int
+	// LossWeight, CEWeight and ReferenceKLWeight sum the streams of those names over sampled tokens; without
+	// loss weights LossWeight is Tokens.
+	LossWeight, CEWeight, ReferenceKLWeight float64
 }
 
 // Count returns the totals of one batch.
@@ -56,8 +85,18 @@ func Count[T Float](b Batch[T]) Totals {
 	for i := 0; i < b.Sequences(); i++ {
 		tokens := 0
 		for t := b.Offsets[i]; t < b.Offsets[i+1]; t++ {
-			if b.Sampled[t] {
-				tokens++
+			if !b.Sampled[t] {
+				continue
+			}
+			tokens++
+			if b.LossWeights != nil {
+				totals.LossWeight += float64(b.LossWeights[t])
+			}
+			if b.CEWeights != nil {
+				totals.CEWeight += float64(b.CEWeights[t])
+			}
+			if b.ReferenceKLWeights != nil {
+				totals.ReferenceKLWeight += float64(b.ReferenceKLWeights[t])
 			}
 		}
 		totals.Tokens += tokens
@@ -65,12 +104,18 @@ func Count[T Float](b Batch[T]) Totals {
 			totals.Sequences++
 		}
 	}
+	if b.LossWeights == nil {
+		totals.LossWeight = float64(totals.Tokens)
+	}
 	return totals
 }
 
 // Add returns the sum of two totals.
 func (t Totals) Add(other Totals) Totals {
-	return Totals{Tokens: t.Tokens + other.Tokens, Sequences: t.Sequences + other.Sequences}
+	return Totals{
+		Tokens: t.Tokens + other.Tokens, Sequences: t.Sequences + other.Sequences, LossWeight: t.LossWeight + other.LossWeight,
+		CEWeight: t.CEWeight + other.CEWeight, ReferenceKLWeight: t.ReferenceKLWeight + other.ReferenceKLWeight,
+	}
 }
 
 // Result is one evaluation of a Program on a batch.
@@ -81,6 +126,8 @@ type Result[T Float] struct {
 	DLogProbs []T
 	// DEntropy is dLoss/dEntropy; nil when the Program does not use the entropy. len = tokens.
 	DEntropy []T
+	// DValues is dLoss/dValues; nil when the Program has no critic. len = tokens.
+	DValues []T
 	// Metrics describe the batch.
 	Metrics Metrics
 }
@@ -89,24 +136,38 @@ type Result[T Float] struct {
 type Metrics struct {
 	// Tokens counts sampled tokens.
 	Tokens float64 `json:"tokens"`
+	// Kept counts tokens that no mask and no off-policy part rejects.
+	Kept float64 `json:"kept"`
 	// Clipped counts tokens whose surrogate is clipped.
 	Clipped float64 `json:"clipped"`
 	// RatioSum sums the ratios.
 	RatioSum float64 `json:"ratio_sum"`
+	// WeightSum sums the off-policy weights; equal to Kept when no part weighs.
+	WeightSum float64 `json:"weight_sum"`
 	// BehaviorK3Sum sums the k3 estimate of KL(behavior‖current); 0 when Behavior is absent.
 	BehaviorK3Sum float64 `json:"behavior_k3_sum"`
 	// ReferenceKLSum sums the Program's divergence from the reference policy.
 	ReferenceKLSum float64 `json:"reference_kl_sum"`
 	// EntropySum sums the entropies; 0 when Entropy is absent.
 	EntropySum float64 `json:"entropy_sum"`
+	// ValueErrorSum sums (v − G)²; 0 when the Program has no critic.
+	ValueErrorSum float64 `json:"value_error_sum"`
+	// Pairs counts pairs of sequences; Ordered those whose chosen sequence has the larger margin.
+	Pairs   float64 `json:"pairs"`
+	Ordered float64 `json:"ordered"`
 }
 
 // Add accumulates another batch's sums.
 func (m *Metrics) Add(other Metrics) {
 	m.Tokens += other.Tokens
+	m.Kept += other.Kept
 	m.Clipped += other.Clipped
 	m.RatioSum += other.RatioSum
+	m.WeightSum += other.WeightSum
 	m.BehaviorK3Sum += other.BehaviorK3Sum
 	m.ReferenceKLSum += other.ReferenceKLSum
 	m.EntropySum += other.EntropySum
+	m.ValueErrorSum += other.ValueErrorSum
+	m.Pairs += other.Pairs
+	m.Ordered += other.Ordered
 }

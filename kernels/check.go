@@ -3,8 +3,8 @@ package kernels
 import "fmt"
 
 // Check reports the first way in which the batch cannot be evaluated by p with these totals: a stream
-// that p needs and that is nil, a stream of the wrong length, offsets or turns out of order, a value
-// at a sampled token that is not finite, or totals smaller than the batch. Values where Sampled is
+// that p needs and that is nil, a stream of the wrong length, offsets, turns or pairs out of order, a value
+// at a sampled token that is not finite, or totals that do not fit the batch. Values where Sampled is
 // false are never looked at.
 func (b Batch[T]) Check(p Program, totals Totals) error {
 	if err := b.checkShape(); err != nil {
@@ -16,28 +16,49 @@ func (b Batch[T]) Check(p Program, totals Totals) error {
 	if err := b.checkTokens(); err != nil {
 		return err
 	}
+	if err := b.checkSequences(); err != nil {
+		return err
+	}
 	count := Count(b)
 	if totals.Tokens < count.Tokens || totals.Sequences < count.Sequences {
 		return fmt.Errorf("batch: totals count %d tokens in %d sequences, the batch alone has %d in %d: add up Count over all micro-batches of the update",
 			totals.Tokens, totals.Sequences, count.Tokens, count.Sequences)
 	}
+	if p.Scope() == WholeUpdate && (totals.Tokens != count.Tokens || totals.Sequences != count.Sequences) {
+		return fmt.Errorf("batch: %d of %d tokens: the program compares sequences of the whole update, so that it must be evaluated in one piece", count.Tokens, totals.Tokens)
+	}
 	return nil
 }
 
-type namedStream[T Float] struct {
+// stream is a float stream of a batch under its name in the batch format.
+type stream[T Float] struct {
 	name   string
+	reads  Stream
 	values []T
 }
 
-func (b Batch[T]) streams() []namedStream[T] {
-	return []namedStream[T]{
-		{"log-probabilities (LogProbs)", b.LogProbs},
-		{"proximal log-probabilities (Proximal)", b.Proximal},
-		{"behavior log-probabilities (Behavior)", b.Behavior},
-		{"reference log-probabilities (Reference)", b.Reference},
-		{"entropies (Entropy)", b.Entropy},
-		{"advantages (Advantages)", b.Advantages},
-		{"loss weights (LossWeights)", b.LossWeights},
+func (b Batch[T]) tokenStreams() []stream[T] {
+	return []stream[T]{
+		{"logprobs", 0, b.LogProbs},
+		{"proximal", ReadsProximal, b.Proximal},
+		{"behavior", ReadsBehavior, b.Behavior},
+		{"reference", ReadsReference, b.Reference},
+		{"entropy", ReadsEntropy, b.Entropy},
+		{"values", ReadsValues, b.Values},
+		{"old_values", ReadsOldValues, b.OldValues},
+		{"returns", ReadsReturns, b.Returns},
+		{"advantages", ReadsAdvantages, b.Advantages},
+		{"loss_weights", 0, b.LossWeights},
+		{"ce_weights", ReadsCEWeights, b.CEWeights},
+		{"reference_kl_weights", ReadsReferenceKLWeights, b.ReferenceKLWeights},
+	}
+}
+
+func (b Batch[T]) sequenceStreams() []stream[T] {
+	return []stream[T]{
+		{"rank_score", ReadsRankScores, b.RankScores},
+		{"outcome", ReadsOutcomes, b.Outcomes},
+		{"clip_high", 0, b.ClipHigh},
 	}
 }
 
@@ -50,69 +71,102 @@ func (b Batch[T]) checkShape() error {
 			return fmt.Errorf("batch: sequence %d ends at %d before it begins at %d", i-1, b.Offsets[i], b.Offsets[i-1])
 		}
 	}
-	n := b.Tokens()
+	n, sequences := b.Tokens(), b.Sequences()
 	if len(b.Sampled) != n {
-		return fmt.Errorf("batch: Sampled has %d values for %d tokens", len(b.Sampled), n)
+		return fmt.Errorf("batch: sampled has %d values for %d tokens", len(b.Sampled), n)
 	}
-	if len(b.Turn) != n && b.Turn != nil {
-		return fmt.Errorf("batch: Turn has %d values for %d tokens", len(b.Turn), n)
+	type length struct {
+		name     string
+		have     int
+		absent   bool
+		want     int
+		wantNoun string
 	}
-	for _, stream := range b.streams() {
-		if stream.values != nil && len(stream.values) != n {
-			return fmt.Errorf("batch: %s has %d values for %d tokens", stream.name, len(stream.values), n)
+	lengths := []length{
+		{"turn", len(b.Turn), b.Turn == nil, n, "tokens"},
+		{"versions", len(b.Versions), b.Versions == nil, n, "tokens"},
+		{"pair", len(b.Pair), b.Pair == nil, sequences, "sequences"},
+		{"role", len(b.Chosen), b.Chosen == nil && b.Pair == nil, sequences, "sequences"},
+		{"group", len(b.Group), b.Group == nil, sequences, "sequences"},
+	}
+	for _, s := range b.tokenStreams() {
+		lengths = append(lengths, length{s.name, len(s.values), s.values == nil, n, "tokens"})
+	}
+	for _, s := range b.sequenceStreams() {
+		lengths = append(lengths, length{s.name, len(s.values), s.values == nil, sequences, "sequences"})
+	}
+	for _, l := range lengths {
+		if !l.absent && l.have != l.want {
+			return fmt.Errorf("batch: %s has %d values for %d %s", l.name, l.have, l.want, l.wantNoun)
 		}
 	}
 	return nil
 }
 
+// checkNeeds reports the first stream that the program reads and the batch lacks.
 func (b Batch[T]) checkNeeds(p Program) error {
-	n := b.Tokens()
-	missing := func(values []T, name, because string) error {
-		if values != nil || n == 0 {
-			return nil
-		}
-		return fmt.Errorf("batch: %s is nil, and the program needs it (%s)", name, because)
+	if b.Tokens() == 0 {
+		return nil
 	}
-	if err := missing(b.LogProbs, "log-probabilities (LogProbs)", "every loss"); err != nil {
-		return err
+	if b.LogProbs == nil {
+		return fmt.Errorf("batch: logprobs is null, and every loss needs it")
 	}
-	if err := missing(b.Advantages, "advantages (Advantages)", "objective "+string(p.Objective)); err != nil {
-		return err
-	}
-	if p.UsesAnchor() {
-		values, name := b.Proximal, "proximal log-probabilities (Proximal)"
-		if p.Anchor == AnchorBehavior {
-			values, name = b.Behavior, "behavior log-probabilities (Behavior)"
-		}
-		if err := missing(values, name, "anchor "+string(p.Anchor)); err != nil {
-			return err
+	present := Stream(0)
+	for _, streams := range [][]stream[T]{b.tokenStreams(), b.sequenceStreams()} {
+		for _, s := range streams {
+			if s.values != nil {
+				present |= s.reads
+			}
 		}
 	}
-	if p.UsesReference() {
-		if err := missing(b.Reference, "reference log-probabilities (Reference)", "kl "+string(p.KL)); err != nil {
-			return err
+	for _, s := range []struct {
+		reads Stream
+		have  bool
+	}{{ReadsTurns, b.Turn != nil}, {ReadsVersions, b.Versions != nil}, {ReadsPairs, b.Pair != nil}} {
+		if s.have {
+			present |= s.reads
 		}
 	}
-	if p.UsesEntropy() {
-		if err := missing(b.Entropy, "entropies (Entropy)", fmt.Sprintf("entropy_coef %v", p.EntropyCoef)); err != nil {
-			return err
+	var err error
+	p.Reads().Each(func(s Stream) {
+		if err == nil && !present.Has(s) {
+			err = fmt.Errorf("batch: %s is null, and the program needs it (%s)", s, p.reader(s))
 		}
-	}
-	if p.UsesTurns() && b.Turn == nil && n > 0 {
-		return fmt.Errorf("batch: turn indices (Turn) are nil, and the program needs them (ratio %s, aggregate %s)", p.Ratio, p.Aggregate)
-	}
-	return nil
+	})
+	return err
 }
 
-// UsesTurns is true when the loss depends on where turns begin and end.
-func (p Program) UsesTurns() bool { return p.Ratio == RatioTurn || p.Aggregate == StepMean }
+// reader is the setting of the Program that makes it read a stream.
+func (p Program) reader(s Stream) string {
+	switch {
+	case p.anchorReads().Has(s):
+		return "anchor " + string(p.Anchor)
+	case p.Objective.Reads().Has(s):
+		return "objective " + NameOf(p.Objective)
+	case s == ReadsTurns && p.Ratio == RatioTurn:
+		return "ratio turn"
+	case s == ReadsTurns:
+		return "aggregate " + string(p.Aggregate)
+	}
+	for _, mask := range p.Mask {
+		if mask.Reads().Has(s) {
+			return "mask " + NameOf(mask)
+		}
+	}
+	for _, term := range p.Regularizers {
+		if term.Reads().Has(s) {
+			return "regularizer " + NameOf(term)
+		}
+	}
+	return "off_policy " + NameOf(p.OffPolicy[0])
+}
 
 func (b Batch[T]) checkTokens() error {
-	for _, stream := range b.streams() {
-		for t, v := range stream.values {
+	for _, s := range b.tokenStreams() {
+		for t, v := range s.values {
 			if b.Sampled[t] && v-v != 0 { // NaN and ±Inf, and nothing else, do not cancel
 				i, token := b.place(t)
-				return fmt.Errorf("batch: sequence %d, token %d: %s is %v where the policy sampled", i, token, stream.name, v)
+				return fmt.Errorf("batch: sequence %d, token %d: %s is %v where the policy sampled", i, token, s.name, v)
 			}
 		}
 	}
@@ -133,6 +187,57 @@ func (b Batch[T]) checkTokens() error {
 		}
 	}
 	return nil
+}
+
+// checkSequences checks the sequence streams: values are finite, and every pair has one chosen and one
+// rejected sequence, each with a sampled token.
+func (b Batch[T]) checkSequences() error {
+	for _, s := range b.sequenceStreams() {
+		for i, v := range s.values {
+			if v-v != 0 {
+				return fmt.Errorf("batch: sequence %d: %s is %v", i, s.name, v)
+			}
+		}
+	}
+	if b.Pair == nil {
+		return nil
+	}
+	type sides struct{ chosen, rejected int }
+	pairs := map[int32]sides{}
+	for i, pair := range b.Pair {
+		if pair < 0 {
+			continue
+		}
+		s := pairs[pair]
+		if b.Chosen[i] {
+			s.chosen++
+		} else {
+			s.rejected++
+		}
+		pairs[pair] = s
+		if s.chosen > 1 || s.rejected > 1 {
+			return fmt.Errorf("batch: sequence %d: pair %d has two sequences with the same role: a pair is one chosen and one rejected", i, pair)
+		}
+		if !b.samples(i) {
+			return fmt.Errorf("batch: sequence %d: pair %d has a sequence without a sampled token", i, pair)
+		}
+	}
+	for i, pair := range b.Pair {
+		if s := pairs[pair]; pair >= 0 && s.chosen+s.rejected != 2 {
+			return fmt.Errorf("batch: sequence %d: pair %d has no partner: a pair is one chosen and one rejected", i, pair)
+		}
+	}
+	return nil
+}
+
+// samples is true when the sequence has a sampled token.
+func (b Batch[T]) samples(sequence int) bool {
+	for t := b.Offsets[sequence]; t < b.Offsets[sequence+1]; t++ {
+		if b.Sampled[t] {
+			return true
+		}
+	}
+	return false
 }
 
 // place is the sequence a position lies in and its index there.

@@ -37,6 +37,10 @@ type Trajectory struct {
 	Versions []Version `json:"versions"`
 	// Entropies are per-token policy entropies in nats; nil when not recorded.
 	Entropies []float32 `json:"entropies,omitempty"`
+	// Values are a critic's values of each token's state at step start; nil when there is no critic.
+	Values []float32 `json:"values,omitempty"`
+	// ReferenceLogProbs are the frozen reference policy's; nil when not computed.
+	ReferenceLogProbs []float32 `json:"reference_logprobs,omitempty"`
 	// Turns are the maximal sampled runs, in order.
 	Turns []Turn `json:"turns"`
 	// Stop says why the episode ended.

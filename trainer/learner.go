@@ -39,8 +39,8 @@ func NewOptimizer(m *policy.Model, c optim.Config) (*optim.AdamW, error) {
 // Imitation is the loss of supervised imitation: the mean of −log π over the sampled tokens, written
 // as a program whose advantages are all one.
 var Imitation = kernels.Program{
-	Ratio: kernels.RatioOne, Anchor: kernels.AnchorProximal, Objective: kernels.ObjectiveReinforce,
-	Aggregate: kernels.TokenMean, KL: kernels.KLNone,
+	Ratio: kernels.RatioOne, RatioGradient: kernels.GradientOwn, Anchor: kernels.AnchorProximal, Objective: kernels.Reinforce{},
+	Rejected: kernels.RejectedStay, Aggregate: kernels.TokenMean,
 }
 
 // Update says how one batch becomes optimizer updates.
@@ -134,9 +134,9 @@ func (l *Learner) accumulate(ctx context.Context, micro []Sequence, update Updat
 	if temperature == 0 {
 		temperature = 1
 	}
-	if update.Program.UsesReference() {
+	if update.Program.Reads().Has(kernels.ReadsReference) {
 		if l.Reference == nil {
-			return fmt.Errorf("the loss has a divergence from the reference policy (kl %s) and the learner has none", update.Program.KL)
+			return fmt.Errorf("the loss reads the reference policy and the learner has none (%s)", update.Program)
 		}
 		reference, err := l.Reference.Score(ctx, packed, temperature)
 		if err != nil {

@@ -7,6 +7,7 @@ package scored
 import (
 	"fmt"
 
+	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/rollout"
 )
 
@@ -21,19 +22,32 @@ type Group struct {
 	// Reason says why a trajectory is dropped, "" while it is kept. A dropped trajectory is in no
 	// comparison and its advantages are 0. len = trajectories.
 	Reason []string
+	// Tokens are rewards at single tokens, a penalty for divergence for example; they count beside those
+	// of turns, which lie at a turn's last token. len = trajectories, then tokens; nil when there are none.
+	Tokens [][]float64
+	// LossWeights, CEWeights and ReferenceKLWeights are per-token streams for the learner. len =
+	// trajectories, then tokens; nil, as a whole or for one trajectory, means none were given.
+	LossWeights, CEWeights, ReferenceKLWeights [][]float64
+	// ClipHigh is each trajectory's own upper clip bound, NaN for none. len = trajectories, or nil.
+	ClipHigh []float64
+	// RankScores order the trajectories of the group. len = trajectories; nil when the method does not rank.
+	RankScores []float64
+	// Pairs are preferences between two members.
+	Pairs []Pair
 }
 
-// Variant is one row of a table of parts: what a name in a method file stands for.
-type Variant struct {
-	// Name is the value of the part's `type` key.
-	Name string
-	// Doc says in one sentence what the part computes.
-	Doc string
-	// Cite is the source of the equation; "" for what needs none.
-	Cite string
-	// New returns the part, as a value, with its default settings.
-	New func() any
+// Pair is a preference between two trajectories of a group, by index.
+type Pair struct{ Chosen, Rejected int }
+
+// Batch is the groups of one step, for parts that look at all of them at once.
+type Batch struct {
+	Groups []*Group
+	// Arithmetic computes what is worth a kernel.
+	Arithmetic kernels.Arithmetic
 }
+
+// Variant is one row of a table of parts.
+type Variant = kernels.Variant
 
 // New returns the group without rewards, after checking that its trajectories keep the contract:
 // sampled flags for every token, and turns that are exactly the maximal sampled runs, in order.

@@ -81,7 +81,7 @@ func (l *library) read(ctx context.Context, number int) (creditedGroup, error) {
 	if err != nil {
 		return creditedGroup{}, err
 	}
-	streams, err := l.run.config.Run.Method.Streams([]rollout.Group{group})
+	streams, err := l.run.config.Run.Method.Streams([]rollout.Group{group}, newArithmetic())
 	return creditedGroup{group: group, streams: streams}, err
 }
 
@@ -98,7 +98,7 @@ func (l *library) readBatch(ctx context.Context, step int) error {
 			return err
 		}
 	}
-	streams, err := l.run.config.Run.Method.Streams(groups)
+	streams, err := l.run.config.Run.Method.Streams(groups, newArithmetic())
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func advantageMean(t rollout.Trajectory, s rollout.Streams) float64 {
 	sum, n := 0.0, 0
 	for i, sampled := range t.Sampled {
 		if sampled {
-			sum += float64(s.Advantage[i])
+			sum += s.Advantage[i]
 			n++
 		}
 	}

@@ -117,7 +117,7 @@ type episodeToken struct {
 	Text      string           `json:"text"`
 	LogProb   *float32         `json:"logprob"`
 	Version   *rollout.Version `json:"version"`
-	Advantage float32          `json:"advantage"`
+	Advantage float64          `json:"advantage"`
 }
 
 func (a *app) showTrajectories(ctx context.Context, lib *library, address trajAddress, tokens bool) error {
@@ -275,7 +275,7 @@ func (t episodeTurn) writeTokens(a *app) {
 		if token.Version != nil {
 			version = fmt.Sprint(*token.Version)
 		}
-		list.add(fmt.Sprintf("    %d", token.At), fmt.Sprint(token.ID), logprob, version, signed(float64(token.Advantage), 4), strconv.Quote(token.Text))
+		list.add(fmt.Sprintf("    %d", token.At), fmt.Sprint(token.ID), logprob, version, signed(token.Advantage, 4), strconv.Quote(token.Text))
 	}
 	list.write(a.out)
 }

@@ -13,8 +13,10 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/kernels/graph"
+	"github.com/turnwise-rl/turnwise/kernels/ref"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/workflows"
 	"github.com/turnwise-rl/turnwise/workflows/activity"
@@ -38,6 +40,9 @@ func parseRoles(list string) ([]string, error) {
 	return out, nil
 }
 
+// newArithmetic is what credit computes with.
+func newArithmetic() kernels.Arithmetic { return ref.Arithmetic{} }
+
 // workers are the Temporal workers of one process, one a role.
 type workers []worker.Worker
 
@@ -47,6 +52,7 @@ func (a *app) newWorkers(c client.Client, chosen []string, log *slog.Logger) wor
 		DataDir: a.dataDir, Signals: c, Log: log,
 		Device:       cpu.New(),
 		NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() },
+		Arithmetic:   newArithmetic(),
 	}
 	var out workers
 	for _, role := range chosen {

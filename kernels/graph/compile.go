@@ -34,24 +34,24 @@ type stream[T element] struct {
 // building serialises graph construction: gorgonia counts nodes in unguarded package variables.
 var building sync.Mutex
 
-// compile builds the graph of k's program with the given objective, differentiates it and prepares
+// compile builds the graph of p with the given objective, differentiates it and prepares
 // the machine that runs it.
-func compile[T element](k key, of objective) (*compiled[T], error) {
+func compile[T element](p kernels.Program, k key, of objective) (*compiled[T], error) {
 	if of == nil {
-		return nil, fmt.Errorf("objective: no expression for %q", k.program.Objective)
+		return nil, fmt.Errorf("objective: no expression for %T", p.Objective)
 	}
 	building.Lock()
 	defer building.Unlock()
-	c := &compiled[T]{program: k.program, layout: &layout{}}
+	c := &compiled[T]{program: p, layout: &layout{}}
 	b := &builder{graph: G.NewGraph(), newOp: maker[T]{c.layout, k.capacity}, varies: map[*G.Node]bool{}}
-	in := c.declare(b, k)
-	c.out = build(b, k.program, of, in)
+	in := c.declare(b, p, k)
+	c.out = build(b, p, of, in)
 	if b.err != nil {
 		return nil, b.err
 	}
 	one, _ := c.input(b, "one", 1, nil)
 	wrt := G.Nodes{in.logProbs}
-	if k.program.UsesEntropy() {
+	if p.Reads().Has(kernels.ReadsEntropy) {
 		wrt = append(wrt, in.entropy)
 	}
 	grads, err := G.Backpropagate(G.Nodes{c.out.loss}, G.Nodes{one}, wrt)
@@ -67,31 +67,6 @@ func compile[T element](k key, of objective) (*compiled[T], error) {
 	}
 	c.machine = G.NewTapeMachine(b.graph)
 	return c, nil
-}
-
-// declare makes the input nodes of the streams the batch has.
-func (c *compiled[T]) declare(b *builder, k key) inputs {
-	declare := func(name string, present bool, of func(kernels.Batch[T]) []T) *G.Node {
-		if !present {
-			return nil
-		}
-		node, _ := c.input(b, name, k.capacity, of)
-		return node
-	}
-	var in inputs
-	in.logProbs = declare("log-probabilities", true, func(b kernels.Batch[T]) []T { return b.LogProbs })
-	in.proximal = declare("proximal", k.proximal, func(b kernels.Batch[T]) []T { return b.Proximal })
-	in.behavior = declare("behavior", k.behavior, func(b kernels.Batch[T]) []T { return b.Behavior })
-	in.reference = declare("reference", k.reference, func(b kernels.Batch[T]) []T { return b.Reference })
-	in.entropy = declare("entropy", k.entropy, func(b kernels.Batch[T]) []T { return b.Entropy })
-	in.advantages = declare("advantages", true, func(b kernels.Batch[T]) []T { return b.Advantages })
-	in.lossWeights = declare("loss weights", k.lossWeights, func(b kernels.Batch[T]) []T { return b.LossWeights })
-	in.share, c.share = c.input(b, "share", k.capacity, nil)
-	b.varies[in.logProbs] = true
-	if k.program.UsesEntropy() {
-		b.varies[in.entropy] = true
-	}
-	return in
 }
 
 // input makes an input node and its memory, all ones. A nil of means the memory is not a stream.

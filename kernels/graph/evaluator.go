@@ -48,30 +48,26 @@ func (e *Evaluator[T]) Evaluate(p kernels.Program, b kernels.Batch[T], totals ke
 
 // key says which graph serves an evaluation.
 type key struct {
-	program  kernels.Program
+	// program is the Program as it prints, which tells programs apart.
+	program  string
 	capacity int
-	// Which optional streams are present.
-	proximal, behavior, reference, entropy, lossWeights bool
+	has      present
 }
 
 func evaluate[T element](graphs map[key]*compiled[T], p kernels.Program, b kernels.Batch[T], totals kernels.Totals) (kernels.Result[T], error) {
 	result := kernels.Result[T]{DLogProbs: make([]T, b.Tokens())}
-	if p.UsesEntropy() {
+	if p.Reads().Has(kernels.ReadsEntropy) {
 		result.DEntropy = make([]T, b.Tokens())
 	}
 	count := kernels.Count(b)
 	if count.Tokens == 0 {
 		return result, nil
 	}
-	k := key{
-		program: p, capacity: capacityFor(count.Tokens),
-		proximal: b.Proximal != nil, behavior: b.Behavior != nil, reference: b.Reference != nil,
-		entropy: b.Entropy != nil, lossWeights: b.LossWeights != nil,
-	}
+	k := key{program: p.String(), capacity: capacityFor(count.Tokens), has: presentIn(b)}
 	c := graphs[k]
 	if c == nil {
 		var err error
-		if c, err = compile[T](k, objectives[p.Objective]); err != nil {
+		if c, err = compile[T](p, k, objectiveOf(p.Objective)); err != nil {
 			return result, fmt.Errorf("compile the loss program (%s): %w", p, err)
 		}
 		if len(graphs) >= maxGraphs {

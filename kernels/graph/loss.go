@@ -6,14 +6,6 @@ import (
 	G "gorgonia.org/gorgonia"
 )
 
-// inputs are the streams of the packed tokens as nodes; nil when the batch has none.
-type inputs struct {
-	logProbs, proximal, behavior, reference, entropy, advantages, lossWeights *G.Node
-	// share is each token's factor in the aggregated loss: its aggregation weight over the
-	// denominator of the whole update.
-	share *G.Node
-}
-
 // outputs are what an evaluation reads.
 type outputs struct {
 	loss *G.Node
@@ -25,10 +17,15 @@ type outputs struct {
 // what the loss is where nothing is clipped.
 type objective func(b *builder, p kernels.Program, in inputs, ratio *G.Node) (loss, surrogate *G.Node)
 
-// objectives is the table of per-token losses. A new one is a row here and needs no derivative.
-var objectives = map[kernels.Objective]objective{
-	kernels.ObjectiveClip:      clipObjective,
-	kernels.ObjectiveReinforce: reinforceObjective,
+// objectiveOf is the table of losses. A new one is a case here and needs no derivative.
+func objectiveOf(o kernels.Objective) objective {
+	switch o := o.(type) {
+	case kernels.Clip:
+		return clipObjective(o)
+	case kernels.Reinforce:
+		return reinforceObjective(o)
+	}
+	return nil
 }
 
 // clipObjective is PPO's clipped surrogate, with dual clip when c = DualClip > 0.
@@ -36,28 +33,32 @@ var objectives = map[kernels.Objective]objective{
 //	L = max(−Aρ, −A·clip(ρ, 1−lo, 1+hi));  A < 0 and c > 0: L = min(L, −A·c)
 //
 // Schulman et al., arXiv 1707.06347, eq. 7; dual clip: Ye et al., arXiv 1912.09729, eq. 5.
-func clipObjective(b *builder, p kernels.Program, in inputs, ratio *G.Node) (loss, surrogate *G.Node) {
-	minusA := b.neg(in.advantages)
-	surrogate = b.mul(minusA, ratio)
-	loss = b.max(surrogate, b.mul(minusA, b.clip(ratio, 1-p.ClipLow, 1+p.ClipHigh)))
-	if p.DualClip > 0 {
-		// Where A ≥ 0 the bound is lifted out of reach: −A·ρ ≤ 0 there and |A|·c is not.
-		loss = b.min(loss, b.scale(p.DualClip, b.apply(opAbs, [2]float64{}, in.advantages)))
+func clipObjective(o kernels.Clip) objective {
+	return func(b *builder, _ kernels.Program, in inputs, ratio *G.Node) (loss, surrogate *G.Node) {
+		minusA := b.neg(in.advantages)
+		surrogate = b.mul(minusA, ratio)
+		loss = b.max(surrogate, b.mul(minusA, b.clip(ratio, 1-o.ClipLow, 1+o.ClipHigh)))
+		if o.DualClip > 0 {
+			// Where A ≥ 0 the bound is lifted out of reach: −A·ρ ≤ 0 there and |A|·c is not.
+			loss = b.min(loss, b.scale(o.DualClip, b.apply(opAbs, [2]float64{}, in.advantages)))
+		}
+		return loss, surrogate
 	}
-	return loss, surrogate
 }
 
 // reinforceObjective is the score-function loss −sg[ρ]·A·log π; with ratio one, −A·log π. Its gradient
 // with respect to log π is −ρA.
 //
 // Williams 1992; with a ratio: the off-policy policy gradient.
-func reinforceObjective(b *builder, p kernels.Program, in inputs, ratio *G.Node) (loss, surrogate *G.Node) {
-	weight := b.neg(in.advantages)
-	if p.Ratio != kernels.RatioOne {
-		weight = b.mul(weight, b.stop(ratio))
+func reinforceObjective(kernels.Reinforce) objective {
+	return func(b *builder, p kernels.Program, in inputs, ratio *G.Node) (loss, surrogate *G.Node) {
+		weight := b.neg(in.advantages)
+		if p.UsesAnchor() {
+			weight = b.mul(weight, b.stop(ratio))
+		}
+		loss = b.mul(weight, in.logProbs)
+		return loss, loss
 	}
-	loss = b.mul(weight, in.logProbs)
-	return loss, loss
 }
 
 // build is the whole loss:
@@ -73,13 +74,15 @@ func build(b *builder, p kernels.Program, of objective, in inputs) outputs {
 	if in.lossWeights != nil {
 		token = b.mul(in.lossWeights, token)
 	}
-	if p.UsesReference() {
-		kl := divergence(b, p.KL, in.logProbs, in.reference)
-		out.referenceKL = b.total(kl)
-		token = b.add(token, b.scale(p.KLCoef, kl))
-	}
-	if p.UsesEntropy() {
-		token = b.sub(token, b.scale(p.EntropyCoef, in.entropy))
+	for _, term := range p.Regularizers {
+		switch r := term.(type) {
+		case kernels.KL:
+			kl := divergence(b, r.Estimator, in.logProbs, in.reference)
+			out.referenceKL = b.total(kl)
+			token = b.add(token, b.scale(r.Coef, kl))
+		case kernels.Entropy:
+			token = b.sub(token, b.scale(r.Coef, in.entropy))
+		}
 	}
 	out.loss = b.total(b.mul(in.share, token))
 	out.ratio = b.total(ratio)

@@ -20,7 +20,7 @@ func Evaluate(p kernels.Program, b kernels.Batch[float64], totals kernels.Totals
 		return kernels.Result[float64]{}, err
 	}
 	result := kernels.Result[float64]{DLogProbs: make([]float64, b.Tokens())}
-	if p.UsesEntropy() {
+	if p.Reads().Has(kernels.ReadsEntropy) {
 		result.DEntropy = make([]float64, b.Tokens())
 	}
 	for i := range b.Sequences() {
@@ -60,15 +60,17 @@ func (s sequence) token(t int, share float64, result *kernels.Result[float64]) {
 	if clipped {
 		m.Clipped++
 	}
-	if s.p.UsesReference() {
-		kl, dKL := divergence(s.p.KL, s.b.LogProbs[t]-s.b.Reference[t])
-		result.Loss += share * s.p.KLCoef * kl
-		result.DLogProbs[t] += share * s.p.KLCoef * dKL
-		m.ReferenceKLSum += kl
-	}
-	if s.p.UsesEntropy() {
-		result.Loss -= share * s.p.EntropyCoef * s.b.Entropy[t]
-		result.DEntropy[t] -= share * s.p.EntropyCoef
+	for _, term := range s.p.Regularizers {
+		switch r := term.(type) {
+		case kernels.KL:
+			kl, dKL := divergence(r.Estimator, s.b.LogProbs[t]-s.b.Reference[t])
+			result.Loss += share * r.Coef * kl
+			result.DLogProbs[t] += share * r.Coef * dKL
+			m.ReferenceKLSum += kl
+		case kernels.Entropy:
+			result.Loss -= share * r.Coef * s.b.Entropy[t]
+			result.DEntropy[t] -= share * r.Coef
+		}
 	}
 	if s.b.Entropy != nil {
 		m.EntropySum += s.b.Entropy[t]
@@ -133,7 +135,8 @@ func (s sequence) meanOver(member func(int) bool) float64 {
 //	reinforce: L = −sg[ρ]·A·log π,  dL = −ρA
 func (s sequence) objective(t int, ratio, dRatio float64) (loss, derivative float64, clipped bool) {
 	a := s.b.Advantages[t]
-	if s.p.Objective == kernels.ObjectiveReinforce {
+	o, ok := s.p.Objective.(kernels.Clip)
+	if !ok {
 		if s.p.Ratio == kernels.RatioOne {
 			ratio = 1
 		}
@@ -141,12 +144,12 @@ func (s sequence) objective(t int, ratio, dRatio float64) (loss, derivative floa
 	}
 	plain := -a * ratio
 	switch {
-	case a > 0 && ratio > 1+s.p.ClipHigh:
-		return -a * (1 + s.p.ClipHigh), 0, true
-	case a < 0 && ratio < 1-s.p.ClipLow:
-		return -a * (1 - s.p.ClipLow), 0, true
-	case a < 0 && s.p.DualClip > 0 && ratio > s.p.DualClip:
-		return -a * s.p.DualClip, 0, true
+	case a > 0 && ratio > 1+o.ClipHigh:
+		return -a * (1 + o.ClipHigh), 0, true
+	case a < 0 && ratio < 1-o.ClipLow:
+		return -a * (1 - o.ClipLow), 0, true
+	case a < 0 && o.DualClip > 0 && ratio > o.DualClip:
+		return -a * o.DualClip, 0, true
 	}
 	return plain, -a * dRatio, false
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/workflows"
@@ -34,7 +35,9 @@ type Activities struct {
 	Device device.Device
 	// NewEvaluator makes a loss evaluator for one learner.
 	NewEvaluator func() trainer.Evaluator
-	Log          *slog.Logger
+	// Arithmetic is what credit computes with.
+	Arithmetic kernels.Arithmetic
+	Log        *slog.Logger
 
 	mu       sync.Mutex
 	sessions map[string]*session // learners by run

@@ -139,7 +139,7 @@ func (a *Activities) initialise(ctx context.Context, folder *runfolder.Folder, i
 	if err != nil {
 		return lasting(err)
 	}
-	learner, err := newSession(r, model, a.NewEvaluator())
+	learner, err := a.newSession(r, model)
 	if err != nil {
 		return err
 	}

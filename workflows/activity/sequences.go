@@ -17,8 +17,20 @@ import (
 func sequence(t rollout.Trajectory, streams rollout.Streams) trainer.Sequence {
 	return trainer.Sequence{
 		Tokens: t.Tokens, Sampled: t.Sampled, Turn: turnIndex(t), Behavior: t.BehaviorLogProbs,
-		Advantage: streams.Advantage, LossWeight: streams.LossWeight,
+		Advantage: narrow(streams.Advantage), LossWeight: narrow(streams.LossWeight),
 	}
+}
+
+// narrow is a stream in single precision; nil stays nil.
+func narrow(values []float64) []float32 {
+	if values == nil {
+		return nil
+	}
+	out := make([]float32, len(values))
+	for i, v := range values {
+		out[i] = float32(v)
+	}
+	return out
 }
 
 // imitationSequence is a demonstration as the learner sees it: every sampled token counts alike.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout"
@@ -23,6 +24,8 @@ import (
 type session struct {
 	run     *run
 	learner *trainer.Learner
+	// arithmetic is what credit computes with.
+	arithmetic kernels.Arithmetic
 	// at is the step the weights belong to; unknown when an error left them half-way.
 	at int
 	// demonstrations are the warm start's sequences, read when first needed.
@@ -35,13 +38,13 @@ type session struct {
 const unknown = -1
 
 // newSession returns a session at step 0 with an untrained model, whose memory it owns.
-func newSession(r *run, model *policy.Model, loss trainer.Evaluator) (*session, error) {
+func (a *Activities) newSession(r *run, model *policy.Model) (*session, error) {
 	optimizer, err := trainer.NewOptimizer(model, r.config.Optimizer)
 	if err != nil {
 		model.Free()
 		return nil, err
 	}
-	return &session{run: r, learner: &trainer.Learner{Model: model, Optimizer: optimizer, Loss: loss}, busy: make(chan struct{}, 1)}, nil
+	return &session{run: r, learner: &trainer.Learner{Model: model, Optimizer: optimizer, Loss: a.NewEvaluator()}, arithmetic: a.Arithmetic, busy: make(chan struct{}, 1)}, nil
 }
 
 // free gives the learner's memory back.
@@ -109,7 +112,7 @@ func (a *Activities) openSession(ctx context.Context, id string) (*session, erro
 	if err != nil {
 		return nil, lasting(err)
 	}
-	return newSession(r, model, a.NewEvaluator())
+	return a.newSession(r, model)
 }
 
 func (a *Activities) isForgotten(s *session) bool {

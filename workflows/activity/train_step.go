@@ -11,6 +11,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/record"
@@ -170,7 +171,7 @@ func (s *session) reinforce(ctx context.Context, step int, batch []runstate.Grou
 		return out, err
 	}
 	method := s.run.config.Method
-	streams, err := method.Streams(groups)
+	streams, err := method.Streams(groups, s.arithmetic)
 	if err != nil {
 		return out, lasting(err)
 	}
@@ -182,7 +183,7 @@ func (s *session) reinforce(ctx context.Context, step int, batch []runstate.Grou
 	if step == s.run.config.WarmStart.Steps+1 {
 		s.learner.Optimizer.Reset() // imitation's momentum means nothing to another objective
 	}
-	if err := s.setReference(ctx, method.Loss.UsesReference()); err != nil {
+	if err := s.setReference(ctx, method.Loss.Reads().Has(kernels.ReadsReference)); err != nil {
 		return out, err
 	}
 	if len(sequences) > 0 {
@@ -250,7 +251,7 @@ func trained(groups []rollout.Group, streams []rollout.Streams) []trainer.Sequen
 	return out
 }
 
-func nonZero(values []float32) bool {
+func nonZero(values []float64) bool {
 	for _, v := range values {
 		if v != 0 {
 			return true
@@ -318,7 +319,7 @@ func ledgerRow(t rollout.Trajectory, s rollout.Streams) ledgerEntry {
 		}
 		entry.Versions = [2]rollout.Version{min(entry.Versions[0], version), max(entry.Versions[1], version)}
 		entry.sampled++
-		sum += float64(s.Advantage[i])
+		sum += s.Advantage[i]
 	}
 	if entry.sampled > 0 {
 		entry.AdvantageMean = sum / float64(entry.sampled)

@@ -13,24 +13,32 @@ import (
 // regularisers.
 func Program(t *rapid.T) kernels.Program {
 	p := kernels.Program{
-		Ratio:     rapid.SampledFrom(kernels.Ratios).Draw(t, "ratio"),
-		Anchor:    rapid.SampledFrom(kernels.Anchors).Draw(t, "anchor"),
-		Objective: rapid.SampledFrom(kernels.Objectives).Draw(t, "objective"),
-		ClipLow:   rapid.SampledFrom([]float64{0, 3e-4, 0.2, 1}).Draw(t, "clip_low"),
-		ClipHigh:  rapid.SampledFrom([]float64{0, 4e-4, 0.2, 0.28, 5}).Draw(t, "clip_high"),
-		Aggregate: rapid.SampledFrom(kernels.Aggregations).Draw(t, "aggregate"),
-		KL:        rapid.SampledFrom(kernels.Divergences).Draw(t, "kl"),
+		Ratio:         rapid.SampledFrom(kernels.Ratios).Draw(t, "ratio"),
+		RatioGradient: kernels.GradientOwn,
+		Anchor:        rapid.SampledFrom([]kernels.Anchor{kernels.AnchorProximal, kernels.AnchorBehavior}).Draw(t, "anchor"),
+		Objective:     kernels.Reinforce{},
+		Rejected:      kernels.RejectedStay,
+		Aggregate:     rapid.SampledFrom([]kernels.Aggregation{kernels.TokenMean, kernels.SequenceMeanTokenSum, kernels.SequenceMeanTokenAvg, kernels.SequenceSumConst, kernels.StepMean}).Draw(t, "aggregate"),
 	}
-	if p.Objective == kernels.ObjectiveClip {
-		p.DualClip = rapid.SampledFrom([]float64{0, 1.5, 3}).Draw(t, "dual_clip")
+	if p.Ratio != kernels.RatioOne && rapid.Bool().Draw(t, "clip") {
+		p.Objective = kernels.Clip{
+			ClipLow:  rapid.SampledFrom([]float64{0, 3e-4, 0.2, 1}).Draw(t, "clip_low"),
+			ClipHigh: rapid.SampledFrom([]float64{0, 4e-4, 0.2, 0.28, 5}).Draw(t, "clip_high"),
+			DualClip: rapid.SampledFrom([]float64{0, 1.5, 3}).Draw(t, "dual_clip"),
+		}
 	}
 	if p.Aggregate == kernels.SequenceSumConst {
 		p.AggregateConst = rapid.SampledFrom([]float64{1, 37.5}).Draw(t, "aggregate_const")
 	}
-	if p.KL != kernels.KLNone {
-		p.KLCoef = rapid.SampledFrom([]float64{0, 0.001, 1}).Draw(t, "kl_coef")
+	if rapid.Bool().Draw(t, "kl") {
+		kl := kernels.NewKL()
+		kl.Estimator = rapid.SampledFrom([]kernels.Divergence{kernels.KLK1, kernels.KLK2, kernels.KLK3}).Draw(t, "estimator")
+		kl.Coef = rapid.SampledFrom([]float64{0, 0.001, 1}).Draw(t, "kl_coef")
+		p.Regularizers = append(p.Regularizers, kl)
 	}
-	p.EntropyCoef = rapid.SampledFrom([]float64{0, 0.01, -0.5}).Draw(t, "entropy_coef")
+	if rapid.Bool().Draw(t, "entropy bonus") {
+		p.Regularizers = append(p.Regularizers, kernels.Entropy{Coef: rapid.SampledFrom([]float64{0, 0.01, -0.5}).Draw(t, "entropy_coef")})
+	}
 	return p
 }
 

@@ -1,0 +1,18 @@
+package kernels
+
+// M2PO keeps the second moment of the drift small: of the update's sampled tokens, sorted by x² from the largest
+// down, it drops the fewest such that the mean of x² over the rest is less than Tau; at least one token stays.
+// M2PO, arXiv 2510.01161.
+type M2PO struct {
+	// Tau bounds the mean squared drift. Default 0.04.
+	Tau float64 `yaml:"tau" json:"tau"`
+}
+
+// Scope is the whole update.
+func (M2PO) Scope() Scope { return WholeUpdate }
+
+// Weighs is false.
+func (M2PO) Weighs() bool { return false }
+
+// Validate reports a bound that is not positive.
+func (c M2PO) Validate() error { return positive("tau", c.Tau) }
