@@ -34,7 +34,7 @@ A run is assembled from left to right: defaults, then each file or preset, then 
 
 - Mappings merge key by key; lists and scalars replace.
 - A mapping whose ` + "`type`" + ` selects another variant than before starts that variant afresh, with its defaults.
-- A method is a preset's name (` + "`method: grpo`" + `), a preset with edits (` + "`method: {preset: grpo, loss: {clip_high: 0.28}}`" + `), or all parts in full.
+- A method is a preset's name (` + "`method: grpo`" + `), a preset with edits (` + "`method: {preset: grpo, loss: {objective: {clip_high: 0.28}}}`" + `), or all parts in full.
 - An override's value is YAML: ` + "`seed=3`" + `, ` + "`method.advantage.terms[0].scale=none`" + `, ` + "`environments=[{type: calc}]`" + `.
 - Durations carry a unit: ` + "`500ms`, `10s`, `1h30m`" + `; 0 and negative ones are refused.
 - Unknown and duplicate keys, wrong types, values out of range and impossible combinations are reported all at once, before anything starts.

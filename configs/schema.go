@@ -283,6 +283,24 @@ func describe(one setting) string {
 	return text
 }
 
+// Explanation is what a part means, its equation and its source: the doc comment of its type in the words of the
+// YAML, with its lines as they are. "" for what is no part.
+func Explanation(part any) string {
+	t := reflect.TypeOf(part)
+	text := comments[strings.TrimPrefix(t.PkgPath(), modulePath)+"."+t.Name()]
+	for _, u := range runLanguage().unions {
+		if name := u.nameOfValue(part); name != "" {
+			text = replaceWord(text, t.Name(), name)
+		}
+	}
+	for i := range t.NumField() {
+		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ","); name != "" && name != "-" {
+			text = replaceWord(text, t.Field(i).Name, name)
+		}
+	}
+	return text
+}
+
 // meaning is describe for a place that shows the key already: "layers is the number of …" loses its
 // subject.
 func meaning(one setting) string {

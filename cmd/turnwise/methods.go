@@ -45,6 +45,9 @@ type methodRow struct {
 	// Pinned says how well the definition is known; PinnedMeans says it in words.
 	Pinned      string `json:"pinned"`
 	PinnedMeans string `json:"pinned_means"`
+	// Missing says what the method needs beside credit and loss that the program does not have; "" when
+	// it is whole.
+	Missing string `json:"missing,omitempty"`
 	Parts       []part `json:"parts"`
 }
 
@@ -58,7 +61,7 @@ var pinnedMeans = map[algos.Pinned]string{
 }
 
 func (c *partsCatalog) row(p algos.Preset) methodRow {
-	return methodRow{Kind: "method", Name: p.Name, Doc: p.Doc, Cite: p.Cite, Pinned: string(p.Pinned), PinnedMeans: pinnedMeans[p.Pinned], Parts: c.of(p.New())}
+	return methodRow{Kind: "method", Name: p.Name, Doc: p.Doc, Cite: p.Cite, Pinned: string(p.Pinned), PinnedMeans: pinnedMeans[p.Pinned], Missing: p.Missing, Parts: c.of(p.New())}
 }
 
 func (a *app) listMethods() error {
@@ -137,7 +140,11 @@ func methodNames() []string {
 }
 
 func (m methodRow) write(a *app) {
-	a.print("method     %s\ndoes       %s\nsource     %s\npinned     %s: %s\n\n", m.Name, m.Doc, m.Cite, m.Pinned, m.PinnedMeans)
+	a.print("method     %s\ndoes       %s\nsource     %s\npinned     %s: %s\n", m.Name, m.Doc, m.Cite, m.Pinned, m.PinnedMeans)
+	if m.Missing != "" {
+		a.print("missing    %s; credit and loss work on recorded groups\n", m.Missing)
+	}
+	a.print("\n")
 	for _, p := range m.Parts {
 		p.write(a)
 	}
@@ -158,6 +165,9 @@ func (p part) write(a *app) {
 		a.print(" [%s]", p.Cite)
 	}
 	a.print("\n")
+	for line := range strings.Lines(p.Explanation) {
+		a.print("  | %s\n", strings.TrimRight(line, "\n"))
+	}
 	list := &table{}
 	for _, s := range p.Settings {
 		value := text(s.Value)

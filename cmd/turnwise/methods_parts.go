@@ -8,6 +8,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/algos"
 	"github.com/turnwise-rl/turnwise/configs"
+	"github.com/turnwise-rl/turnwise/kernels"
 )
 
 // setting is one value of a part.
@@ -26,10 +27,12 @@ type part struct {
 	Where string `json:"where,omitempty"`
 	Kind  string `json:"kind"`
 	// Type is the part's name in its table; "" for what has no variants.
-	Type     string    `json:"type,omitempty"`
-	Doc      string    `json:"doc"`
-	Cite     string    `json:"cite,omitempty"`
-	Settings []setting `json:"settings"`
+	Type string `json:"type,omitempty"`
+	Doc  string `json:"doc"`
+	Cite string `json:"cite,omitempty"`
+	// Explanation is the part's meaning, equation and source, several lines.
+	Explanation string    `json:"explanation,omitempty"`
+	Settings    []setting `json:"settings"`
 }
 
 // schemaNode is what is read of the config's JSON schema: it knows what each setting means.
@@ -100,7 +103,8 @@ func (c *partsCatalog) all() []part {
 	var out []part
 	for _, kind := range algos.Tables() {
 		for _, v := range kind.Variants {
-			out = append(out, part{Kind: kind.Name, Type: v.Name, Doc: v.Doc, Cite: v.Cite, Settings: settings(v.New(), c.variant(kind.Name, v.Name))})
+			out = append(out, part{Kind: kind.Name, Type: v.Name, Doc: v.Doc, Cite: v.Cite,
+				Explanation: configs.Explanation(v.New()), Settings: settings(v.New(), c.variant(kind.Name, v.Name))})
 		}
 	}
 	return out
@@ -126,8 +130,34 @@ func (c *partsCatalog) of(m algos.Method) []part {
 	for i, p := range m.Advantage.Transforms {
 		out = append(out, c.part(fmt.Sprintf("advantage.transforms[%d]", i), "transform", p))
 	}
-	loss := c.method.at("loss")
-	return append(out, part{Where: "loss", Kind: "loss", Doc: "what the learner minimises", Settings: settings(m.Loss, loss)})
+	for i, p := range m.Mask {
+		out = append(out, c.part(fmt.Sprintf("mask[%d]", i), "mask", p))
+	}
+	for i, p := range m.Weight {
+		out = append(out, c.part(fmt.Sprintf("weight[%d]", i), "weight", p))
+	}
+	if algos.NameOf(m.Pair) != "none" {
+		out = append(out, c.part("pair", "pair", m.Pair))
+	}
+	return append(out, c.loss(m.Loss)...)
+}
+
+// loss lists the parts of a loss program.
+func (c *partsCatalog) loss(p kernels.Program) []part {
+	out := []part{
+		{Where: "loss", Kind: "loss", Doc: "what the learner minimises", Settings: settings(p, c.method.at("loss"))},
+		c.part("loss.objective", "objective", p.Objective),
+	}
+	for i, correction := range p.OffPolicy {
+		out = append(out, c.part(fmt.Sprintf("loss.off_policy[%d]", i), "off_policy", correction))
+	}
+	for i, mask := range p.Mask {
+		out = append(out, c.part(fmt.Sprintf("loss.mask[%d]", i), "loss_mask", mask))
+	}
+	for i, term := range p.Regularizers {
+		out = append(out, c.part(fmt.Sprintf("loss.regularizers[%d]", i), "regularizer", term))
+	}
+	return out
 }
 
 // part describes one part of a method.
@@ -140,6 +170,7 @@ func (c *partsCatalog) part(where, kind string, value any) part {
 			}
 		}
 	}
+	out.Explanation = configs.Explanation(value)
 	out.Settings = settings(value, c.variant(kind, out.Type))
 	return out
 }
