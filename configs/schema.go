@@ -289,8 +289,8 @@ func Explanation(part any) string {
 	t := reflect.TypeOf(part)
 	text := comments[strings.TrimPrefix(t.PkgPath(), modulePath)+"."+t.Name()]
 	for _, u := range runLanguage().unions {
-		if name := u.nameOfValue(part); name != "" {
-			text = replaceWord(text, t.Name(), name)
+		if rest, ok := strings.CutPrefix(text, t.Name()+" "); ok && u.nameOfValue(part) != "" {
+			text = u.nameOfValue(part) + " " + rest
 		}
 	}
 	for i := range t.NumField() {
