@@ -29,8 +29,8 @@ var shape = policy.Config{Layers: 1, Hidden: 16, Heads: 2, KVHeads: 1, HeadDim: 
 
 // clip is the loss of on-policy reinforcement learning.
 var clip = kernels.Program{
-	Ratio: kernels.RatioToken, Anchor: kernels.AnchorProximal, Objective: kernels.ObjectiveClip, ClipLow: 0.2, ClipHigh: 0.2,
-	Aggregate: kernels.TokenMean, KL: kernels.KLNone,
+	Ratio: kernels.RatioToken, RatioGradient: kernels.GradientOwn, Anchor: kernels.AnchorProximal,
+	Objective: kernels.Clip{ClipLow: 0.2, ClipHigh: 0.2}, Rejected: kernels.RejectedStay, Aggregate: kernels.TokenMean,
 }
 
 var usual = Update{Program: clip, LearningRate: 1e-3, Minibatches: 1, MicroBatchTokens: 1000}
@@ -40,10 +40,16 @@ type oracle struct{}
 
 func (oracle) Evaluate(p kernels.Program, b kernels.Batch[float32], totals kernels.Totals) (kernels.Result[float32], error) {
 	result, err := ref.Evaluate(p, kernels.Batch[float64]{
-		Offsets: b.Offsets, LogProbs: widen(b.LogProbs), Proximal: widen(b.Proximal), Behavior: widen(b.Behavior), Reference: widen(b.Reference),
-		Entropy: widen(b.Entropy), Advantages: widen(b.Advantages), LossWeights: widen(b.LossWeights), Sampled: b.Sampled, Turn: b.Turn,
+		Offsets: b.Offsets, Sampled: b.Sampled, Turn: b.Turn, Versions: b.Versions, Version: b.Version, Pair: b.Pair, Chosen: b.Chosen, Group: b.Group,
+		LogProbs: widen(b.LogProbs), Proximal: widen(b.Proximal), Behavior: widen(b.Behavior), Reference: widen(b.Reference),
+		Entropy: widen(b.Entropy), Values: widen(b.Values), OldValues: widen(b.OldValues), Returns: widen(b.Returns),
+		Advantages: widen(b.Advantages), LossWeights: widen(b.LossWeights), CEWeights: widen(b.CEWeights), ReferenceKLWeights: widen(b.ReferenceKLWeights),
+		RankScores: widen(b.RankScores), Outcomes: widen(b.Outcomes), ClipHigh: widen(b.ClipHigh),
 	}, totals)
-	return kernels.Result[float32]{Loss: result.Loss, DLogProbs: convert[float32](result.DLogProbs), DEntropy: convert[float32](result.DEntropy), Metrics: result.Metrics}, err
+	return kernels.Result[float32]{
+		Loss: result.Loss, DLogProbs: convert[float32](result.DLogProbs), DEntropy: convert[float32](result.DEntropy), DValues: convert[float32](result.DValues),
+		Metrics: result.Metrics,
+	}, err
 }
 
 func widen(values []float32) []float64 { return convert[float64](values) }
@@ -194,7 +200,7 @@ func TestMicroBatches(t *testing.T) {
 	run := func(tokens int, aggregate kernels.Aggregation) (*Learner, Report) {
 		l := newLearner(t, graph.New[float32]())
 		u := usual
-		u.MicroBatchTokens, u.Program.Aggregate, u.Program.EntropyCoef = tokens, aggregate, 0.01
+		u.MicroBatchTokens, u.Program.Aggregate, u.Program.Regularizers = tokens, aggregate, []kernels.Regularizer{kernels.Entropy{Coef: 0.01}}
 		return l, step(t, l, weighted(l), u)
 	}
 	for _, aggregate := range []kernels.Aggregation{kernels.TokenMean, kernels.SequenceMeanTokenAvg, kernels.StepMean} {
@@ -256,7 +262,7 @@ func largestDifference(a, b []float32) float64 {
 func TestGraphAgreesWithOracle(t *testing.T) {
 	a, b := newLearner(t, graph.New[float32]()), newLearner(t, oracle{})
 	u := usual
-	u.Program.KL, u.Program.KLCoef, u.Program.EntropyCoef = kernels.KLK3, 0.1, 0.02
+	u.Program.Regularizers = []kernels.Regularizer{kernels.KL{Estimator: kernels.KLK3, Coef: 0.1}, kernels.Entropy{Coef: 0.02}}
 	other := newModel(t, 8)
 	a.Reference, b.Reference = other, other
 	batch := played(t, a, 5, 1)
@@ -381,7 +387,7 @@ func TestWhatCannotBeTrained(t *testing.T) {
 			return b
 		}, "65"},
 		"no reference": {func(_ *Learner, b []Sequence, u *Update) []Sequence {
-			u.Program.KL, u.Program.KLCoef = kernels.KLK3, 0.1
+			u.Program.Regularizers = []kernels.Regularizer{kernels.NewKL()}
 			return b
 		}, "the learner has none"},
 		"weights are no numbers": {func(l *Learner, b []Sequence, _ *Update) []Sequence {
@@ -409,7 +415,7 @@ func TestDivergenceIsMeasured(t *testing.T) {
 	measured.Reference = other
 	batch := played(t, plain, 3, 1)
 	u := usual
-	u.Program.KL = kernels.KLK3
+	u.Program.Regularizers = []kernels.Regularizer{kernels.KL{Estimator: kernels.KLK3}}
 	report := step(t, measured, batch, u)
 	step(t, plain, batch, usual)
 	if report.ReferenceKL <= 0 || digest(t, plain.Model) != digest(t, measured.Model) {
