@@ -23,20 +23,37 @@ type layout struct {
 	turns, sequences []int32
 }
 
+// kind says how the fused executor runs an operation.
+type kind uint8
+
+const (
+	// kindWhole reads and writes whole vectors, by compute: everything before it is finished first.
+	kindWhole kind = iota
+	// kindElementwise computes each token from the same token of its operands: code and constants say how, and
+	// it runs block by block with its neighbors.
+	kindElementwise
+	// kindTotal sums over the tokens, kindSpread is one value at every token.
+	kindTotal
+	kindSpread
+)
+
 // op is what all operations of this package have in common. It owns its result's memory, so a
 // run allocates nothing.
 type op[T element] struct {
-	builder  *builder
-	layout   *layout
-	name     string
-	arity    int
-	varies   []bool
-	shape    tensor.Shape
-	out      *tensor.Dense
-	values   []T
-	compute  func(out []T, in [][]T)
-	pullback func(in G.Nodes, out, grad *G.Node) G.Nodes
-	operands [][]T
+	builder   *builder
+	layout    *layout
+	name      string
+	kind      kind
+	arity     int
+	varies    []bool
+	shape     tensor.Shape
+	code      code
+	constants [2]float64
+	out       *tensor.Dense
+	values    []T
+	compute   func(out []T, in [][]T)
+	pullback  func(in G.Nodes, out, grad *G.Node) G.Nodes
+	operands  [][]T
 }
 
 func (o *op[T]) Arity() int { return o.arity }
@@ -105,7 +122,8 @@ func (m maker[T]) elementwise(b *builder, c code, constants [2]float64, varies [
 	for _, constant := range constants[:r.constants] {
 		name += fmt.Sprintf(" %v", constant)
 	}
-	o := &op[T]{builder: b, layout: m.layout, name: name, arity: r.arity, varies: varies, shape: tensor.Shape{m.capacity}}
+	o := &op[T]{builder: b, layout: m.layout, name: name, kind: kindElementwise, arity: r.arity, varies: varies,
+		shape: tensor.Shape{m.capacity}, code: c, constants: constants}
 	c0, c1 := T(constants[0]), T(constants[1])
 	o.compute = func(out []T, in [][]T) {
 		n := m.layout.tokens
