@@ -34,6 +34,9 @@ type Group struct {
 	RankScores []float64
 	// Pairs are preferences between two members.
 	Pairs []Pair
+	// Multiplicity is how many copies of the group its batch stands for, where a filter refills the batch with
+	// copies of informative groups; 0 and 1 both mean one. Transforms read it.
+	Multiplicity int
 }
 
 // Pair is a preference between two trajectories of a group, by index.
