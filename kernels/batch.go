@@ -52,7 +52,8 @@ type Batch[T Float] struct {
 	RankScores []T
 	// Outcomes are the sequences' outcome rewards. A sequence stream.
 	Outcomes []T
-	// ClipHigh is each sequence's own upper clip bound; nil means the Program's. A sequence stream.
+	// ClipHigh is each sequence's own upper clip bound, in the place of ClipHigh of clip, clip_keep and clip_cov; nil
+	// means the Program's. A sequence stream.
 	ClipHigh []T
 }
 
@@ -138,21 +139,25 @@ type Metrics struct {
 	Tokens float64 `json:"tokens"`
 	// Kept counts tokens that no mask and no off-policy part rejects.
 	Kept float64 `json:"kept"`
-	// Clipped counts tokens whose surrogate is clipped.
+	// Clipped counts tokens, rejected ones included, that a bound of the objective changes the loss of: beyond the clip
+	// bounds on the side that the advantage makes matter (clip, clip_keep, clip_cov), weighted by a bound (cispo, topr), with
+	// a limited log-ratio (gmpo), dropped (dppo, distill). 0 for the others, and where the advantage is 0.
 	Clipped float64 `json:"clipped"`
-	// RatioSum sums the ratios.
+	// RatioSum sums the ratios; with ratio one it is Tokens.
 	RatioSum float64 `json:"ratio_sum"`
-	// WeightSum sums the off-policy weights; equal to Kept when no part weighs.
+	// WeightSum sums the off-policy weights of the kept tokens; equal to Kept when no part weighs.
 	WeightSum float64 `json:"weight_sum"`
 	// BehaviorK3Sum sums the k3 estimate of KL(behavior‖current); 0 when Behavior is absent.
 	BehaviorK3Sum float64 `json:"behavior_k3_sum"`
-	// ReferenceKLSum sums the Program's divergence from the reference policy.
+	// ReferenceKLSum sums the Program's divergence from the reference policy: the estimate of kl, plus that of
+	// reference_kl times its weights.
 	ReferenceKLSum float64 `json:"reference_kl_sum"`
 	// EntropySum sums the entropies; 0 when Entropy is absent.
 	EntropySum float64 `json:"entropy_sum"`
 	// ValueErrorSum sums (v − G)²; 0 when the Program has no critic.
 	ValueErrorSum float64 `json:"value_error_sum"`
-	// Pairs counts pairs of sequences; Ordered those whose chosen sequence has the larger margin.
+	// Pairs counts the pairs of sequences that the objective compares (for rank, those with different scores); Ordered
+	// those whose better sequence has the larger margin.
 	Pairs   float64 `json:"pairs"`
 	Ordered float64 `json:"ordered"`
 }

@@ -6,7 +6,7 @@ import "fmt"
 //
 //	Φ = Σ_t φ(t)·Λ_t,  φ(t) = (1 − γ^{T−t}) / (1 − γ^T),  L = −log σ(Beta·(Φ_chosen − Φ_rejected) − Margin)
 //
-// Λ_t is the sum of log π − log π_ref over turn t's tokens. DMPO, arXiv 2406.14868, eq. 12; Margin as in
+// Λ_t is the sum of log π − log π_ref over turn t's tokens; turns without a sampled token do not count. DMPO, arXiv 2406.14868, eq. 12; Margin as in
 // DiaTool-DPO, arXiv 2504.02882 (reconstructed).
 type DMPO struct {
 	// Beta is the strength of the pull towards the reference policy. Default 0.1.

@@ -2,9 +2,9 @@ package kernels
 
 // DRO fits the log-ratio to the advantage, without importance weights. With d = log π − log π_anchor,
 //
-//	L = −A·log π + Beta/2·d²    up to a constant in π
+//	L = −A·log π + Beta/2·d²
 //
-// written as −A·d + Beta/2·d², whose value is 0 at ratio 1. DRO, arXiv 2405.19107; verl core_algos.py.
+// d is not limited, as nothing is exponentiated. DRO, arXiv 2405.19107; verl core_algos.py.
 type DRO struct {
 	// Beta weighs the penalty. Default 0.05.
 	Beta float64 `yaml:"beta" json:"beta"`

@@ -5,8 +5,9 @@ package kernels
 //	d̂_t = s·min(s·d_t, s·clip(d_t, −lo, hi)),  s = sign(A)
 //	L = −A·exp(mean_t d̂_t), the same at every token of the sequence
 //
-// d is the log-ratio; the gradient flows through the mean. A is each token's own; it is the same for all
-// tokens of a sequence in the paper. GMPO, arXiv 2507.20673, eq. 4.
+// d is the log-ratio, limited to ±[LogRatioBound] first; the mean is over all sampled tokens of the sequence and the
+// gradient flows through it to each of them that is not limited. A is each token's own; it is the same for all
+// tokens of a sequence in the paper. A token with A = 0 has d̂ = 0. GMPO, arXiv 2507.20673, eq. 4; verl core_algos.py.
 type GMPO struct {
 	// ClipLow and ClipHigh bound the log-ratio to [−ClipLow, ClipHigh]. Default 0.4 each.
 	ClipLow  float64 `yaml:"clip_low" json:"clip_low"`

@@ -1,8 +1,8 @@
 package kernels
 
 // KLCov is the surrogate −Aρ plus a penalty Coef·|d| on the Share of the update's sampled tokens with the
-// highest covariance (A − mean A)(log π − mean log π), at least one. d is the log-ratio. KL-Cov,
-// arXiv 2505.22617, eq. 12.
+// highest covariance (A − mean A)(log π − mean log π), rounded down and at least one; of equal ones the earlier first.
+// d is the log-ratio, not limited. KL-Cov, arXiv 2505.22617, eq. 12.
 type KLCov struct {
 	// Share of the tokens that are penalised. Default 0.0002.
 	Share float64 `yaml:"share" json:"share"`

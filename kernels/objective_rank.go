@@ -5,7 +5,7 @@ package kernels
 //
 //	L = Coef·Σ_{s_i > s_j} max(0, p_j − p_i) + BestCoef·mean_t(−log π) of the group's best sequence
 //
-// averaged over groups; of several best ones the first. RRHF, arXiv 2304.05302, eq. 3; TRICE,
+// averaged over groups; of several best ones the first. Sequences without a sampled token take no part. RRHF, arXiv 2304.05302, eq. 3; TRICE,
 // arXiv 2305.13068; ToolPlanner, arXiv 2409.14826.
 type Rank struct {
 	// Coef weighs the hinge. Default 1; TRICE's code has 100.

@@ -6,7 +6,7 @@ import "fmt"
 //
 //	L = −sg[ρ·(A − Tau·log ρ)]·log π
 //
-// Williams 1992. With Tau, INTELLECT-3's form (prime-rl trainer/rl/loss.py, December 2025).
+// log ρ is that of the limited ratio. Williams 1992. With Tau, INTELLECT-3's form (prime-rl trainer/rl/loss.py, December 2025).
 type Reinforce struct {
 	// Tau pulls the policy back to the anchor; it needs a ratio. Default 0.
 	Tau float64 `yaml:"tau" json:"tau"`

@@ -1,7 +1,8 @@
 package kernels
 
 // M2PO keeps the second moment of the drift small: of the update's sampled tokens, sorted by x² from the largest
-// down, it drops the fewest such that the mean of x² over the rest is less than Tau; at least one token stays.
+// down (of equal ones the earlier first), it drops the fewest such that the mean of x² over the rest is less than Tau; at
+// least one token stays.
 // M2PO, arXiv 2510.01161.
 type M2PO struct {
 	// Tau bounds the mean squared drift. Default 0.04.

@@ -19,7 +19,7 @@ type Normalization string
 
 const (
 	NormalizeNone      Normalization = "none"      // not divided
-	NormalizeTokens    Normalization = "tokens"    // by the mean over the update's sampled tokens
+	NormalizeTokens    Normalization = "tokens"    // by the mean over all of the update's sampled tokens
 	NormalizeSequences Normalization = "sequences" // by the mean over its sequences, of each one's first sampled token
 )
 

@@ -30,7 +30,14 @@ const (
 	GradientSegment RatioGradient = "segment" // through the mean or sum, to every token of the segment, as in AReaL
 )
 
-// Anchor is the policy in the denominator of the ratio.
+// Anchor is the policy in the denominator of the ratio; no gradient flows through it. The last two approximate the
+// proximal policy, one version before the current one, from the policy that sampled a token. With v_b the token's
+// version and v_θ the batch's:
+//
+//	α = clip((v_θ − 1 − v_b) / (v_θ − v_b), 0, 1), 0 where v_b ≥ v_θ
+//	loglinear: log π_p = log μ + α·(log π − log μ)    linear: π_p = μ + α·(π − μ)
+//
+// areal/utils/functional/functional.py.
 type Anchor string
 
 const (
@@ -53,7 +60,8 @@ const (
 	StepMean             Aggregation = "step-mean"           // mean over sequences of mean over turns of mean over tokens
 )
 
-// Rejected says what tokens that a mask or an off-policy rule rejects do to the denominators.
+// Rejected says what tokens that a mask or an off-policy rule rejects do to the denominators of the objective.
+// Regularizers are not masked and count all sampled tokens either way.
 type Rejected string
 
 const (
@@ -70,7 +78,8 @@ const (
 //	Σ_t share_t·( keep_t·weight_t·w_t·L_t ) + Σ_j regularizer_j
 //
 // L is the objective, w the loss weight, keep the masks, weight the off-policy weights, share the
-// aggregation.
+// aggregation. Keep and weight are detached. An objective of pairs or groups has no token losses: share, keep,
+// weight and w do not enter it.
 type Program struct {
 	// Ratio is the granularity of the ratio.
 	Ratio Ratio `yaml:"ratio" json:"ratio"`
@@ -113,7 +122,9 @@ type Objective interface {
 //
 //	x = log π_θ − log μ    (anchor behavior);    x = log π_p − log μ    (otherwise, π_p the anchor)
 //
-// limited to ±[LogRatioBound] and detached, it gives every token a weight; a weight of 0 rejects it.
+// limited to ±[LogRatioBound] and detached, it gives every token a weight; a weight of 0 rejects it. A sum of x over a
+// sequence is limited to ±LogRatioBound again before it is exponentiated. Every correction looks at all sampled tokens,
+// those that others reject included.
 type Correction interface {
 	// Scope is which tokens have to be evaluated together.
 	Scope() Scope

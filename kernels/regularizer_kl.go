@@ -22,7 +22,8 @@ var Divergences = []Divergence{KLK1, KLK2, KLK3, KLAbs, KLK1Plus, KLK3Plus, KLAb
 //
 //	k1 = d    k2 = d²/2    k3 = e^−d + d − 1, limited to ±Bound    abs = |d|
 //
-// k1 and k2 and abs are not limited. Schulman, "Approximating KL divergence"; limits as in verl's core_algos.py.
+// k1 and k2 and abs are not limited, and neither is the gradient d of the estimators with a plus; where a limit of k3 holds
+// its gradient is 0. Schulman, "Approximating KL divergence"; limits as in verl's core_algos.py.
 type KL struct {
 	// Estimator of the divergence. Default k3.
 	Estimator Divergence `yaml:"estimator" json:"estimator"`
