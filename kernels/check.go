@@ -7,27 +7,51 @@ import "fmt"
 // at a sampled token that is not finite, or totals that do not fit the batch. Values where Sampled is
 // false are never looked at.
 func (b Batch[T]) Check(p Program, totals Totals) error {
-	if err := b.checkShape(); err != nil {
-		return err
-	}
-	if err := b.checkNeeds(p); err != nil {
-		return err
-	}
-	if err := b.checkTokens(); err != nil {
-		return err
-	}
-	if err := b.checkSequences(); err != nil {
-		return err
-	}
-	count := Count(b)
-	if totals.Tokens < count.Tokens || totals.Sequences < count.Sequences {
-		return fmt.Errorf("batch: totals count %d tokens in %d sequences, the batch alone has %d in %d: add up Count over all micro-batches of the update",
-			totals.Tokens, totals.Sequences, count.Tokens, count.Sequences)
-	}
-	if p.Scope() == WholeUpdate && (totals.Tokens != count.Tokens || totals.Sequences != count.Sequences) {
-		return fmt.Errorf("batch: %d of %d tokens: the program compares sequences of the whole update, so that it must be evaluated in one piece", count.Tokens, totals.Tokens)
+	for _, check := range []func() error{
+		b.checkShape, func() error { return b.checkNeeds(p) }, b.checkValues, b.checkTurns, b.checkSequences,
+		func() error { return totals.Check(p, Count(b)) },
+	} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// CheckLayout is the part of [Batch.Check] that looks at no value of a token stream and no totals, for an evaluator
+// that meets the values on its way.
+func (b Batch[T]) CheckLayout(p Program) error {
+	for _, check := range []func() error{
+		b.checkShape, func() error { return b.checkNeeds(p) }, b.checkTurns, b.checkSequences,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Check reports totals of an update that do not fit one of its batches, which counts to count.
+func (t Totals) Check(p Program, count Totals) error {
+	if t.Tokens < count.Tokens || t.Sequences < count.Sequences {
+		return fmt.Errorf("batch: totals count %d tokens in %d sequences, the batch alone has %d in %d: add up Count over all micro-batches of the update",
+			t.Tokens, t.Sequences, count.Tokens, count.Sequences)
+	}
+	if p.Scope() == WholeUpdate && (t.Tokens != count.Tokens || t.Sequences != count.Sequences) {
+		return fmt.Errorf("batch: %d of %d tokens: the program compares sequences of the whole update, so that it must be evaluated in one piece", count.Tokens, t.Tokens)
+	}
+	return nil
+}
+
+// TokenStreams are the float streams that the batch has, one value per token each.
+func (b Batch[T]) TokenStreams() [][]T {
+	var out [][]T
+	for _, s := range b.tokenStreams() {
+		if s.values != nil {
+			out = append(out, s.values)
+		}
+	}
+	return out
 }
 
 // stream is a float stream of a batch under its name in the batch format.
@@ -161,7 +185,7 @@ func (p Program) reader(s Stream) string {
 	return "off_policy " + NameOf(p.OffPolicy[0])
 }
 
-func (b Batch[T]) checkTokens() error {
+func (b Batch[T]) checkValues() error {
 	for _, s := range b.tokenStreams() {
 		for t, v := range s.values {
 			if b.Sampled[t] && v-v != 0 { // NaN and ±Inf, and nothing else, do not cancel
@@ -170,6 +194,10 @@ func (b Batch[T]) checkTokens() error {
 			}
 		}
 	}
+	return nil
+}
+
+func (b Batch[T]) checkTurns() error {
 	if b.Turn == nil {
 		return nil
 	}
