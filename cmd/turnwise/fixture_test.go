@@ -110,7 +110,7 @@ func (f fixture) write(dataDir string) error {
 			from := 2 * (step - 2)
 			m.Kind, m.Batch = runstate.Reinforce, refs[from:from+2]
 			m.Rewards = runfolder.Rewards{Reward: 0.5, Success: 1. / 3, Turns: 2, Trajectories: 6, Kept: 6, SampledTokens: 600}
-			streams, err := resolved.Run.Method.Streams(groups[from : from+2])
+			streams, err := resolved.Run.Method.Streams(groups[from:from+2], newArithmetic())
 			if err != nil {
 				return err
 			}
