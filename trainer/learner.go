@@ -51,173 +51,184 @@ type Update struct {
 	// Temperature is the one the tokens were sampled at, so that the learner's log-probabilities are
 	// of the same distribution. 0 means 1.
 	Temperature float64
-	// Minibatches cuts the batch into that many consecutive parts, each with an optimizer update of
-	// its own; at least 1. A batch with fewer sequences makes one update a sequence.
+	// Minibatches cuts the batch into that many parts, each with an optimizer update of its own; at
+	// least 1. Sequences that the program compares stay in one part. A batch with fewer sequences, or
+	// fewer such companies of them, makes one update of each.
 	Minibatches int
+	// Version is that of the weights before the first update.
+	Version int32
 	// MicroBatchTokens bounds the tokens of one forward and backward pass, which bounds memory. It does
-	// not change the loss. A longer sequence is a pass of its own.
+	// not change the loss: one that compares sequences is evaluated once for all passes of an update. A
+	// longer sequence is a pass of its own.
 	MicroBatchTokens int
-}
-
-// Report describes one batch of updates.
-type Report struct {
-	Loss float64 `json:"loss"`
-	// GradNorm is the mean over the updates of the gradient's norm before clipping.
-	GradNorm float64 `json:"grad_norm"`
-	// ClipRatio is the share of sampled tokens whose surrogate is clipped.
-	ClipRatio float64 `json:"clip_ratio"`
-	// RatioMean is the mean ratio of current to anchor policy; exactly 1 in the first update on-policy.
-	RatioMean float64 `json:"ratio_mean"`
-	// BehaviorKL is the k3 estimate of KL(behavior‖current) per sampled token.
-	BehaviorKL float64 `json:"behavior_kl"`
-	// ReferenceKL is the program's divergence from the reference policy per sampled token.
-	ReferenceKL float64 `json:"reference_kl"`
-	// Entropy is the mean policy entropy per sampled token, in nats.
-	Entropy float64 `json:"entropy"`
-	// OnPolicyGap is the largest |log π − log μ| over sampled tokens before the first update: 0 when
-	// sampler and learner agree to the last bit. Negative when the behavior is unknown.
-	OnPolicyGap float64 `json:"on_policy_gap"`
-	// TokensTrained counts sampled tokens; Tokens counts all tokens that went through the network.
-	TokensTrained int `json:"tokens_trained"`
-	Tokens        int `json:"tokens"`
-	Updates       int `json:"updates"`
 }
 
 // Step makes update.Minibatches optimizer updates from the batch, in order. A batch that cannot be
 // trained, a gradient or a figure of the report that is not finite, and a context that ends are
 // errors. On an error the model may have changed: the caller goes back to a committed version.
 func (l *Learner) Step(ctx context.Context, batch []Sequence, update Update) (Report, error) {
-	if err := checkBatch(batch, update); err != nil {
+	if err := l.check(batch, update); err != nil {
 		return Report{}, err
 	}
-	tally := tally{report: Report{OnPolicyGap: -1}}
-	for part := range update.Minibatches {
-		lo, hi := part*len(batch)/update.Minibatches, (part+1)*len(batch)/update.Minibatches
-		if lo == hi {
-			continue
-		}
-		first := tally.report.Updates == 0 // earlier parts of a batch smaller than Minibatches are empty
-		if err := l.minibatch(ctx, batch[lo:hi], update, first, &tally); err != nil {
-			return Report{}, fmt.Errorf("minibatch %d of %d: %w", part+1, update.Minibatches, err)
+	s := batchStep{Learner: l, update: update, layout: newLayout(batch, update), temperature: float32(update.Temperature)}
+	if s.temperature == 0 {
+		s.temperature = 1
+	}
+	s.tally.report.OnPolicyGap, s.tally.report.ExplainedVariance = -1, explainedVariance(batch)
+	parts := divide(batch, update.Minibatches, s.layout.reads)
+	for i, part := range parts {
+		if err := s.minibatch(ctx, part); err != nil {
+			return Report{}, fmt.Errorf("minibatch %d of %d: %w", i+1, len(parts), err)
 		}
 	}
-	report := tally.finish()
+	report := s.tally.finish()
 	return report, report.check()
 }
 
+// batchStep is one batch of updates at work.
+type batchStep struct {
+	*Learner
+	update      Update
+	layout      layout
+	temperature float32
+	packing     packing
+	tally       tally
+}
+
 // minibatch accumulates the gradient of one part over its micro-batches and updates the weights.
-func (l *Learner) minibatch(ctx context.Context, part []Sequence, update Update, first bool, tally *tally) error {
-	l.Model.ZeroGrad()
+func (s *batchStep) minibatch(ctx context.Context, part []Sequence) error {
+	s.Model.ZeroGrad()
 	var totals kernels.Totals
-	for _, s := range part {
-		totals = totals.Add(s.totals())
+	for _, sequence := range part {
+		totals = totals.Add(sequence.totals())
 	}
-	for _, micro := range cut(part, update.MicroBatchTokens) {
-		if err := l.accumulate(ctx, micro, update, totals, first, tally); err != nil {
+	micros := cut(part, s.update.MicroBatchTokens)
+	if s.update.Program.Scope() == kernels.WholeUpdate && len(micros) > 1 {
+		if err := s.accumulateWhole(ctx, part, micros, totals); err != nil {
 			return err
 		}
+	} else {
+		for _, micro := range micros {
+			if err := s.accumulate(ctx, micro, totals); err != nil {
+				return err
+			}
+		}
 	}
-	norm, err := l.Optimizer.Step(update.LearningRate)
+	norm, err := s.Optimizer.Step(s.update.LearningRate)
 	if err != nil {
 		return err
 	}
-	l.Model.Refresh()
-	tally.report.GradNorm += norm
-	tally.report.Updates++
+	s.Model.Refresh()
+	s.tally.report.GradNorm += norm
+	s.tally.report.Updates++
 	return nil
 }
 
-// accumulate adds one micro-batch's gradient.
-func (l *Learner) accumulate(ctx context.Context, micro []Sequence, update Update, totals kernels.Totals, first bool, tally *tally) error {
-	packed, batch := pack(micro)
-	temperature := float32(update.Temperature)
-	if temperature == 0 {
-		temperature = 1
+// accumulate adds the gradient of one micro-batch, whose loss is a share of the minibatch's.
+func (s *batchStep) accumulate(ctx context.Context, micro []Sequence, totals kernels.Totals) error {
+	s.packing.lay(micro, s.layout)
+	batch := &s.packing.batch
+	if err := s.reference(ctx, s.packing.packed, &batch.Reference); err != nil {
+		return err
 	}
-	if update.Program.Reads().Has(kernels.ReadsReference) {
-		if l.Reference == nil {
-			return fmt.Errorf("the loss reads the reference policy and the learner has none (%s)", update.Program)
-		}
-		reference, err := l.Reference.Score(ctx, packed, temperature)
-		if err != nil {
-			return fmt.Errorf("reference policy: %w", err)
-		}
-		batch.Reference = reference.LogProbs
-	}
-	return l.Model.Accumulate(ctx, packed, temperature, func(now policy.Scores) (policy.Scores, error) {
-		batch.LogProbs, batch.Entropy = now.LogProbs, now.Entropies
-		if batch.Behavior == nil {
-			// Without a behavior policy (imitation) the anchor is the current policy itself.
-			batch.Proximal = now.LogProbs
-		} else {
-			batch.Proximal = batch.Behavior
-			if first {
-				tally.report.OnPolicyGap = math.Max(tally.report.OnPolicyGap, gap(batch))
-			}
-		}
-		result, err := l.Loss.Evaluate(update.Program, batch, totals)
-		if err != nil {
-			return policy.Scores{}, err
-		}
-		tally.report.Loss += result.Loss
-		tally.report.Tokens += batch.Tokens()
-		tally.metrics.Add(result.Metrics)
-		return policy.Scores{LogProbs: result.DLogProbs, Entropies: result.DEntropy}, nil
+	return s.Model.Accumulate(ctx, s.packing.packed, s.temperature, func(now policy.Scores) (policy.Scores, error) {
+		return s.evaluate(now, totals)
 	})
 }
 
-// gap is the largest difference between the learner's and the sampler's log-probabilities.
-func gap(b kernels.Batch[float32]) float64 {
-	largest := 0.0
-	for t, sampled := range b.Sampled {
-		if sampled {
-			largest = math.Max(largest, math.Abs(float64(b.LogProbs[t])-float64(b.Behavior[t])))
+// accumulateWhole adds the gradient of a minibatch whose loss is evaluated in one piece while the network
+// takes it in micro-batches: these are scored, then the loss is evaluated, then each is gone through again
+// with its part of the derivatives. Both passes give the same scores to the last bit.
+func (s *batchStep) accumulateWhole(ctx context.Context, part []Sequence, micros [][]Sequence, totals kernels.Totals) error {
+	var scores policy.Scores
+	var reference []float32
+	for _, micro := range micros {
+		s.packing.layTokens(micro)
+		now, err := s.Model.Score(ctx, s.packing.packed, s.temperature)
+		if err != nil {
+			return err
 		}
+		scores.LogProbs = append(scores.LogProbs, now.LogProbs...)
+		scores.Entropies = append(scores.Entropies, now.Entropies...)
+		scores.Values = append(scores.Values, now.Values...)
+		var own []float32
+		if err := s.reference(ctx, s.packing.packed, &own); err != nil {
+			return err
+		}
+		reference = append(reference, own...)
 	}
-	return largest
-}
-
-// check reports the first figure that is not a number to record.
-func (r Report) check() error {
-	for _, figure := range []struct {
-		name  string
-		value float64
-	}{
-		{"loss", r.Loss}, {"gradient norm", r.GradNorm}, {"mean ratio", r.RatioMean}, {"behavior KL", r.BehaviorKL},
-		{"reference KL", r.ReferenceKL}, {"entropy", r.Entropy}, {"on-policy gap", r.OnPolicyGap},
-	} {
-		if math.IsNaN(figure.value) || math.IsInf(figure.value, 0) {
-			return fmt.Errorf("%s is %g: lower the learning rate", figure.name, figure.value)
+	s.packing.lay(part, s.layout)
+	if s.asksReference() {
+		s.packing.batch.Reference = reference
+	}
+	derivatives, err := s.evaluate(scores, totals)
+	if err != nil {
+		return err
+	}
+	from := 0
+	for _, micro := range micros {
+		s.packing.layTokens(micro)
+		to := from + len(s.packing.packed.Tokens)
+		err := s.Model.Accumulate(ctx, s.packing.packed, s.temperature, func(policy.Scores) (policy.Scores, error) {
+			return policy.Scores{
+				LogProbs: derivatives.LogProbs[from:to], Entropies: piece(derivatives.Entropies, from, to), Values: piece(derivatives.Values, from, to),
+			}, nil
+		})
+		if err != nil {
+			return err
 		}
+		from = to
 	}
 	return nil
 }
 
-// tally gathers sums over micro-batches and updates.
-type tally struct {
-	report  Report
-	metrics kernels.Metrics
+// piece is values[from:to]; nil stays nil.
+func piece(values []float32, from, to int) []float32 {
+	if values == nil {
+		return nil
+	}
+	return values[from:to]
 }
 
-// finish turns sums into means.
-func (t tally) finish() Report {
-	r, m := t.report, t.metrics
-	r.TokensTrained = int(m.Tokens)
-	if r.Updates > 0 {
-		r.Loss /= float64(r.Updates)
-		r.GradNorm /= float64(r.Updates)
-	}
-	if m.Tokens > 0 {
-		r.ClipRatio = m.Clipped / m.Tokens
-		r.RatioMean = m.RatioSum / m.Tokens
-		r.BehaviorKL = m.BehaviorK3Sum / m.Tokens
-		r.ReferenceKL = m.ReferenceKLSum / m.Tokens
-		r.Entropy = m.EntropySum / m.Tokens
-	}
-	return r
+// asksReference is true when the program reads the reference policy and the sequences do not bring what it says.
+func (s *batchStep) asksReference() bool {
+	return s.layout.reads.Has(kernels.ReadsReference) && !s.layout.reference
 }
 
-func checkBatch(batch []Sequence, update Update) error {
+// reference scores packed sequences with the reference policy, if they have to be.
+func (s *batchStep) reference(ctx context.Context, packed policy.Packed, into *[]float32) error {
+	if !s.asksReference() {
+		return nil
+	}
+	scores, err := s.Reference.Score(ctx, packed, s.temperature)
+	if err != nil {
+		return fmt.Errorf("reference policy: %w", err)
+	}
+	*into = scores.LogProbs
+	return nil
+}
+
+// evaluate computes the loss of the sequences laid out, which have these scores, and its derivatives.
+func (s *batchStep) evaluate(now policy.Scores, totals kernels.Totals) (policy.Scores, error) {
+	batch := s.packing.batch
+	batch.LogProbs, batch.Entropy = now.LogProbs, now.Entropies
+	if s.layout.reads.Has(kernels.ReadsValues) {
+		batch.Values = now.Values
+	}
+	if s.layout.behavior && s.tally.report.Updates == 0 {
+		s.tally.report.OnPolicyGap = math.Max(s.tally.report.OnPolicyGap, gap(batch))
+	}
+	result, err := s.Loss.Evaluate(s.update.Program, batch, totals)
+	if err != nil {
+		return policy.Scores{}, err
+	}
+	s.tally.add(result, batch.Tokens())
+	return policy.Scores{LogProbs: result.DLogProbs, Entropies: result.DEntropy, Values: result.DValues}, nil
+}
+
+// check reports what keeps a batch from being trained.
+func (l *Learner) check(batch []Sequence, update Update) error {
+	reads := update.Program.Reads()
 	switch {
 	case len(batch) == 0:
 		return fmt.Errorf("empty batch")
@@ -229,14 +240,19 @@ func checkBatch(batch []Sequence, update Update) error {
 		return fmt.Errorf("learning rate %g: must be finite and not negative", update.LearningRate)
 	case !(update.Temperature >= 0) || math.IsInf(update.Temperature, 0):
 		return fmt.Errorf("temperature %g: must be finite and not negative", update.Temperature)
+	case reads.Has(kernels.ReadsValues) && !l.Model.Options().ValueHead:
+		return fmt.Errorf("the loss reads a critic's values and the policy has no value head (%s)", update.Program)
 	}
-	behavior := batch[0].Behavior != nil
+	behavior, reference := batch[0].Behavior != nil, l.Reference != nil || !reads.Has(kernels.ReadsReference)
 	for i, s := range batch {
-		if err := s.check(); err != nil {
-			return fmt.Errorf("sequence %d: %w", i, err)
-		}
 		if (s.Behavior != nil) != behavior {
 			return fmt.Errorf("sequence %d: behavior log-probabilities are present in some sequences and absent in others", i)
+		}
+		if err := s.check(reads); err != nil {
+			return fmt.Errorf("sequence %d: %w", i, err)
+		}
+		if s.Reference == nil && !reference {
+			return fmt.Errorf("the loss reads the reference policy and the learner has none (%s)", update.Program)
 		}
 	}
 	return nil

@@ -363,7 +363,7 @@ func TestWhatCannotBeTrained(t *testing.T) {
 		"no tokens":                {func(_ *Learner, b []Sequence, _ *Update) []Sequence { b[1] = Sequence{}; return b }, "sequence 1: no tokens"},
 		"sampled too short":        {func(_ *Learner, b []Sequence, _ *Update) []Sequence { b[1].Sampled = b[1].Sampled[1:]; return b }, "sequence 1: sampled has"},
 		"turn missing":             {func(_ *Learner, b []Sequence, _ *Update) []Sequence { b[1].Turn = nil; return b }, "sequence 1: turn has 0"},
-		"advantage missing":        {func(_ *Learner, b []Sequence, _ *Update) []Sequence { b[1].Advantage = nil; return b }, "sequence 1: advantage has 0"},
+		"advantage missing":        {func(_ *Learner, b []Sequence, _ *Update) []Sequence { b[1].Advantage = nil; return b }, "sequence 1: the loss reads advantage"},
 		"behavior too short":       {func(_ *Learner, b []Sequence, _ *Update) []Sequence { b[1].Behavior = b[1].Behavior[1:]; return b }, "sequence 1: behavior has"},
 		"behavior here, not there": {func(_ *Learner, b []Sequence, _ *Update) []Sequence { b[1].Behavior = nil; return b }, "sequence 1: behavior log-probabilities"},
 		"weights too short":        {func(_ *Learner, b []Sequence, _ *Update) []Sequence { b[1].LossWeight = make([]float32, 1); return b }, "sequence 1: loss_weight has 1"},

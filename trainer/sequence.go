@@ -5,10 +5,10 @@ import (
 	"slices"
 
 	"github.com/turnwise-rl/turnwise/kernels"
-	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
 
-// Sequence is what the learner sees of one trajectory. All slices have one entry per token.
+// Sequence is what the learner sees of one trajectory. Token streams have one entry per token. A stream may
+// be nil when the loss program does not read it; where nil means something else its field says so.
 type Sequence struct {
 	Tokens []int32
 	// Sampled is true at tokens that take part in the loss.
@@ -17,32 +17,83 @@ type Sequence struct {
 	Turn []int32
 	// Behavior are the sampling engine's log-probabilities; nil when no policy sampled the sequence.
 	Behavior []float32
+	// Proximal are the trainer's log-probabilities before the first update of a step. nil means those of
+	// Behavior, which are the same to the last bit when the engine sampled with the weights the step
+	// begins with.
+	Proximal []float32
+	// Reference are the frozen reference policy's log-probabilities; nil means that the learner asks the
+	// reference policy when the program reads them.
+	Reference []float32
 	// Advantage is 0 where Sampled is false.
 	Advantage []float32
+	// OldValues are the value head's outputs before the first update of a step, Returns the targets of
+	// its outputs.
+	OldValues, Returns []float32
 	// LossWeight multiplies the loss; nil means 1.
 	LossWeight []float32
+	// CEWeight weighs imitation and ReferenceKLWeight divergence from the reference policy; nil means 0.
+	CEWeight, ReferenceKLWeight []float32
+	// Versions is the policy version that sampled each token.
+	Versions []int32
+
+	// Pair joins a chosen and a rejected sequence, which carry the same name; "" is unpaired. Chosen is
+	// the role.
+	Pair   string
+	Chosen bool
+	// RankScore orders the sequences of one Group; nil when they are not ranked.
+	RankScore *float64
+	Group     string
+	// Outcome is the outcome reward.
+	Outcome float64
+	// ClipHigh is the sequence's own upper clip bound; nil means the program's.
+	ClipHigh *float64
 }
 
-func (s Sequence) check() error {
+// stream is a token stream of a sequence under its name.
+type stream struct {
+	name  string
+	reads kernels.Stream // programs that read these need it; 0 when it may always be left out
+	// length is the number of entries, absent whether it is nil.
+	length int
+	absent bool
+}
+
+func (s Sequence) streams() []stream {
+	return []stream{
+		{"sampled", 0, len(s.Sampled), false}, // of every program
+		{"turn", 0, len(s.Turn), false},
+		{"behavior", kernels.ReadsBehavior, len(s.Behavior), s.Behavior == nil},
+		{"proximal", kernels.ReadsProximal, len(s.anchor()), s.anchor() == nil},
+		{"reference", 0, len(s.Reference), s.Reference == nil},
+		{"advantage", kernels.ReadsAdvantages, len(s.Advantage), s.Advantage == nil},
+		{"old_values", kernels.ReadsOldValues, len(s.OldValues), s.OldValues == nil},
+		{"returns", kernels.ReadsReturns, len(s.Returns), s.Returns == nil},
+		{"loss_weight", 0, len(s.LossWeight), s.LossWeight == nil},
+		{"ce_weight", 0, len(s.CEWeight), s.CEWeight == nil},
+		{"reference_kl_weight", 0, len(s.ReferenceKLWeight), s.ReferenceKLWeight == nil},
+		{"versions", kernels.ReadsVersions, len(s.Versions), s.Versions == nil},
+	}
+}
+
+// check reports the first stream that does not fit the tokens, or that a program which reads so much misses.
+func (s Sequence) check(reads kernels.Stream) error {
 	n := len(s.Tokens)
 	if n == 0 {
 		return fmt.Errorf("no tokens")
 	}
-	streams := []struct {
-		name   string
-		length int
-		absent bool
-	}{
-		{"sampled", len(s.Sampled), false},
-		{"turn", len(s.Turn), false},
-		{"behavior", len(s.Behavior), s.Behavior == nil},
-		{"advantage", len(s.Advantage), false},
-		{"loss_weight", len(s.LossWeight), s.LossWeight == nil},
-	}
-	for _, stream := range streams {
-		if stream.length != n && !stream.absent {
+	for _, stream := range s.streams() {
+		if stream.absent && (stream.reads == 0 || reads&stream.reads == 0) {
+			continue
+		}
+		if stream.absent {
+			return fmt.Errorf("the loss reads %s and this sequence has none", stream.name)
+		}
+		if stream.length != n {
 			return fmt.Errorf("%s has %d entries for %d tokens", stream.name, stream.length, n)
 		}
+	}
+	if reads.Has(kernels.ReadsRankScores) && s.RankScore == nil {
+		return fmt.Errorf("the loss reads rank_score and this sequence has none")
 	}
 	if !slices.Contains(s.Sampled, true) {
 		return fmt.Errorf("none of %d tokens is sampled: there is nothing to learn from", n)
@@ -50,68 +101,18 @@ func (s Sequence) check() error {
 	return nil
 }
 
+// anchor are the log-probabilities before the first update of a step.
+func (s Sequence) anchor() []float32 {
+	if s.Proximal != nil {
+		return s.Proximal
+	}
+	return s.Behavior
+}
+
 // totals are the sequence's share of the denominators.
 func (s Sequence) totals() kernels.Totals {
-	var totals kernels.Totals
-	for _, sampled := range s.Sampled {
-		if sampled {
-			totals.Tokens++
-		}
-	}
-	if totals.Tokens > 0 {
-		totals.Sequences = 1
-	}
-	return totals
-}
-
-// cut divides sequences into consecutive micro-batches of at most limit tokens; a longer sequence
-// stands alone.
-func cut(sequences []Sequence, limit int) [][]Sequence {
-	var out [][]Sequence
-	start, tokens := 0, 0
-	for i, s := range sequences {
-		if i > start && tokens+len(s.Tokens) > limit {
-			out = append(out, sequences[start:i])
-			start, tokens = i, 0
-		}
-		tokens += len(s.Tokens)
-	}
-	return append(out, sequences[start:])
-}
-
-// pack lays sequences end to end, for the network and for the loss.
-func pack(sequences []Sequence) (policy.Packed, kernels.Batch[float32]) {
-	packed := policy.Packed{Offsets: make([]int32, 1, len(sequences)+1)}
-	var batch kernels.Batch[float32]
-	weighted, behaved := false, true
-	for _, s := range sequences {
-		weighted = weighted || s.LossWeight != nil
-		behaved = behaved && s.Behavior != nil
-	}
-	for _, s := range sequences {
-		packed.Tokens = append(packed.Tokens, s.Tokens...)
-		packed.Offsets = append(packed.Offsets, int32(len(packed.Tokens)))
-		batch.Sampled = append(batch.Sampled, s.Sampled...)
-		batch.Turn = append(batch.Turn, s.Turn...)
-		batch.Advantages = append(batch.Advantages, s.Advantage...)
-		if behaved {
-			batch.Behavior = append(batch.Behavior, s.Behavior...)
-		}
-		if weighted {
-			batch.LossWeights = append(batch.LossWeights, weights(s)...)
-		}
-	}
-	batch.Offsets = packed.Offsets
-	return packed, batch
-}
-
-func weights(s Sequence) []float32 {
-	if s.LossWeight != nil {
-		return s.LossWeight
-	}
-	ones := make([]float32, len(s.Tokens))
-	for t := range ones {
-		ones[t] = 1
-	}
-	return ones
+	offsets := [2]int32{0, int32(len(s.Tokens))}
+	return kernels.Count(kernels.Batch[float32]{
+		Offsets: offsets[:], Sampled: s.Sampled, LossWeights: s.LossWeight, CEWeights: s.CEWeight, ReferenceKLWeights: s.ReferenceKLWeight,
+	})
 }
