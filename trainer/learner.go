@@ -245,10 +245,7 @@ func (l *Learner) check(batch []Sequence, update Update) error {
 	}
 	behavior, reference := batch[0].Behavior != nil, l.Reference != nil || !reads.Has(kernels.ReadsReference)
 	for i, s := range batch {
-		if (s.Behavior != nil) != behavior {
-			return fmt.Errorf("sequence %d: behavior log-probabilities are present in some sequences and absent in others", i)
-		}
-		if err := s.check(reads); err != nil {
+		if err := s.check(reads, behavior); err != nil {
 			return fmt.Errorf("sequence %d: %w", i, err)
 		}
 		if s.Reference == nil && !reference {

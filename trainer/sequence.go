@@ -76,10 +76,14 @@ func (s Sequence) streams() []stream {
 }
 
 // check reports the first stream that does not fit the tokens, or that a program which reads so much misses.
-func (s Sequence) check(reads kernels.Stream) error {
+// behavior says whether the other sequences have behavior log-probabilities.
+func (s Sequence) check(reads kernels.Stream, behavior bool) error {
 	n := len(s.Tokens)
-	if n == 0 {
+	switch {
+	case n == 0:
 		return fmt.Errorf("no tokens")
+	case (s.Behavior != nil) != behavior:
+		return fmt.Errorf("behavior log-probabilities are present in some sequences and absent in others")
 	}
 	for _, stream := range s.streams() {
 		if stream.absent && (stream.reads == 0 || reads&stream.reads == 0) {
