@@ -55,7 +55,7 @@ type Update struct {
 	// least 1. Sequences that the program compares stay in one part. A batch with fewer sequences, or
 	// fewer such companies of them, makes one update of each.
 	Minibatches int
-	// Version is that of the weights before the first update.
+	// Version is that of the policy the updates make: one more than that of the weights before.
 	Version int32
 	// MicroBatchTokens bounds the tokens of one forward and backward pass, which bounds memory. It does
 	// not change the loss: one that compares sequences is evaluated once for all passes of an update. A

@@ -23,11 +23,23 @@ type MetricsLine struct {
 	Entropy   float64   `json:"entropy"`
 	GradNorm  float64   `json:"grad_norm"`
 	ClipRatio float64   `json:"clip_ratio"`
-	RatioMean float64   `json:"ratio_mean"`
+	// KeptRatio is the share of trained tokens that no mask and no off-policy part of the loss rejects.
+	KeptRatio float64 `json:"kept_ratio"`
+	RatioMean float64 `json:"ratio_mean"`
 	// BehaviorKL is the k3 estimate per token; OnPolicyGap the largest log-probability difference
 	// between sampler and learner before the first update (0: the same bits).
 	BehaviorKL  float64 `json:"behavior_kl"`
 	OnPolicyGap float64 `json:"on_policy_gap"`
+	// ReferenceKL is the loss's divergence from the reference policy per token; absent without one.
+	ReferenceKL float64 `json:"reference_kl,omitempty"`
+	// ValueError is the critic's mean squared error per token, ExplainedVariance the share of the returns'
+	// variance that its values tell before the step's updates; absent without a critic.
+	ValueError        float64 `json:"value_error,omitempty"`
+	ExplainedVariance float64 `json:"explained_variance,omitempty"`
+	// Pairs counts preferences trained, PairAccuracy is the share of them that the policy has the right way
+	// round; absent without preferences.
+	Pairs        int     `json:"pairs,omitempty"`
+	PairAccuracy float64 `json:"pair_accuracy,omitempty"`
 	// TokensSampled counts the policy's own tokens in the batch, TokensTrained those that moved it, and
 	// Tokens all that went through the network.
 	TokensSampled int     `json:"tokens_sampled"`
@@ -42,7 +54,9 @@ func (m Manifest) Line() MetricsLine {
 		Step: m.Step, Kind: string(m.Kind), Time: m.Committed, Loss: m.Report.Loss,
 		Reward: m.Rewards.Reward, Success: m.Rewards.Success, Turns: m.Rewards.Turns,
 		Entropy: m.Report.Entropy, GradNorm: m.Report.GradNorm, ClipRatio: m.Report.ClipRatio,
-		RatioMean: m.Report.RatioMean, BehaviorKL: m.Report.BehaviorKL, OnPolicyGap: m.Report.OnPolicyGap,
+		KeptRatio: m.Report.KeptRatio, RatioMean: m.Report.RatioMean, BehaviorKL: m.Report.BehaviorKL, OnPolicyGap: m.Report.OnPolicyGap,
+		ReferenceKL: m.Report.ReferenceKL, ValueError: m.Report.ValueError, ExplainedVariance: m.Report.ExplainedVariance,
+		Pairs: m.Report.Pairs, PairAccuracy: m.Report.PairAccuracy,
 		TokensSampled: m.Rewards.SampledTokens, Tokens: m.Report.Tokens, TokensTrained: m.Report.TokensTrained, UpdateSeconds: m.Seconds.Update,
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/trainer/weights"
@@ -19,6 +21,9 @@ type carried struct {
 	// files are whole files by name.
 	files map[string][]byte
 }
+
+// valuePrefix begins the names of the value head's tensors.
+const valuePrefix = "score."
 
 const (
 	configFile     = "config.json"
@@ -133,13 +138,22 @@ func ReadConfig(dir string) (Config, error) {
 // into the matrices they correct. The folder is made when it does not exist. Each file is replaced as a
 // whole, so a reader never sees half of one.
 func (m *Model) SaveFolder(dir string, o weights.Options) error {
-	if err := m.saveFolder(dir, o); err != nil {
+	return m.saveFolder(dir, o, m.form.valueHead)
+}
+
+// SavePolicy is SaveFolder without the value head, for programs that know policies only.
+func (m *Model) SavePolicy(dir string, o weights.Options) error {
+	return m.saveFolder(dir, o, false)
+}
+
+func (m *Model) saveFolder(dir string, o weights.Options, valueHead bool) error {
+	if err := m.writeFolder(dir, o, valueHead); err != nil {
 		return fmt.Errorf("save network: %w", err)
 	}
 	return nil
 }
 
-func (m *Model) saveFolder(dir string, o weights.Options) error {
+func (m *Model) writeFolder(dir string, o weights.Options, valueHead bool) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -153,6 +167,9 @@ func (m *Model) saveFolder(dir string, o weights.Options) error {
 	}
 	tensors, drop := m.merged()
 	defer drop()
+	if !valueHead {
+		tensors = slices.DeleteFunc(tensors, func(t weights.Tensor) bool { return strings.HasPrefix(t.Name, valuePrefix) })
+	}
 	if err := weights.Save(dir, tensors, o); err != nil {
 		return err
 	}

@@ -8,17 +8,53 @@ import (
 	"math/rand/v2"
 
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/record"
 	"github.com/turnwise-rl/turnwise/trainer"
 )
 
-// sequence is a trajectory as the learner sees it, with the advantages credit gave it.
-func sequence(t rollout.Trajectory, streams rollout.Streams) trainer.Sequence {
-	return trainer.Sequence{
-		Tokens: t.Tokens, Sampled: t.Sampled, Turn: turnIndex(t), Behavior: t.BehaviorLogProbs,
-		Advantage: narrow(streams.Advantage), LossWeight: narrow(streams.LossWeight),
+// trained returns the sequences that move the policy, and for each trajectory why it is not among what is
+// trained, "" when it is.
+func trained(groups []rollout.Group, streams []rollout.Streams, loss kernels.Program) (sequences []trainer.Sequence, reasons []string) {
+	reasons = make([]string, len(streams))
+	next := 0
+	for _, group := range groups {
+		for _, trajectory := range group.Trajectories {
+			s := streams[next]
+			reason, quiet := s.Reason, false
+			if s.Kept {
+				reason, quiet = untrained(loss, s)
+			}
+			if reason == "" && !quiet && len(trajectory.Turns) > 0 {
+				sequences = append(sequences, sequence(group.ID, trajectory, s, loss.Reads()))
+			}
+			reasons[next] = reason
+			next++
+		}
 	}
+	return sequences, reasons
+}
+
+// sequence is a trajectory as the learner sees it, with the streams credit gave it.
+func sequence(group string, t rollout.Trajectory, streams rollout.Streams, reads kernels.Stream) trainer.Sequence {
+	s := trainer.Sequence{
+		Tokens: t.Tokens, Sampled: t.Sampled, Turn: turnIndex(t),
+		Behavior: t.BehaviorLogProbs, Reference: t.ReferenceLogProbs, OldValues: t.Values,
+		Advantage: narrow(streams.Advantage), Returns: narrow(streams.Returns), LossWeight: narrow(streams.LossWeight),
+		CEWeight: narrow(streams.CEWeight), ReferenceKLWeight: narrow(streams.ReferenceKLWeight),
+		Chosen: streams.Chosen, RankScore: streams.RankScore, Group: group, Outcome: streams.Outcome, ClipHigh: streams.ClipHigh,
+	}
+	if streams.Pair != "" {
+		s.Pair = group + "/" + streams.Pair // a pair is of one group, and its name may be too
+	}
+	if reads.Has(kernels.ReadsVersions) {
+		s.Versions = make([]int32, len(t.Versions))
+		for i, version := range t.Versions {
+			s.Versions[i] = int32(version)
+		}
+	}
+	return s
 }
 
 // narrow is a stream in single precision; nil stays nil.
@@ -87,6 +123,7 @@ func permutation(n int, seed uint64) []int {
 func sumReports(a, b trainer.Report) trainer.Report {
 	a.Loss += b.Loss
 	a.GradNorm += b.GradNorm
+	a.KeptRatio += b.KeptRatio
 	a.Entropy += b.Entropy
 	a.RatioMean += b.RatioMean
 	a.TokensTrained += b.TokensTrained
@@ -99,6 +136,7 @@ func sumReports(a, b trainer.Report) trainer.Report {
 func meanReport(sum trainer.Report, n int) trainer.Report {
 	sum.Loss /= float64(n)
 	sum.GradNorm /= float64(n)
+	sum.KeptRatio /= float64(n)
 	sum.Entropy /= float64(n)
 	sum.RatioMean /= float64(n)
 	return sum

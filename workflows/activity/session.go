@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels"
@@ -69,12 +70,15 @@ func (a *Activities) forget(id string) {
 
 // newModel makes a network of the run's shape.
 func (a *Activities) newModel(r *run, seed uint64) (*policy.Model, error) {
-	return policy.New(a.Device, r.shape, r.options(seed))
+	return policy.New(a.Device, r.shape, options(r.config, seed))
 }
 
-// options are those of the network that is trained.
-func (r *run) options(seed uint64) policy.Options {
-	return policy.Options{Seed: seed, Recompute: r.config.Policy.Recompute, LoRA: r.config.Policy.LoRA}
+// options are those of the network that is trained. All copies of it have the same tensors, those that are
+// only sampled from too.
+func options(config configs.Run, seed uint64) policy.Options {
+	return policy.Options{
+		Seed: seed, Recompute: config.Policy.Recompute, LoRA: config.Policy.LoRA, ValueHead: needsOf(config.Method).critic,
+	}
 }
 
 // session returns the learner of a run, at whatever step it is, and the function that gives it back.
@@ -209,7 +213,9 @@ func (r *run) frozen(ctx context.Context, dev device.Device, ref blob.Ref) (*pol
 	if err != nil {
 		return nil, err
 	}
-	model, err := policy.DecodeWeights(dev, r.shape, policy.Options{Frozen: true, LoRA: r.config.Policy.LoRA}, data)
+	frozen := options(r.config, 0)
+	frozen.Frozen = true
+	model, err := policy.DecodeWeights(dev, r.shape, frozen, data)
 	if err != nil {
 		return nil, lasting(fmt.Errorf("%s: %w", ref.Key, err))
 	}
@@ -222,7 +228,7 @@ func (a *Activities) loadNetwork(ctx context.Context, r *run, ref blob.Ref) (*po
 	if err != nil {
 		return nil, err
 	}
-	network, err := policy.DecodeNetwork(a.Device, r.shape, policy.Options{LoRA: r.config.Policy.LoRA}, data)
+	network, err := policy.DecodeNetwork(a.Device, r.shape, options(r.config, 0), data)
 	if err != nil {
 		return nil, lasting(fmt.Errorf("%s: %w", ref.Key, err))
 	}

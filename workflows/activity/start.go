@@ -38,7 +38,7 @@ func CheckStart(config configs.Run) error {
 	if err != nil {
 		return err
 	}
-	if err := policy.CheckFolder(dir, policy.Options{LoRA: config.Policy.LoRA}); err != nil {
+	if err := policy.CheckFolder(dir, options(config, 0)); err != nil {
 		return refuse("policy.from", "%w", err)
 	}
 	shape, err := policy.ReadConfig(dir)
@@ -137,5 +137,5 @@ func (a *Activities) startModel(r *run) (*policy.Model, error) {
 	if r.config.Policy.From == "" {
 		return a.newModel(r, rollout.Seed(r.config.Seed, weightsStream))
 	}
-	return policy.LoadFolder(a.Device, r.config.Policy.From, r.options(rollout.Seed(r.config.Seed, weightsStream)))
+	return policy.LoadFolder(a.Device, r.config.Policy.From, options(r.config, rollout.Seed(r.config.Seed, weightsStream)))
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
-	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/record"
@@ -107,16 +106,17 @@ func (s *session) checkpointDue(step int) bool {
 }
 
 // exportPolicy writes the policy in Hugging Face layout, in float32, for other programs and for runs that
-// start from it. The files of a checkpoint go with it as they came.
+// start from it. The files of a checkpoint go with it as they came. A value head stays behind: it belongs to
+// the method, and other programs do not know it.
 func (s *session) exportPolicy() error {
 	dir, model := s.run.folder.PolicyPath(), s.learner.Model
 	if s.run.config.Policy.From != "" {
 		if err := model.Carry(s.run.folder.StartPath()); err != nil {
 			return lasting(err)
 		}
-		return model.SaveFolder(dir, weights.Options{})
+		return model.SavePolicy(dir, weights.Options{})
 	}
-	if err := model.SaveFolder(dir, weights.Options{}); err != nil {
+	if err := model.SavePolicy(dir, weights.Options{}); err != nil {
 		return err
 	}
 	return s.run.tokenizer.SaveFolder(dir)
@@ -171,31 +171,43 @@ func (s *session) reinforce(ctx context.Context, step int, batch []runstate.Grou
 		return out, err
 	}
 	method := s.run.config.Method
+	needs := needsOf(method)
+	if err := s.setReference(ctx, needs.reference); err != nil {
+		return out, err
+	}
+	if err := s.annotate(ctx, groups, needs); err != nil {
+		return out, learning(ctx, step, err)
+	}
 	streams, err := method.Streams(groups, s.arithmetic)
 	if err != nil {
 		return out, lasting(err)
 	}
-	out.rewards, out.ledger = describe(groups, streams)
-	sequences := trained(groups, streams)
+	sequences, reasons := trained(groups, streams, method.Loss)
+	out.rewards, out.ledger = describe(groups, streams, reasons)
 	out.seconds.Credit = time.Since(started).Seconds()
 
 	started = time.Now()
 	if step == s.run.config.WarmStart.Steps+1 {
 		s.learner.Optimizer.Reset() // imitation's momentum means nothing to another objective
 	}
-	if err := s.setReference(ctx, method.Loss.Reads().Has(kernels.ReadsReference)); err != nil {
-		return out, err
-	}
 	if len(sequences) > 0 {
 		training := s.run.config.Training
 		out.report, err = s.learner.Step(ctx, sequences, trainer.Update{
 			Program: method.Loss, Temperature: s.run.config.Sampling.Temperature, Minibatches: training.Minibatches,
 			LearningRate:     s.run.config.Optimizer.LearningRate * linear(step-s.run.config.WarmStart.Steps, training.Steps, training.LearningRateEnd),
-			MicroBatchTokens: s.run.config.Training.MicroBatchTokens,
+			MicroBatchTokens: training.MicroBatchTokens, Version: int32(step),
 		})
 	}
 	out.seconds.Update = time.Since(started).Seconds()
 	return out, learning(ctx, step, err)
+}
+
+// annotate writes into the groups what credit reads of the networks.
+func (s *session) annotate(ctx context.Context, groups []rollout.Group, needs needs) error {
+	return s.learner.Annotate(ctx, groups, trainer.Annotation{
+		Values: needs.creditValues, Reference: needs.creditReference,
+		Temperature: s.run.config.Sampling.Temperature, MicroBatchTokens: s.run.config.Training.MicroBatchTokens,
+	})
 }
 
 // linear falls from 1 at the first of n steps to end at the last.
@@ -203,7 +215,7 @@ func linear(step, n int, end float64) float64 {
 	return 1 - (1-end)*float64(step-1)/math.Max(1, float64(n-1))
 }
 
-// setReference loads the frozen policy of the divergence term: the one after the warm start.
+// setReference loads the frozen policy that a method compares with: the one after the warm start.
 func (s *session) setReference(ctx context.Context, needed bool) error {
 	if !needed || s.learner.Reference != nil {
 		return nil
@@ -234,103 +246,4 @@ func (s *session) readGroups(ctx context.Context, batch []runstate.GroupRef) ([]
 		groups[i] = group
 	}
 	return groups, nil
-}
-
-// trained returns the sequences that move the policy: kept ones with an advantage somewhere.
-func trained(groups []rollout.Group, streams []rollout.Streams) []trainer.Sequence {
-	var out []trainer.Sequence
-	next := 0
-	for _, group := range groups {
-		for _, trajectory := range group.Trajectories {
-			if s := streams[next]; s.Kept && nonZero(s.Advantage) {
-				out = append(out, sequence(trajectory, s))
-			}
-			next++
-		}
-	}
-	return out
-}
-
-func nonZero(values []float64) bool {
-	for _, v := range values {
-		if v != 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// describe sums up the rollouts of a step and writes its ledger.
-func describe(groups []rollout.Group, streams []rollout.Streams) (runfolder.Rewards, []runfolder.LedgerRow) {
-	rewards := runfolder.Rewards{ByEnvironment: map[string]float64{}}
-	perEnvironment := map[string]int{}
-	var ledger []runfolder.LedgerRow
-	next := 0
-	for _, group := range groups {
-		for _, t := range group.Trajectories {
-			s := streams[next]
-			next++
-			rewards.Trajectories++
-			rewards.Reward += s.Outcome + total(s.TurnRewards)
-			rewards.Turns += float64(len(t.Turns))
-			rewards.Tokens += len(t.Tokens)
-			perEnvironment[group.Task.Env]++
-			if t.Outcome != nil && *t.Outcome >= 1 {
-				rewards.Success++
-				rewards.ByEnvironment[group.Task.Env]++
-			}
-			if s.Kept {
-				rewards.Kept++
-			}
-			row := ledgerRow(t, s)
-			rewards.SampledTokens += row.sampled
-			ledger = append(ledger, row.LedgerRow)
-		}
-	}
-	n := math.Max(1, float64(rewards.Trajectories))
-	rewards.Reward /= n
-	rewards.Turns /= n
-	rewards.Success /= n
-	for name, count := range perEnvironment {
-		rewards.ByEnvironment[name] /= float64(count)
-	}
-	return rewards, ledger
-}
-
-type ledgerEntry struct {
-	runfolder.LedgerRow
-	sampled int
-}
-
-// ledgerRow says what becomes of one trajectory. Its advantage mean is over sampled tokens.
-func ledgerRow(t rollout.Trajectory, s rollout.Streams) ledgerEntry {
-	entry := ledgerEntry{LedgerRow: runfolder.LedgerRow{Trajectory: t.ID, State: "trained", Reason: s.Reason, Outcome: s.Outcome}}
-	if !s.Kept {
-		entry.State = "dropped"
-	}
-	sum := 0.0
-	for i, sampled := range t.Sampled {
-		if !sampled {
-			continue
-		}
-		version := t.Versions[i]
-		if entry.sampled == 0 {
-			entry.Versions = [2]rollout.Version{version, version}
-		}
-		entry.Versions = [2]rollout.Version{min(entry.Versions[0], version), max(entry.Versions[1], version)}
-		entry.sampled++
-		sum += s.Advantage[i]
-	}
-	if entry.sampled > 0 {
-		entry.AdvantageMean = sum / float64(entry.sampled)
-	}
-	return entry
-}
-
-func total(values []float64) float64 {
-	sum := 0.0
-	for _, v := range values {
-		sum += v
-	}
-	return sum
 }
