@@ -82,6 +82,9 @@ func into[T any](target *T) func(string, []byte) error {
 		err := json.Unmarshal(raw, target)
 		var wrongType *json.UnmarshalTypeError
 		if errors.As(err, &wrongType) {
+			if strings.HasSuffix(wrongType.Value, beyond) {
+				return fmt.Errorf("%s: not a finite number", at)
+			}
 			return fmt.Errorf("%s: %s does not fit %s", at, wrongType.Value, wrongType.Type)
 		}
 		if err != nil {
@@ -112,6 +115,9 @@ func intoArgs(target *rollout.Args) func(string, []byte) error {
 		}
 		for name, value := range *target {
 			var compact bytes.Buffer
+			if bytes.Contains(value, []byte(beyond)) {
+				return fmt.Errorf("%s.%s: holds a number that is not finite", at, name)
+			}
 			if err := json.Compact(&compact, value); err != nil {
 				return fmt.Errorf("%s.%s: %w", at, name, err)
 			}

@@ -36,7 +36,8 @@ func NewReader(r io.Reader, name string) *Reader {
 //
 // Required are schema, group, task and trajectories; of a trajectory id, tokens, sampled, turns and
 // stop; of a turn start and end; of a call name and status. Everything else may be missing or null
-// and then has its zero value. A field the format does not have is an error.
+// and then has its zero value. A field the format does not have is an error. Null, NaN and infinite
+// entries of the numbers per token are read as 0 where sampled is 0 and are errors where it is 1.
 func (r *Reader) Next() (rollout.Group, error) {
 	for r.lines.Scan() {
 		r.line++
@@ -82,7 +83,10 @@ func (r *Reader) parse(line []byte) (rollout.Group, error) {
 
 func parseGroup(line []byte) (g rollout.Group, err error) {
 	if !json.Valid(line) {
-		return g, syntaxError(line)
+		original := line
+		if line = standIn(line); !json.Valid(line) {
+			return g, syntaxError(original)
+		}
 	}
 	var schema string
 	err = object("", line, []field{
@@ -113,12 +117,17 @@ func parseTask(at string, raw []byte, task *rollout.Task) error {
 				})},
 			})
 		}},
-		{"world", optional, into(&task.World)},
+		{"world", optional, func(at string, raw []byte) error {
+			if bytes.Contains(raw, []byte(beyond)) {
+				return fmt.Errorf("%s: holds a number that is not finite", at)
+			}
+			return into(&task.World)(at, raw)
+		}},
 	})
 }
 
 func parseTrajectory(at string, raw []byte, t *rollout.Trajectory) error {
-	return object(at, raw, []field{
+	err := object(at, raw, []field{
 		{"id", required, into(&t.ID)},
 		{"parent", optional, func(at string, raw []byte) error {
 			t.Parent = new(rollout.Parent)
@@ -129,9 +138,11 @@ func parseTrajectory(at string, raw []byte, t *rollout.Trajectory) error {
 		}},
 		{"tokens", required, intoList(&t.Tokens)},
 		{"sampled", required, func(at string, raw []byte) error { return parseSampled(at, raw, &t.Sampled) }},
-		{"behavior_logprobs", optional, intoList(&t.BehaviorLogProbs)},
+		{"behavior_logprobs", optional, intoColumn(&t.BehaviorLogProbs)},
 		{"versions", optional, intoList(&t.Versions)},
-		{"entropies", optional, intoList(&t.Entropies)},
+		{"entropies", optional, intoColumn(&t.Entropies)},
+		{"values", optional, intoColumn(&t.Values)},
+		{"reference_logprobs", optional, intoColumn(&t.ReferenceLogProbs)},
 		{"turns", required, each(&t.Turns, parseTurn)},
 		{"stop", required, into(&t.Stop)},
 		{"answer", optional, into(&t.Answer)},
@@ -142,6 +153,10 @@ func parseTrajectory(at string, raw []byte, t *rollout.Trajectory) error {
 		{"temperature", optional, into(&t.Temperature)},
 		{"elapsed_seconds", optional, into(&t.ElapsedSeconds)},
 	})
+	if err != nil {
+		return err
+	}
+	return checkColumns(at, t)
 }
 
 func parseTurn(at string, raw []byte, turn *rollout.Turn) error {

@@ -75,6 +75,19 @@ func TestReaderRejects(t *testing.T) {
 		{"version elsewhere", `"versions":[0`, `"versions":[1`, "versions[0]: 1 where sampled is 0, want 0"},
 		{"negative version", `"versions":[0,0,3`, `"versions":[0,0,-3`, "versions[2]: -3 is negative"},
 		{"versions length", `"versions":[0,`, `"versions":[`, "versions: 6 entries for 7 tokens"},
+		{"logprob null", `[0,0,-0.4`, `[null,0,null`, `trajectories[0].behavior_logprobs[2]: trajectory "g17/0", token 2: not a finite number where sampled is 1`},
+		{"logprob NaN", `[0,0,-0.4`, `[NaN,0,NaN`, `trajectories[0].behavior_logprobs[2]: trajectory "g17/0", token 2: not a finite number where sampled is 1`},
+		{"logprob too big", `[0,0,-0.4`, `[0,0,-1e39`, `behavior_logprobs[2]: trajectory "g17/0", token 2: not a finite number`},
+		{"logprob string", `[0,0,-0.4`, `[0,0,"-0.4"`, `trajectories[0].behavior_logprobs[2]: string, want a number`},
+		{"infinite outcome", `"outcome":1.0`, `"outcome":-Infinity`, `trajectories[0].outcome: not a finite number`},
+		{"NaN argument", `{"q":"cat"},"status"`, `{"q":[NaN]},"status"`, `trajectories[0].turns[0].calls[0].args.q: holds a number that is not finite`},
+		{"NaN world", `"prompt":"…"`, `"prompt":"…","world":{"a":Infinity}`, `task.world: holds a number that is not finite`},
+		{"NaN token", `"tokens":[5`, `"tokens":[NaN`, `trajectories[0].tokens: not a finite number`},
+		{"no word", `"outcome":1.0`, `"outcome":NaNa`, `byte `},
+		{"values length", `"stop"`, `"values":[1],"stop"`, "values: 1 entries for 7 tokens"},
+		{"value NaN", `"stop"`, `"values":[0,0,0,0,0,0,NaN],"stop"`, `trajectories[0].values[6]: trajectory "g17/0", token 6: not a finite number`},
+		{"reference length", `"stop"`, `"reference_logprobs":[],"stop"`, "reference_logprobs: 0 entries for 7 tokens"},
+		{"reference infinite", `"stop"`, `"reference_logprobs":[0,0,1e999,0,0,0,0],"stop"`, `reference_logprobs[2]: trajectory "g17/0", token 2: not a finite number`},
 		{"entropies length", `"stop"`, `"entropies":[1],"stop"`, "entropies: 1 entries for 7 tokens"},
 		{"unknown field", `"state":"s1"`, `"stage":"s1"`, "trajectories[0].turns[1].stage: unknown field; known: start, end"},
 		{"other case", `"state":"s1"`, `"State":"s1"`, "trajectories[0].turns[1].State: unknown field"},
@@ -120,6 +133,23 @@ func TestReaderRejects(t *testing.T) {
 				t.Errorf("the line after a bad one: got %q and %v, want g3", g.ID, err)
 			}
 		})
+	}
+}
+
+func TestReaderIgnoresNumbersOfUnsampledTokens(t *testing.T) {
+	line := strings.Replace(example, `[0,0,-0.4`, `[NaN,null,-0.4`, 1)
+	line = strings.Replace(line, `"stop"`, `"values":[1e999,-Infinity,1,2,NaN,3,4],"reference_logprobs":[null,null,-1,-1,null,-1,-1],"stop"`, 1)
+	line = strings.Replace(line, `"rome","outcome"`, `"NaN \"Infinity","outcome"`, 1)
+	got, err := NewReader(strings.NewReader(line), "stdin").Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := exampleGroup()
+	want.Trajectories[0].Values = []float32{0, 0, 1, 2, 0, 3, 4}
+	want.Trajectories[0].ReferenceLogProbs = []float32{0, 0, -1, -1, 0, -1, -1}
+	want.Trajectories[0].Answer = `NaN "Infinity`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -253,6 +283,7 @@ func TestGroupsRoundTrip(t *testing.T) {
 func FuzzReader(f *testing.F) {
 	f.Add([]byte(example))
 	f.Add([]byte(`{"schema":"turnwise.group/v1","group":"g","task":{},"trajectories":[{"id":"a","tokens":[],"sampled":[],"turns":[],"stop":"void"}]}`))
+	f.Add([]byte(strings.Replace(example, `"stop"`, `"values":[NaN,null,1,2,-Infinity,3,4],"reference_logprobs":[0,0,-1,-1,0,-1,-1],"stop"`, 1)))
 	f.Add([]byte("{\"schema\":null}\n{\"trajectories\":[{\"turns\":[{\"rewards\":{\"a\":1e999}}]}]}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		reader := NewReader(bytes.NewReader(data), "fuzz")
@@ -369,6 +400,12 @@ func drawColumns(t *rapid.T, trajectory *rollout.Trajectory) {
 	}
 	if rapid.Bool().Draw(t, "with entropies") {
 		trajectory.Entropies = rapid.SliceOfN(rapid.Float32Range(0, 9), n, n).Draw(t, "entropies")
+	}
+	if rapid.Bool().Draw(t, "with values") {
+		trajectory.Values = rapid.SliceOfN(rapid.Float32Range(-9, 9), n, n).Draw(t, "values")
+	}
+	if rapid.Bool().Draw(t, "with reference") {
+		trajectory.ReferenceLogProbs = rapid.SliceOfN(rapid.Float32Range(-9, 0), n, n).Draw(t, "reference")
 	}
 	for i, sampled := range trajectory.Sampled {
 		if sampled && trajectory.BehaviorLogProbs != nil {

@@ -19,7 +19,8 @@ import (
 //	length   uint32, bytes of the header
 //	header   JSON: the group, with the number of tokens and which columns there are
 //	columns  per trajectory: tokens int32 × tokens; behaviour log-probabilities float32 × sampled
-//	         tokens; versions int32 × sampled tokens; entropies float32 × tokens
+//	         tokens; versions int32 × sampled tokens; entropies, values and reference
+//	         log-probabilities float32 × tokens each
 //	crc      uint32, CRC-32C of everything before
 //
 // Which tokens were sampled follows from the turns, and what is 0 where the policy did not sample is
@@ -42,11 +43,13 @@ type segmentHeader struct {
 // segmentTrajectory is a trajectory without its columns: the fields declared here stand in place of
 // the trajectory's fields of the same JSON name.
 type segmentTrajectory struct {
-	Tokens           int       `json:"tokens"`
-	Sampled          *struct{} `json:"sampled,omitempty"`
-	BehaviorLogProbs bool      `json:"behavior_logprobs"`
-	Versions         bool      `json:"versions"`
-	Entropies        bool      `json:"entropies"`
+	Tokens            int       `json:"tokens"`
+	Sampled           *struct{} `json:"sampled,omitempty"`
+	BehaviorLogProbs  bool      `json:"behavior_logprobs"`
+	Versions          bool      `json:"versions"`
+	Entropies         bool      `json:"entropies"`
+	Values            bool      `json:"values,omitempty"`
+	ReferenceLogProbs bool      `json:"reference_logprobs,omitempty"`
 	rollout.Trajectory
 }
 
@@ -60,7 +63,8 @@ func EncodeSegment(g rollout.Group) ([]byte, error) {
 	for i, t := range g.Trajectories {
 		header.Trajectories[i] = segmentTrajectory{
 			Tokens: len(t.Tokens), BehaviorLogProbs: t.BehaviorLogProbs != nil,
-			Versions: t.Versions != nil, Entropies: t.Entropies != nil, Trajectory: t,
+			Versions: t.Versions != nil, Entropies: t.Entropies != nil, Values: t.Values != nil,
+			ReferenceLogProbs: t.ReferenceLogProbs != nil, Trajectory: t,
 		}
 		header.Trajectories[i].Turns = turnLines(t.Turns)
 		header.Trajectories[i].Scores = orEmptyMap(t.Scores)
@@ -96,8 +100,10 @@ func appendColumns(data []byte, t *rollout.Trajectory) []byte {
 			data = binary.LittleEndian.AppendUint32(data, uint32(v))
 		}
 	}
-	for _, e := range t.Entropies {
-		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(e))
+	for _, c := range columns(t)[1:] {
+		for _, x := range c.values {
+			data = binary.LittleEndian.AppendUint32(data, math.Float32bits(x))
+		}
 	}
 	return data
 }
@@ -191,10 +197,22 @@ func (r *columnReader) trajectory(h *segmentTrajectory) (rollout.Trajectory, err
 		}
 		t.Versions = spread(values, t.Sampled)
 	}
-	if h.Entropies {
-		t.Entropies, err = take(r, "entropies", len(tokens), math.Float32frombits)
+	for _, c := range []struct {
+		name   string
+		have   bool
+		target *[]float32
+	}{
+		{"entropies", h.Entropies, &t.Entropies}, {"values", h.Values, &t.Values},
+		{"reference_logprobs", h.ReferenceLogProbs, &t.ReferenceLogProbs},
+	} {
+		if !c.have {
+			continue
+		}
+		if *c.target, err = take(r, c.name, len(tokens), math.Float32frombits); err != nil {
+			return t, err
+		}
 	}
-	return t, err
+	return t, nil
 }
 
 // take reads n four-byte entries. It allocates only what the data can fill.

@@ -79,6 +79,8 @@ func TestSegmentSaysWhatIsWrong(t *testing.T) {
 		{"negative tokens", edit(`"tokens":7`, `"tokens":-1`), "trajectories[0].tokens: -1 entries"},
 		{"one column fewer", edit(`"versions":true`, `"versions":false`), "16 bytes follow the last column"},
 		{"one column more", edit(`"entropies":false`, `"entropies":true`), "trajectories[0].entropies: 7 entries of 4 bytes, but only 0"},
+		{"values", edit(`"entropies":false`, `"entropies":false,"values":true`), "trajectories[0].values: 7 entries of 4 bytes, but only 0"},
+		{"reference", edit(`"entropies":false`, `"entropies":false,"reference_logprobs":true`), "trajectories[0].reference_logprobs: 7 entries of 4 bytes, but only 0"},
 		{"overlap", edit(`"start":5,"end":7`, `"start":3,"end":7`), "turns[1]: token 3 belongs to an earlier turn too"},
 		{"other turns", edit(`"start":5,"end":7`, `"start":4,"end":7`), "trajectories[0]."},
 		{"stop", edit(`"stop":"answer"`, `"stop":"ansser"`), `stop: "ansser" is unknown`},

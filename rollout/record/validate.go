@@ -147,12 +147,14 @@ func validateColumns(t *rollout.Trajectory) error {
 			return fmt.Errorf("versions[%d]: %d is negative; versions count from 0", i, v)
 		}
 	}
-	if t.Entropies != nil && len(t.Entropies) != n {
-		return lengthError("entropies", len(t.Entropies), n)
-	}
-	for i, e := range t.Entropies {
-		if !finite(float64(e)) {
-			return fmt.Errorf("entropies[%d]: %g is not finite", i, e)
+	for _, c := range columns(t)[1:] {
+		if c.values != nil && len(c.values) != n {
+			return lengthError(c.name, len(c.values), n)
+		}
+		for i, x := range c.values {
+			if !finite(float64(x)) {
+				return fmt.Errorf("%s[%d]: %g is not finite", c.name, i, x)
+			}
 		}
 	}
 	return nil
