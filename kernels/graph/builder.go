@@ -21,7 +21,7 @@ type builder struct {
 // opMaker makes operations for one element type and layout. varies says which operands depend on a
 // differentiated variable.
 type opMaker interface {
-	elementwise(b *builder, c code, constants [2]float64, varies []bool) G.Op
+	elementwise(b *builder, c code, constants [2]float64, one bool, varies []bool) G.Op
 	segment(b *builder, s segment, mean bool, varies []bool) G.Op
 	total(b *builder, varies []bool) G.Op
 	spread(b *builder, varies []bool) G.Op
@@ -32,7 +32,11 @@ func (b *builder) apply(c code, constants [2]float64, in ...*G.Node) *G.Node {
 	if c.rule().pullback == nil {
 		clear(varies)
 	}
-	return b.node(b.newOp.elementwise(b, c, constants, varies), varies, in)
+	one := true // an operation on single values has a single value
+	for _, node := range in {
+		one = one && node != nil && node.Shape()[0] == 1
+	}
+	return b.node(b.newOp.elementwise(b, c, constants, one, varies), varies, in)
 }
 
 func (b *builder) variesOf(in []*G.Node) []bool {

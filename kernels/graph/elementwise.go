@@ -14,15 +14,6 @@ import (
 // element is a type gorgonia has vectors of.
 type element interface{ float32 | float64 }
 
-// layout says which packed tokens an evaluation uses. The graph's operations share one and the
-// evaluator rewrites it before every run.
-type layout struct {
-	// tokens is how many of a vector's values are in use.
-	tokens int
-	// turns and sequences bound the segments: segment i is [turns[i], turns[i+1]).
-	turns, sequences []int32
-}
-
 // kind says how the fused executor runs an operation.
 type kind uint8
 
@@ -116,7 +107,7 @@ type maker[T element] struct {
 	capacity int
 }
 
-func (m maker[T]) elementwise(b *builder, c code, constants [2]float64, varies []bool) G.Op {
+func (m maker[T]) elementwise(b *builder, c code, constants [2]float64, one bool, varies []bool) G.Op {
 	r := c.rule()
 	name := r.name
 	for _, constant := range constants[:r.constants] {
@@ -124,9 +115,15 @@ func (m maker[T]) elementwise(b *builder, c code, constants [2]float64, varies [
 	}
 	o := &op[T]{builder: b, layout: m.layout, name: name, kind: kindElementwise, arity: r.arity, varies: varies,
 		shape: tensor.Shape{m.capacity}, code: c, constants: constants}
+	if one {
+		o.shape = tensor.Shape{1}
+	}
 	c0, c1 := T(constants[0]), T(constants[1])
 	o.compute = func(out []T, in [][]T) {
 		n := m.layout.tokens
+		if one {
+			n = 1
+		}
 		var second []T // stays nil for operations of one operand
 		if len(in) > 1 {
 			second = in[1][:n]

@@ -32,8 +32,7 @@ func (c *compiled[T]) declare(b *builder, p kernels.Program, k key) inputs {
 		if !present {
 			return nil
 		}
-		node, _ := c.input(b, name, k.capacity, of)
-		return node
+		return c.stream(b, name, k.capacity, of)
 	}
 	var in inputs
 	in.logProbs = declare("log-probabilities", true, func(b kernels.Batch[T]) []T { return b.LogProbs })
@@ -43,7 +42,7 @@ func (c *compiled[T]) declare(b *builder, p kernels.Program, k key) inputs {
 	in.entropy = declare("entropy", k.has.entropy, func(b kernels.Batch[T]) []T { return b.Entropy })
 	in.advantages = declare("advantages", true, func(b kernels.Batch[T]) []T { return b.Advantages })
 	in.lossWeights = declare("loss weights", k.has.lossWeights, func(b kernels.Batch[T]) []T { return b.LossWeights })
-	in.share, c.share = c.input(b, "share", k.capacity, nil)
+	in.share = c.share(b, k.capacity)
 	b.varies[in.logProbs] = true
 	if p.Reads().Has(kernels.ReadsEntropy) {
 		b.varies[in.entropy] = true

@@ -1,0 +1,82 @@
+package graph
+
+// worker is the scratch memory of one goroutine.
+type worker[T element] struct {
+	// memory has a block for each slot of a stage; views are the slots' present blocks.
+	memory []T
+	views  [][]T
+	// gathered is a block of a stream that no step reads.
+	gathered []T
+	sums     []float64
+}
+
+// region runs the steps of a stage over all tokens, tile by tile on several goroutines.
+func (r *run[T]) region(s *stage[T]) {
+	if len(s.steps) == 0 {
+		return
+	}
+	r.partial = resized(r.partial, r.tiles*len(s.totals))
+	kernel := kernelsOf[T]()
+	inTiles(r.threads, r.tiles, func(worker, tile int) {
+		w := r.workers[worker]
+		w.memory = resized(w.memory, len(s.slots)*blockSize)
+		w.views = resized(w.views, len(s.slots))
+		w.sums = resized(w.sums, len(s.totals))
+		clear(w.sums)
+		for i, slot := range s.slots {
+			if slot.kind == slotSingle {
+				fill(w.memory[i*blockSize:(i+1)*blockSize], r.cells[slot.of])
+			}
+		}
+		for from := tile * tileSize; from < min((tile+1)*tileSize, r.layout.tokens); from += blockSize {
+			r.block(s, w, from, min(blockSize, r.layout.tokens-from), kernel)
+		}
+		copy(r.partial[tile*len(s.totals):], w.sums)
+	})
+}
+
+// block takes tokens from … from+n through the steps of a stage.
+func (r *run[T]) block(s *stage[T], w *worker[T], from, n int, kernel rowKernels[T]) {
+	for i, slot := range s.slots {
+		view := w.memory[i*blockSize : i*blockSize+n]
+		switch slot.kind {
+		case slotInput:
+			if r.scattered[slot.of] {
+				gather(r.layout, view, r.streams[slot.of], from)
+			} else {
+				view = r.streams[slot.of][from : from+n]
+			}
+		case slotBuffer:
+			view = r.buffers[slot.of][from : from+n]
+		case slotResult:
+			if r.layout.dense {
+				view = r.results[slot.of][from : from+n]
+			}
+		}
+		w.views[i] = view
+	}
+	for i := range s.steps {
+		step := &s.steps[i]
+		a := w.views[step.a]
+		if step.total >= 0 {
+			w.sums[step.total] += kernel.sum(a)
+			continue
+		}
+		var b []T // stays nil for operations of one operand
+		if step.b >= 0 {
+			b = w.views[step.b]
+		}
+		kernel.elementwise(step.code, w.views[step.out], a, b, step.c0, step.c1)
+	}
+	if r.layout.dense {
+		return
+	}
+	for i, slot := range s.slots {
+		if slot.kind == slotResult {
+			result := r.results[slot.of]
+			for k, position := range r.layout.positions[from : from+n] {
+				result[position] = w.views[i][k]
+			}
+		}
+	}
+}
