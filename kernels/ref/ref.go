@@ -13,198 +13,195 @@ import (
 // Evaluate returns the batch's share of the loss of p, its gradient and metrics, under the contract
 // of graph.Evaluator.Evaluate.
 func Evaluate(p kernels.Program, b kernels.Batch[float64], totals kernels.Totals) (kernels.Result[float64], error) {
-	if err := p.Validate(); err != nil {
-		return kernels.Result[float64]{}, fmt.Errorf("loss program: %w", err)
-	}
-	if err := b.Check(p, totals); err != nil {
+	e, err := evaluate(p, b, b, totals)
+	if err != nil {
 		return kernels.Result[float64]{}, err
 	}
-	result := kernels.Result[float64]{DLogProbs: make([]float64, b.Tokens())}
+	return e.result, nil
+}
+
+// Margin is how far the nearest of an evaluation's comparisons (bounds, thresholds, quantiles, orders) is from having
+// the other outcome, relative to what is compared where that is more than 1; +Inf when there are none. Close to 0, the
+// derivative may jump, and two ways of rounding may give two results.
+func Margin(p kernels.Program, b kernels.Batch[float64], totals kernels.Totals) (float64, error) {
+	e, err := evaluate(p, b, b, totals)
+	if err != nil {
+		return 0, err
+	}
+	return e.margin, nil
+}
+
+// evaluation is one evaluation of a program on a batch.
+type evaluation struct {
+	p      kernels.Program
+	b      kernels.Batch[float64]
+	totals kernels.Totals
+	// frozen has the log-probabilities and entropies inside sg[·]. It is the batch, but for a test that wants the loss
+	// as a function of what is not stopped.
+	frozen kernels.Batch[float64]
+	// in is the sequence of each token.
+	in []int
+	// weight is the product of the corrections' weights, 0 at rejected tokens; kept is false there. len = tokens.
+	weight []float64
+	kept   []bool
+	// penalized and released are the tokens that kl_cov and clip_cov choose from the whole update.
+	penalized, released map[int]bool
+	margin              float64
+	result              kernels.Result[float64]
+}
+
+// slope is ∂L/∂log π at one token.
+type slope struct {
+	at int
+	by float64
+}
+
+func evaluate(p kernels.Program, b, frozen kernels.Batch[float64], totals kernels.Totals) (*evaluation, error) {
+	if err := p.Validate(); err != nil {
+		return nil, fmt.Errorf("loss program: %w", err)
+	}
+	if err := b.Check(p, totals); err != nil {
+		return nil, err
+	}
+	e := &evaluation{p: p, b: b, totals: totals, frozen: frozen, margin: math.Inf(1)}
+	e.result.DLogProbs = make([]float64, b.Tokens())
 	if p.Reads().Has(kernels.ReadsEntropy) {
-		result.DEntropy = make([]float64, b.Tokens())
+		e.result.DEntropy = make([]float64, b.Tokens())
+	}
+	if p.Reads().Has(kernels.ReadsValues) {
+		e.result.DValues = make([]float64, b.Tokens())
 	}
 	for i := range b.Sequences() {
-		s := sequence{p: p, b: b, from: int(b.Offsets[i]), to: int(b.Offsets[i+1])}
-		for t := s.from; t < s.to; t++ {
-			if b.Sampled[t] {
-				s.token(t, s.share(t, totals), &result)
-			}
+		for range b.Offsets[i+1] - b.Offsets[i] {
+			e.in = append(e.in, i)
 		}
 	}
-	return result, nil
+	e.correct()
+	e.mask()
+	if err := e.objective(); err != nil {
+		return nil, err
+	}
+	for _, term := range p.Regularizers {
+		if err := e.regularize(term); err != nil {
+			return nil, err
+		}
+	}
+	e.measure()
+	return e, nil
 }
 
-// sequence is one sequence of a batch under a program.
-type sequence struct {
-	p        kernels.Program
-	b        kernels.Batch[float64]
-	from, to int
-}
-
-// token adds token t's part of the loss, its gradient and its metrics; share is its weight in the
-// aggregate:
+// objective adds the loss of the tokens, pairs or groups.
 //
-//	share·( w·L + kl_coef·KL − entropy_coef·H )
-func (s sequence) token(t int, share float64, result *kernels.Result[float64]) {
-	weight := 1.0
-	if s.b.LossWeights != nil {
-		weight = s.b.LossWeights[t]
+//	Σ_t share_t·keep_t·weight_t·w_t·L_t
+func (e *evaluation) objective() error {
+	switch o := e.p.Objective.(type) {
+	case kernels.DPO, kernels.IPO, kernels.DMPO:
+		e.pairs(o)
+		return nil
+	case kernels.Rank:
+		e.rank(o)
+		return nil
+	case kernels.ClipCov:
+		e.released = e.release(o)
+	case kernels.KLCov:
+		e.penalized = e.penalize(o)
 	}
-	ratio, dRatio := s.ratio(t)
-	loss, dLoss, clipped := s.objective(t, ratio, dRatio)
-	result.Loss += share * weight * loss
-	result.DLogProbs[t] += share * weight * dLoss
-	m := &result.Metrics
-	m.Tokens++
-	m.RatioSum += ratio
-	if clipped {
-		m.Clipped++
-	}
-	for _, term := range s.p.Regularizers {
-		switch r := term.(type) {
-		case kernels.KL:
-			kl, dKL := divergence(r.Estimator, s.b.LogProbs[t]-s.b.Reference[t])
-			result.Loss += share * r.Coef * kl
-			result.DLogProbs[t] += share * r.Coef * dKL
-			m.ReferenceKLSum += kl
-		case kernels.Entropy:
-			result.Loss -= share * r.Coef * s.b.Entropy[t]
-			result.DEntropy[t] -= share * r.Coef
+	shares := e.shares(e.p.Rejected == kernels.RejectedLeave)
+	for _, t := range e.sampled() {
+		loss, slopes, clipped, err := e.token(t)
+		if err != nil {
+			return err
 		}
+		if clipped && e.b.Advantages[t] != 0 || clipped && e.p.Objective.Reads()&kernels.ReadsAdvantages == 0 {
+			e.result.Metrics.Clipped++
+		}
+		e.add(shares[t]*e.weight[t]*e.lossWeight(t), loss, slopes)
 	}
-	if s.b.Entropy != nil {
-		m.EntropySum += s.b.Entropy[t]
-	}
-	if s.b.Behavior != nil {
-		k3, _ := divergence(kernels.KLK3, s.b.Behavior[t]-s.b.LogProbs[t])
-		m.BehaviorK3Sum += k3
+	return nil
+}
+
+// add adds coefficient·loss and its slopes.
+func (e *evaluation) add(coefficient, loss float64, slopes []slope) {
+	e.result.Loss += coefficient * loss
+	for _, s := range slopes {
+		e.result.DLogProbs[s.at] += coefficient * s.by
 	}
 }
 
-// ratio is ρ at token t and its derivative with respect to log π_t:
-//
-//	ρ = exp(clamp(reduce d, ±20)),  dρ/dlog π_t = ρ inside the clamp, 0 outside
-//
-// d = log π − log anchor, reduced over the token's segment. A segment's ratio is a constant but for
-// the token's own log π, which enters once as log π_t − sg[log π_t] whatever the reduction.
-func (s sequence) ratio(t int) (ratio, derivative float64) {
-	d := 0.0
-	switch s.p.Ratio {
-	case kernels.RatioToken:
-		d = s.logRatio(t)
-	case kernels.RatioTurn:
-		d = s.meanOver(func(j int) bool { return s.b.Turn[j] == s.b.Turn[t] })
-	case kernels.RatioSequenceGeometric:
-		d = s.meanOver(func(int) bool { return true })
-	case kernels.RatioSequenceProduct:
-		for j := s.from; j < s.to; j++ {
-			if s.b.Sampled[j] {
-				d += s.logRatio(j)
-			}
+// measure adds the metrics that every program has.
+func (e *evaluation) measure() {
+	m := &e.result.Metrics
+	for _, t := range e.sampled() {
+		m.Tokens++
+		if e.kept[t] {
+			m.Kept++
+			m.WeightSum += e.weight[t]
+		}
+		m.RatioSum += e.ratio(t)
+		if e.b.Entropy != nil {
+			m.EntropySum += e.b.Entropy[t]
+		}
+		if e.b.Behavior != nil {
+			// KL(behavior‖current) from samples of behavior: the roles of k3's arguments swap.
+			k3 := kernels.NewKL()
+			value, _ := e.divergence(k3, e.b.Behavior[t]-e.b.LogProbs[t], e.b.Behavior[t]-e.b.LogProbs[t])
+			m.BehaviorK3Sum += value
 		}
 	}
-	ratio = math.Exp(math.Min(math.Max(d, -kernels.LogRatioBound), kernels.LogRatioBound))
-	if math.Abs(d) > kernels.LogRatioBound {
-		return ratio, 0
-	}
-	return ratio, ratio
 }
 
-func (s sequence) logRatio(t int) float64 {
-	if s.p.Anchor == kernels.AnchorBehavior {
-		return s.b.LogProbs[t] - s.b.Behavior[t]
-	}
-	return s.b.LogProbs[t] - s.b.Proximal[t]
-}
-
-func (s sequence) meanOver(member func(int) bool) float64 {
-	sum, n := 0.0, 0.0
-	for j := s.from; j < s.to; j++ {
-		if s.b.Sampled[j] && member(j) {
-			sum += s.logRatio(j)
-			n++
+// sampled are the positions of the tokens that take part, in order.
+func (e *evaluation) sampled() []int {
+	var positions []int
+	for t, sampled := range e.b.Sampled {
+		if sampled {
+			positions = append(positions, t)
 		}
 	}
-	return sum / n
+	return positions
 }
 
-// objective is the token's loss, its derivative and whether the surrogate is clipped.
-//
-//	clip:      L = max(−Aρ, −A·clip(ρ)); A < 0 and c > 0: L = min(L, −A·c)
-//	           dL = −A·dρ where L is −Aρ, 0 where it is a bound
-//	reinforce: L = −sg[ρ]·A·log π,  dL = −ρA
-func (s sequence) objective(t int, ratio, dRatio float64) (loss, derivative float64, clipped bool) {
-	a := s.b.Advantages[t]
-	o, ok := s.p.Objective.(kernels.Clip)
-	if !ok {
-		if s.p.Ratio == kernels.RatioOne {
-			ratio = 1
+// sampledIn are the sampled positions of one sequence.
+func (e *evaluation) sampledIn(sequence int) []int {
+	var positions []int
+	for t := int(e.b.Offsets[sequence]); t < int(e.b.Offsets[sequence+1]); t++ {
+		if e.b.Sampled[t] {
+			positions = append(positions, t)
 		}
-		return -ratio * a * s.b.LogProbs[t], -ratio * a, false
 	}
-	plain := -a * ratio
+	return positions
+}
+
+func (e *evaluation) lossWeight(t int) float64 {
+	if e.b.LossWeights == nil {
+		return 1
+	}
+	return e.b.LossWeights[t]
+}
+
+// less is x < y, and remembers how close the two are.
+func (e *evaluation) less(x, y float64) bool {
+	e.margin = math.Min(e.margin, math.Abs(x-y)/max(1, math.Abs(x), math.Abs(y)))
+	return x < y
+}
+
+// limit is x within ±bound, and whether it was within.
+func (e *evaluation) limit(x, bound float64) (limited float64, inside bool) {
 	switch {
-	case a > 0 && ratio > 1+o.ClipHigh:
-		return -a * (1 + o.ClipHigh), 0, true
-	case a < 0 && ratio < 1-o.ClipLow:
-		return -a * (1 - o.ClipLow), 0, true
-	case a < 0 && o.DualClip > 0 && ratio > o.DualClip:
-		return -a * o.DualClip, 0, true
+	case e.less(bound, x):
+		return bound, false
+	case e.less(x, -bound):
+		return -bound, false
 	}
-	return plain, -a * dRatio, false
+	return x, true
 }
 
-// divergence is an estimate of KL from d = log π − log r, and its derivative with respect to log π.
-//
-//	k1: d, 1    k2: d²/2, d    k3: e^−d + d − 1, 1 − e^−d    with d limited to ±20 and k3 to ±10
-func divergence(estimator kernels.Divergence, d float64) (value, derivative float64) {
-	switch estimator {
-	case kernels.KLK1:
-		return d, 1
-	case kernels.KLK2:
-		return d * d / 2, d
-	}
-	inside := math.Abs(d) <= kernels.LogRatioBound
-	d = math.Min(math.Max(d, -kernels.LogRatioBound), kernels.LogRatioBound)
-	value, derivative = math.Exp(-d)+d-1, 1-math.Exp(-d)
-	if value > 10 || !inside {
-		return math.Min(value, 10), 0
-	}
-	return value, derivative
-}
+func mean(values []float64) float64 { return sum(values) / float64(len(values)) }
 
-// share is token t's weight in the aggregated loss.
-func (s sequence) share(t int, totals kernels.Totals) float64 {
-	switch s.p.Aggregate {
-	case kernels.SequenceMeanTokenSum:
-		return 1 / float64(totals.Sequences)
-	case kernels.SequenceMeanTokenAvg:
-		return 1 / float64(totals.Sequences) / s.count(func(int) bool { return true })
-	case kernels.SequenceSumConst:
-		return 1 / s.p.AggregateConst
-	case kernels.StepMean:
-		own := s.count(func(j int) bool { return s.b.Turn[j] == s.b.Turn[t] })
-		return 1 / float64(totals.Sequences) / s.turns() / own
+func sum(values []float64) float64 {
+	total := 0.0
+	for _, v := range values {
+		total += v
 	}
-	return 1 / float64(totals.Tokens)
-}
-
-func (s sequence) count(member func(int) bool) float64 {
-	n := 0.0
-	for j := s.from; j < s.to; j++ {
-		if s.b.Sampled[j] && member(j) {
-			n++
-		}
-	}
-	return n
-}
-
-func (s sequence) turns() float64 {
-	seen := map[int32]bool{}
-	for j := s.from; j < s.to; j++ {
-		if s.b.Sampled[j] {
-			seen[s.b.Turn[j]] = true
-		}
-	}
-	return float64(len(seen))
+	return total
 }

@@ -2,96 +2,117 @@
 package randombatch
 
 import (
-	"math"
+	"slices"
 
 	"github.com/turnwise-rl/turnwise/kernels"
 
 	"pgregory.net/rapid"
 )
 
-// Program draws a valid program: any combination of ratio, anchor, objective, aggregation and
-// regularisers.
-func Program(t *rapid.T) kernels.Program {
-	p := kernels.Program{
-		Ratio:         rapid.SampledFrom(kernels.Ratios).Draw(t, "ratio"),
-		RatioGradient: kernels.GradientOwn,
-		Anchor:        rapid.SampledFrom([]kernels.Anchor{kernels.AnchorProximal, kernels.AnchorBehavior}).Draw(t, "anchor"),
-		Objective:     kernels.Reinforce{},
-		Rejected:      kernels.RejectedStay,
-		Aggregate:     rapid.SampledFrom([]kernels.Aggregation{kernels.TokenMean, kernels.SequenceMeanTokenSum, kernels.SequenceMeanTokenAvg, kernels.SequenceSumConst, kernels.StepMean}).Draw(t, "aggregate"),
+// Program draws a valid program: any combination of ratio, anchor, objective, corrections, masks,
+// aggregation and regularizers.
+func Program(t *rapid.T) kernels.Program { return Draw{}.Program(t) }
+
+// Draw says which programs to draw.
+type Draw struct {
+	// Objectives names those to draw from; nil means all of the table.
+	Objectives []string
+	// OneSequence leaves out programs that must be evaluated in one piece.
+	OneSequence bool
+}
+
+// Program draws a valid program.
+func (d Draw) Program(t *rapid.T) kernels.Program {
+	names := d.Objectives
+	if names == nil {
+		names = namesOf(kernels.ObjectiveTable)
 	}
-	if p.Ratio != kernels.RatioOne && rapid.Bool().Draw(t, "clip") {
-		p.Objective = kernels.Clip{
-			ClipLow:  rapid.SampledFrom([]float64{0, 3e-4, 0.2, 1}).Draw(t, "clip_low"),
-			ClipHigh: rapid.SampledFrom([]float64{0, 4e-4, 0.2, 0.28, 5}).Draw(t, "clip_high"),
-			DualClip: rapid.SampledFrom([]float64{0, 1.5, 3}).Draw(t, "dual_clip"),
-		}
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return d.OneSequence && wholeUpdate[name] })
+	name := pick(t, "objective", names)
+	p := kernels.Program{
+		Objective:     objective(t, name),
+		RatioGradient: kernels.GradientOwn,
+		Anchor:        pick(t, "anchor", kernels.Anchors),
+		Rejected:      kernels.RejectedStay,
+		Aggregate:     pick(t, "aggregate", kernels.Aggregations),
+		Regularizers:  regularizers(t),
+	}
+	p.Ratio = ratio(t, p.Objective)
+	if hasSegment(p.Ratio) && differentiatesRatio(p.Objective) {
+		p.RatioGradient = pick(t, "ratio_gradient", kernels.RatioGradients)
 	}
 	if p.Aggregate == kernels.SequenceSumConst {
-		p.AggregateConst = rapid.SampledFrom([]float64{1, 37.5}).Draw(t, "aggregate_const")
+		p.AggregateConst = pick(t, "aggregate_const", []float64{1, 37.5})
 	}
-	if rapid.Bool().Draw(t, "kl") {
-		kl := kernels.NewKL()
-		kl.Estimator = rapid.SampledFrom([]kernels.Divergence{kernels.KLK1, kernels.KLK2, kernels.KLK3}).Draw(t, "estimator")
-		kl.Coef = rapid.SampledFrom([]float64{0, 0.001, 1}).Draw(t, "kl_coef")
-		p.Regularizers = append(p.Regularizers, kl)
+	if comparesSequences(p.Objective) {
+		return p
 	}
-	if rapid.Bool().Draw(t, "entropy bonus") {
-		p.Regularizers = append(p.Regularizers, kernels.Entropy{Coef: rapid.SampledFrom([]float64{0, 0.01, -0.5}).Draw(t, "entropy_coef")})
+	if p.Objective.UsesRatio() {
+		p.OffPolicy = d.corrections(t, p)
+	}
+	p.Mask = d.masks(t, p)
+	if len(p.OffPolicy)+len(p.Mask) > 0 && hasDenominator(p.Aggregate) && !d.OneSequence {
+		p.Rejected = pick(t, "rejected", kernels.Rejecteds)
 	}
 	return p
 }
 
-// Batch draws a batch with every stream. Tokens that are not sampled hold NaN. Sequences may be empty
-// or have no sampled token. One batch in five has
-// log-ratios beyond the clamp.
-func Batch(t *rapid.T) kernels.Batch[float64] {
-	b := kernels.Batch[float64]{Offsets: []int32{0}}
-	for range rapid.IntRange(0, 6).Draw(t, "sequences") {
-		n := rapid.IntRange(0, 9).Draw(t, "tokens")
-		turn, before := int32(-1), false
-		for range n {
-			sampled := rapid.IntRange(0, 3).Draw(t, "sampled") > 0
-			b.Sampled = append(b.Sampled, sampled)
-			if sampled && !before {
-				turn++
-			}
-			before = sampled
-			if sampled {
-				b.Turn = append(b.Turn, turn)
-			} else {
-				b.Turn = append(b.Turn, -1)
-			}
+// wholeUpdate are the objectives that join the sequences of an update.
+var wholeUpdate = map[string]bool{"clip_cov": true, "kl_cov": true, "dpo": true, "ipo": true, "dmpo": true, "rank": true}
+
+// ratio draws a granularity that fits the objective.
+func ratio(t *rapid.T, objective kernels.Objective) kernels.Ratio {
+	switch o := objective.(type) {
+	case kernels.DPPO, kernels.Distill, kernels.DRO, kernels.ClipCov, kernels.KLCov:
+		return kernels.RatioToken
+	case kernels.GMPO:
+		return kernels.RatioSequenceGeometric
+	case kernels.Reinforce:
+		if o.Tau == 0 {
+			return pick(t, "ratio", kernels.Ratios)
 		}
-		b.Offsets = append(b.Offsets, int32(len(b.Sampled)))
 	}
-	logProb := rapid.Float64Range(-6, 0)
-	b.LogProbs = stream(t, b, "logprob", logProb)
-	drift := rapid.Float64Range(-0.6, 0.6)
-	if rapid.IntRange(0, 4).Draw(t, "wild") == 0 {
-		drift = rapid.Float64Range(-25, 25)
+	if !objective.UsesRatio() {
+		return kernels.RatioOne
 	}
-	near := func(label string) []float64 {
-		values := stream(t, b, label, drift)
-		for i := range values {
-			values[i] += b.LogProbs[i]
-		}
-		return values
-	}
-	b.Proximal, b.Behavior, b.Reference = near("proximal"), near("behavior"), near("reference")
-	b.Entropy = stream(t, b, "entropy", rapid.Float64Range(0, 4))
-	b.Advantages = stream(t, b, "advantage", rapid.Float64Range(-3, 3))
-	b.LossWeights = stream(t, b, "weight", rapid.Float64Range(0, 2))
-	return b
+	return pick(t, "ratio", kernels.Ratios[:4])
 }
 
-func stream(t *rapid.T, b kernels.Batch[float64], label string, values *rapid.Generator[float64]) []float64 {
-	out := make([]float64, len(b.Sampled))
-	for i := range out {
-		out[i] = math.NaN()
-		if b.Sampled[i] {
-			out[i] = values.Draw(t, label)
-		}
-	}
-	return out
+func hasSegment(r kernels.Ratio) bool {
+	return r == kernels.RatioTurn || r == kernels.RatioSequenceGeometric || r == kernels.RatioSequenceProduct
 }
+
+// differentiatesRatio is true when a gradient flows through the Program's ratio.
+func differentiatesRatio(o kernels.Objective) bool {
+	switch o.(type) {
+	case kernels.Clip, kernels.ClipKeep, kernels.SAPO:
+		return true
+	}
+	return false
+}
+
+func comparesSequences(o kernels.Objective) bool {
+	switch o.(type) {
+	case kernels.DPO, kernels.IPO, kernels.DMPO, kernels.Rank:
+		return true
+	}
+	return false
+}
+
+func hasDenominator(a kernels.Aggregation) bool {
+	return a != kernels.TokenSum && a != kernels.SequenceSumConst
+}
+
+func namesOf(table []kernels.Variant) []string {
+	names := make([]string, len(table))
+	for i, variant := range table {
+		names[i] = variant.Name
+	}
+	return names
+}
+
+func pick[V any](t *rapid.T, label string, values []V) V {
+	return rapid.SampledFrom(values).Draw(t, label)
+}
+
+func oneIn(t *rapid.T, n int, label string) bool { return rapid.IntRange(1, n).Draw(t, label) == n }

@@ -1,0 +1,85 @@
+package randombatch
+
+import "github.com/turnwise-rl/turnwise/kernels"
+
+// Sequence is sequence i of a batch as a batch.
+func Sequence[T kernels.Float](b kernels.Batch[T], i int) kernels.Batch[T] {
+	from, to := int(b.Offsets[i]), int(b.Offsets[i+1])
+	return reshape(b, []int32{0, int32(to - from)}, from, to, i, i+1)
+}
+
+// reshape is a batch with other offsets and with tokens from..to and sequences first..last of every stream.
+func reshape[T kernels.Float](b kernels.Batch[T], offsets []int32, from, to, first, last int) kernels.Batch[T] {
+	out := b
+	out.Offsets = offsets
+	for _, s := range tokenStreams(&out) {
+		*s = part(*s, from, to)
+	}
+	for _, s := range []*[]T{&out.RankScores, &out.Outcomes, &out.ClipHigh} {
+		*s = part(*s, first, last)
+	}
+	out.Sampled, out.Turn, out.Versions = part(b.Sampled, from, to), part(b.Turn, from, to), part(b.Versions, from, to)
+	out.Pair, out.Chosen, out.Group = part(b.Pair, first, last), part(b.Chosen, first, last), part(b.Group, first, last)
+	return out
+}
+
+func part[V any](values []V, from, to int) []V {
+	if values == nil {
+		return nil
+	}
+	return values[from:to:to]
+}
+
+// tokenStreams are the float token streams of a batch, those that are absent included.
+func tokenStreams[T kernels.Float](b *kernels.Batch[T]) []*[]T {
+	return []*[]T{
+		&b.LogProbs, &b.Proximal, &b.Behavior, &b.Reference, &b.Entropy, &b.Values, &b.OldValues, &b.Returns, &b.Advantages,
+		&b.LossWeights, &b.CEWeights, &b.ReferenceKLWeights,
+	}
+}
+
+// Rounded is a batch in single precision, and the same numbers in double.
+func Rounded(b kernels.Batch[float64]) (kernels.Batch[float32], kernels.Batch[float64]) {
+	narrow := kernels.Batch[float32]{
+		Offsets: b.Offsets, Sampled: b.Sampled, Turn: b.Turn, Versions: b.Versions, Version: b.Version,
+		Pair: b.Pair, Chosen: b.Chosen, Group: b.Group,
+	}
+	wide := b
+	pairs := func(narrow *[]float32, wide *[]float64) {
+		if *wide == nil {
+			return
+		}
+		n, w := make([]float32, len(*wide)), make([]float64, len(*wide))
+		for i, v := range *wide {
+			n[i] = float32(v)
+			w[i] = float64(n[i])
+		}
+		*narrow, *wide = n, w
+	}
+	n, w := tokenStreams(&narrow), tokenStreams(&wide)
+	for i := range n {
+		pairs(n[i], w[i])
+	}
+	pairs(&narrow.RankScores, &wide.RankScores)
+	pairs(&narrow.Outcomes, &wide.Outcomes)
+	pairs(&narrow.ClipHigh, &wide.ClipHigh)
+	return narrow, wide
+}
+
+// Junk replaces every value at tokens that are not sampled.
+func Junk(b kernels.Batch[float64], value float64) kernels.Batch[float64] {
+	out := b
+	for _, s := range tokenStreams(&out) {
+		if *s == nil {
+			continue
+		}
+		values := append([]float64(nil), *s...)
+		for i, sampled := range b.Sampled {
+			if !sampled {
+				values[i] = value
+			}
+		}
+		*s = values
+	}
+	return out
+}
