@@ -3,6 +3,9 @@ package configs
 import (
 	"fmt"
 	"regexp"
+
+	"github.com/turnwise-rl/turnwise/algos"
+	"github.com/turnwise-rl/turnwise/kernels"
 )
 
 var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$`)
@@ -25,9 +28,22 @@ var checks = []check{
 		}
 		return nil
 	}},
-	{[]string{"training.staleness"}, func(r *Run) error {
-		if r.Training.Staleness > 0 {
-			return at("training.staleness", "%d is not supported: only 0, the synchronous mode, is", r.Training.Staleness)
+	{[]string{"training.staleness", "method"}, func(r *Run) error {
+		stale, loss := r.Training.Staleness, r.Method.Loss
+		switch {
+		case stale == 0:
+			return nil
+		case loss.UsesAnchor() && !loss.Reads().Has(kernels.ReadsBehavior):
+			return at("training.staleness", "%d is not supported: only 0, the synchronous mode, is; nor would the loss, with method.loss.anchor %s and nothing in method.loss.off_policy, see that older policies sampled",
+				stale, loss.Anchor)
+		default:
+			return at("training.staleness", "%d is not supported: only 0, the synchronous mode, is", stale)
+		}
+	}},
+	{[]string{"training.group_size", "method.pair"}, func(r *Run) error {
+		if name := algos.NameOf(r.Method.Pair); name != "" && name != "none" && r.Training.GroupSize < 2 {
+			return at("training.group_size", "%d trajectory in a group, but method.pair.type %s prefers one of a group's trajectories to another: raise it, or set method.pair.type to none",
+				r.Training.GroupSize, name)
 		}
 		return nil
 	}},
