@@ -1,10 +1,11 @@
 // Package filter holds the rules that drop trajectories from training.
+//
+// A rule sees all groups of a batch and gives reasons to those it drops; what an earlier rule dropped is in
+// no statistic. A rule that drops everything leaves an empty batch, which the trainer counts and reports,
+// unless its settings say to keep all then.
 package filter
 
 import (
-	"fmt"
-	"slices"
-
 	"github.com/turnwise-rl/turnwise/algos/scored"
 	"github.com/turnwise-rl/turnwise/rollout"
 )
@@ -20,6 +21,22 @@ var Table = []scored.Variant{
 	{
 		Name: "zero_variance", Doc: "drops a group whose members all earned the same rewards, since no comparison can tell them apart",
 		Cite: "DAPO dynamic sampling, arXiv 2503.14476, eq. 11", New: func() any { return ZeroVariance{Of: All} },
+	},
+	{
+		Name: "pass_rate_band", Doc: "keeps groups of a task that is neither too hard nor too easy for the policy",
+		Cite: "Agent0, executor_train (--min_score, --max_score); VISTA-Gym", New: func() any { return NewPassRateBand() },
+	},
+	{
+		Name: "success", Doc: "keeps trajectories that succeeded: rejection sampling for supervised stages",
+		Cite: "ET-Agent, rejection-sampling fine-tuning", New: func() any { return Success{Threshold: 0.5} },
+	},
+	{
+		Name: "pareto", Doc: "keeps the groups that vary most in calls and in correctness",
+		Cite: "ET-Agent, pareto/data_process.py", New: func() any { return Pareto{Quota: 0.5, Threshold: 0.75} },
+	},
+	{
+		Name: "value_resample", Doc: "drops groups without variance and fills the batch with copies of the informative ones (reconstructed)",
+		Cite: "PRS + VSPO, value-based sampling", New: func() any { return ValueResample{Threshold: 0.5} },
 	},
 }
 
@@ -37,61 +54,51 @@ func Untrainable(g *scored.Group) {
 	}
 }
 
-// Of says which rewards a filter looks at.
-type Of string
-
-const (
-	All     Of = "all"     // the outcome and every turn reward
-	Outcome Of = "outcome" // the outcome alone, as DAPO does
-)
-
-// ZeroVariance drops whole groups whose kept members have equal rewards, with reason "zero_variance".
-// A group with one kept member is left to the terms' singleton rule.
-type ZeroVariance struct {
-	// Of says which rewards are compared. Default all.
-	Of Of `yaml:"of" jsonschema:"enum=all,enum=outcome"`
-}
-
-// Validate reports an unknown setting.
-func (f ZeroVariance) Validate() error {
-	if f.Of != All && f.Of != Outcome {
-		return fmt.Errorf("of: unknown value %q: use all or outcome", f.Of)
-	}
-	return nil
-}
-
-// Drop drops the groups without variance.
-func (f ZeroVariance) Drop(groups []*scored.Group) error {
-	for _, g := range groups {
-		if !f.flat(g) {
-			continue
-		}
-		for i := range g.Reason {
-			if g.Kept(i) {
-				g.Reason[i] = "zero_variance"
-			}
-		}
-	}
-	return nil
-}
-
-func (f ZeroVariance) flat(g *scored.Group) bool {
-	first, kept := -1, 0
+// kept are the indices of the trajectories that are not dropped.
+func kept(g *scored.Group) []int {
+	var out []int
 	for i := range g.Trajectories {
-		if !g.Kept(i) {
-			continue
-		}
-		kept++
-		if first < 0 {
-			first = i
-			continue
-		}
-		if g.Outcome[i] != g.Outcome[first] {
-			return false
-		}
-		if f.Of == All && g.Turns != nil && !slices.Equal(g.Turns[i], g.Turns[first]) {
-			return false
+		if g.Kept(i) {
+			out = append(out, i)
 		}
 	}
-	return kept > 1
+	return out
+}
+
+// drop gives every kept member of a group a reason.
+func drop(g *scored.Group, reason string) {
+	for _, i := range kept(g) {
+		g.Reason[i] = reason
+	}
+}
+
+// dropGroups drops the groups that are not to stay. With keepAll it drops none when that would leave no
+// trajectory of the batch.
+func dropGroups(groups []*scored.Group, keepAll bool, reason string, stays func(*scored.Group) bool) {
+	var out []*scored.Group
+	left := 0
+	for _, g := range groups {
+		if stays(g) {
+			left += len(kept(g))
+		} else {
+			out = append(out, g)
+		}
+	}
+	if left == 0 && keepAll {
+		return
+	}
+	for _, g := range out {
+		drop(g, reason)
+	}
+}
+
+// correct is how many of the members have an outcome of at least threshold.
+func correct(g *scored.Group, members []int, threshold float64) int {
+	n := 0
+	for _, i := range members {
+		if g.Outcome[i] >= threshold {
+			n++
+		}
+	}
+	return n
 }
