@@ -28,12 +28,12 @@ var checks = []check{
 		}
 		return nil
 	}},
-	{[]string{"training.staleness", "method"}, func(r *Run) error {
+	{[]string{"training.staleness"}, func(r *Run) error {
 		stale, loss := r.Training.Staleness, r.Method.Loss
 		switch {
 		case stale == 0:
 			return nil
-		case loss.UsesAnchor() && !loss.Reads().Has(kernels.ReadsBehavior):
+		case loss.UsesAnchor() && loss.Anchor == kernels.AnchorProximal && len(loss.OffPolicy) == 0:
 			return at("training.staleness", "%d is not supported: only 0, the synchronous mode, is; nor would the loss, with method.loss.anchor %s and nothing in method.loss.off_policy, see that older policies sampled",
 				stale, loss.Anchor)
 		default:
