@@ -40,5 +40,5 @@ func (c BehaviorWeight) Validate() error {
 	if err := oneOf("action", c.Action, BoundActions); err != nil {
 		return err
 	}
-	return Reject{Level: RejectToken, Estimator: DriftK1, Low: c.Low, High: c.High}.Validate()
+	return validateRatioBounds(c.Low, c.High)
 }

@@ -13,7 +13,7 @@ func (IcePop) Scope() Scope { return OneSequence }
 // Weighs is true.
 func (IcePop) Weighs() bool { return true }
 
-// Validate reports bounds that keep nothing.
+// Validate reports bounds that drop what did not drift.
 func (c IcePop) Validate() error {
-	return Reject{Level: RejectToken, Estimator: DriftK1, Low: c.Low, High: c.High}.Validate()
+	return validateRatioBounds(c.Low, c.High)
 }

@@ -1,6 +1,9 @@
 package kernels
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Reject keeps what drifted little. Each level reduces an estimate of the drift over a token or a sequence:
 //
@@ -59,17 +62,55 @@ func (c Reject) Validate() error {
 	if err := oneOf("estimator", c.Estimator, DriftEstimators); err != nil {
 		return err
 	}
-	if err := notNegative("low", c.Low); err != nil {
-		return err
+	if c.Estimator == DriftK1 {
+		return c.validateRatio()
 	}
 	if err := positive("high", c.High); err != nil {
 		return err
 	}
-	switch {
-	case c.Estimator == DriftK1 && c.Low >= c.High:
-		return fmt.Errorf("low: %v must be less than high, %v", c.Low, c.High)
-	case c.Estimator == DriftK1 && c.Level == RejectSequenceMax:
-		return fmt.Errorf("estimator: k1 has two bounds and no maximum: use k2 or k3 with level sequence-max")
+	if most := c.Estimator.most(); c.Level != RejectSequenceSum && c.High >= most {
+		return fmt.Errorf("high: %v is never exceeded, as %s of a token is at most %.3g: use a smaller bound", c.High, c.Estimator, most)
 	}
 	return nil
+}
+
+// validateRatio checks the two bounds of k1.
+func (c Reject) validateRatio() error {
+	if c.Level == RejectSequenceMax {
+		return fmt.Errorf("estimator: k1 has two bounds and no maximum: use k2 or k3 with level sequence-max")
+	}
+	if err := validateRatioBounds(c.Low, c.High); err != nil {
+		return err
+	}
+	if c.Low <= math.Exp(-LogRatioBound) && c.High >= math.Exp(LogRatioBound) {
+		return fmt.Errorf("low: %v to high: %v holds every ratio, so that nothing is rejected: use closer bounds, such as 0.5 and 2", c.Low, c.High)
+	}
+	return nil
+}
+
+// validateRatioBounds checks bounds of a ratio, which must hold that of a token that did not drift.
+func validateRatioBounds(low, high float64) error {
+	if err := notNegative("low", low); err != nil {
+		return err
+	}
+	if err := positive("high", high); err != nil {
+		return err
+	}
+	switch {
+	case low >= high:
+		return fmt.Errorf("low: %v must be less than high, %v", low, high)
+	case low > 1:
+		return fmt.Errorf("low: %v is above 1, the ratio of what did not drift", low)
+	case high < 1:
+		return fmt.Errorf("high: %v is below 1, the ratio of what did not drift", high)
+	}
+	return nil
+}
+
+// most is the largest estimate that a token can have; k1 has two sides.
+func (e DriftEstimator) most() float64 {
+	if e == DriftK2 {
+		return LogRatioBound * LogRatioBound / 2
+	}
+	return math.Exp(LogRatioBound) - 1 - LogRatioBound
 }
