@@ -1,7 +1,6 @@
 package graph
 
 import (
-	"fmt"
 	"sync/atomic"
 
 	"github.com/turnwise-rl/turnwise/kernels"
@@ -160,6 +159,7 @@ func (r *run[T]) pack() {
 
 // checkFinite looks at every stream of the batch at the sampled tokens.
 func (r *run[T]) checkFinite(streams [][]T) bool {
+	kernel := kernelsOf[T]()
 	inTiles(r.threads, r.tiles, func(worker, tile int) {
 		w := r.workers[worker]
 		w.gathered = resized(w.gathered, blockSize)
@@ -171,7 +171,7 @@ func (r *run[T]) checkFinite(streams [][]T) bool {
 					block = w.gathered[:n]
 					gather(r.layout, block, stream, from)
 				}
-				if !allFinite(block) {
+				if !kernel.finite(block) {
 					r.infinite.Store(true)
 				}
 			}
@@ -242,5 +242,3 @@ func (r *run[T]) whole(i int) {
 	v.op.compute(out, operands)
 	r.setCell(i, float64(out[0]))
 }
-
-var _ = fmt.Sprint

@@ -347,6 +347,96 @@ func siluMulAVX512(dst *float32, gate *float32, up *float32, n int)
 //go:noescape
 func siluMulBackwardAVX512(dGate *float32, dUp *float32, dOut *float32, gate *float32, up *float32, n int)
 
+// elementNegAVX512 computes dst = -a.
+//
+//go:noescape
+func elementNegAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementAbsAVX512 computes dst = |a|.
+//
+//go:noescape
+func elementAbsAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementScaleAVX512 computes dst = c0·a.
+//
+//go:noescape
+func elementScaleAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementShiftAVX512 computes dst = a + c0.
+//
+//go:noescape
+func elementShiftAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementClipAVX512 computes dst = a limited to [c0, c1]; NaN stays NaN.
+//
+//go:noescape
+func elementClipAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementInsideAVX512 computes dst = 1 where c0 ≤ a ≤ c1, else 0.
+//
+//go:noescape
+func elementInsideAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementSignAVX512 computes dst = -1, 0 or 1.
+//
+//go:noescape
+func elementSignAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementAddAVX512 computes dst = a + b.
+//
+//go:noescape
+func elementAddAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementSubAVX512 computes dst = a - b.
+//
+//go:noescape
+func elementSubAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementMulAVX512 computes dst = a·b.
+//
+//go:noescape
+func elementMulAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementDivAVX512 computes dst = a/b.
+//
+//go:noescape
+func elementDivAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementMinAVX512 computes dst = min(a, b), NaN where either is.
+//
+//go:noescape
+func elementMinAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementMaxAVX512 computes dst = max(a, b), NaN where either is.
+//
+//go:noescape
+func elementMaxAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementLessAVX512 computes dst = 1 where a < b, else 0.
+//
+//go:noescape
+func elementLessAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementLessEqAVX512 computes dst = 1 where a ≤ b, else 0.
+//
+//go:noescape
+func elementLessEqAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementSigmoidAVX512 computes dst = 1/(1 + exp(-a)).
+//
+//go:noescape
+func elementSigmoidAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// sumDoubleAVX512 adds the values of x in float64.
+//
+//go:noescape
+func sumDoubleAVX512(x *float32, n int) (total float64)
+
+// excessAVX512 is 0, or NaN where x has a value that is not finite.
+//
+//go:noescape
+func excessAVX512(x *float32, n int) (total float32)
+
 // transposeAVX2 writes 8 rows of src, 8·blocks values each, as the columns of dst.
 //
 //go:noescape
@@ -456,6 +546,96 @@ func siluMulAVX2(dst *float32, gate *float32, up *float32, n int)
 //
 //go:noescape
 func siluMulBackwardAVX2(dGate *float32, dUp *float32, dOut *float32, gate *float32, up *float32, n int)
+
+// elementNegAVX2 computes dst = -a.
+//
+//go:noescape
+func elementNegAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementAbsAVX2 computes dst = |a|.
+//
+//go:noescape
+func elementAbsAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementScaleAVX2 computes dst = c0·a.
+//
+//go:noescape
+func elementScaleAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementShiftAVX2 computes dst = a + c0.
+//
+//go:noescape
+func elementShiftAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementClipAVX2 computes dst = a limited to [c0, c1]; NaN stays NaN.
+//
+//go:noescape
+func elementClipAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementInsideAVX2 computes dst = 1 where c0 ≤ a ≤ c1, else 0.
+//
+//go:noescape
+func elementInsideAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementSignAVX2 computes dst = -1, 0 or 1.
+//
+//go:noescape
+func elementSignAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementAddAVX2 computes dst = a + b.
+//
+//go:noescape
+func elementAddAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementSubAVX2 computes dst = a - b.
+//
+//go:noescape
+func elementSubAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementMulAVX2 computes dst = a·b.
+//
+//go:noescape
+func elementMulAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementDivAVX2 computes dst = a/b.
+//
+//go:noescape
+func elementDivAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementMinAVX2 computes dst = min(a, b), NaN where either is.
+//
+//go:noescape
+func elementMinAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementMaxAVX2 computes dst = max(a, b), NaN where either is.
+//
+//go:noescape
+func elementMaxAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementLessAVX2 computes dst = 1 where a < b, else 0.
+//
+//go:noescape
+func elementLessAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementLessEqAVX2 computes dst = 1 where a ≤ b, else 0.
+//
+//go:noescape
+func elementLessEqAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementSigmoidAVX2 computes dst = 1/(1 + exp(-a)).
+//
+//go:noescape
+func elementSigmoidAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// sumDoubleAVX2 adds the values of x in float64.
+//
+//go:noescape
+func sumDoubleAVX2(x *float32, n int) (total float64)
+
+// excessAVX2 is 0, or NaN where x has a value that is not finite.
+//
+//go:noescape
+func excessAVX2(x *float32, n int) (total float32)
 
 // pause waits a moment, some hundred cycles, without giving up the processor.
 func pause()

@@ -5240,6 +5240,42 @@ DATA constantff800000<>+56(SB)/4, $0xff800000
 DATA constantff800000<>+60(SB)/4, $0xff800000
 GLOBL constantff800000<>(SB), RODATA|NOPTR, $64
 
+DATA constant80000000<>+0(SB)/4, $0x80000000
+DATA constant80000000<>+4(SB)/4, $0x80000000
+DATA constant80000000<>+8(SB)/4, $0x80000000
+DATA constant80000000<>+12(SB)/4, $0x80000000
+DATA constant80000000<>+16(SB)/4, $0x80000000
+DATA constant80000000<>+20(SB)/4, $0x80000000
+DATA constant80000000<>+24(SB)/4, $0x80000000
+DATA constant80000000<>+28(SB)/4, $0x80000000
+DATA constant80000000<>+32(SB)/4, $0x80000000
+DATA constant80000000<>+36(SB)/4, $0x80000000
+DATA constant80000000<>+40(SB)/4, $0x80000000
+DATA constant80000000<>+44(SB)/4, $0x80000000
+DATA constant80000000<>+48(SB)/4, $0x80000000
+DATA constant80000000<>+52(SB)/4, $0x80000000
+DATA constant80000000<>+56(SB)/4, $0x80000000
+DATA constant80000000<>+60(SB)/4, $0x80000000
+GLOBL constant80000000<>(SB), RODATA|NOPTR, $64
+
+DATA constant7fffffff<>+0(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+4(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+8(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+12(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+16(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+20(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+24(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+28(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+32(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+36(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+40(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+44(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+48(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+52(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+56(SB)/4, $0x7fffffff
+DATA constant7fffffff<>+60(SB)/4, $0x7fffffff
+GLOBL constant7fffffff<>(SB), RODATA|NOPTR, $64
+
 // func transposeAVX512(dst *float32, dstStride int, src *float32, srcStride int, blocks int)
 // Requires: AVX, AVX512F
 TEXT ·transposeAVX512(SB), NOSPLIT, $0-40
@@ -7154,6 +7190,1223 @@ walked:
 	VZEROUPPER
 	RET
 
+// func elementNegAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·elementNegAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Z0
+	VBROADCASTSS c1+36(FP), Z0
+	VMOVUPS      constant80000000<>+0(SB), Z0
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x40
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Z1
+	VXORPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Z1
+	VXORPS  Z0, Z1, Z1
+	VMOVUPS Z1, 64(AX)(BX*4)
+	VMOVUPS 128(CX)(BX*4), Z1
+	VXORPS  Z0, Z1, Z1
+	VMOVUPS Z1, 128(AX)(BX*4)
+	VMOVUPS 192(CX)(BX*4), Z1
+	VXORPS  Z0, Z1, Z1
+	VMOVUPS Z1, 192(AX)(BX*4)
+	ADDQ    $0x40, BX
+	SUBQ    $0x40, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Z1
+	VXORPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(BX*4)
+	ADDQ    $0x10, BX
+	SUBQ    $0x10, DX
+	JMP     single
+
+singleEnd:
+	TESTQ     DX, DX
+	JZ        walked
+	XORL      SI, SI
+	BTSL      DX, SI
+	DECL      SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX)(BX*4), K1, Z1
+	VXORPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementAbsAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·elementAbsAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Z0
+	VBROADCASTSS c1+36(FP), Z0
+	VMOVUPS      constant7fffffff<>+0(SB), Z0
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x40
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Z1
+	VANDPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Z1
+	VANDPS  Z0, Z1, Z1
+	VMOVUPS Z1, 64(AX)(BX*4)
+	VMOVUPS 128(CX)(BX*4), Z1
+	VANDPS  Z0, Z1, Z1
+	VMOVUPS Z1, 128(AX)(BX*4)
+	VMOVUPS 192(CX)(BX*4), Z1
+	VANDPS  Z0, Z1, Z1
+	VMOVUPS Z1, 192(AX)(BX*4)
+	ADDQ    $0x40, BX
+	SUBQ    $0x40, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Z1
+	VANDPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(BX*4)
+	ADDQ    $0x10, BX
+	SUBQ    $0x10, DX
+	JMP     single
+
+singleEnd:
+	TESTQ     DX, DX
+	JZ        walked
+	XORL      SI, SI
+	BTSL      DX, SI
+	DECL      SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX)(BX*4), K1, Z1
+	VANDPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementScaleAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementScaleAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Z0
+	VBROADCASTSS c1+36(FP), Z1
+	VMOVUPS      constant3f800000<>+0(SB), Z1
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x40
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, 64(AX)(BX*4)
+	VMOVUPS 128(CX)(BX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, 128(AX)(BX*4)
+	VMOVUPS 192(CX)(BX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, 192(AX)(BX*4)
+	ADDQ    $0x40, BX
+	SUBQ    $0x40, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(BX*4)
+	ADDQ    $0x10, BX
+	SUBQ    $0x10, DX
+	JMP     single
+
+singleEnd:
+	TESTQ     DX, DX
+	JZ        walked
+	XORL      SI, SI
+	BTSL      DX, SI
+	DECL      SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX)(BX*4), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementShiftAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementShiftAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Z0
+	VBROADCASTSS c1+36(FP), Z1
+	VMOVUPS      constant3f800000<>+0(SB), Z1
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x40
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Z1
+	VADDPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Z1
+	VADDPS  Z0, Z1, Z1
+	VMOVUPS Z1, 64(AX)(BX*4)
+	VMOVUPS 128(CX)(BX*4), Z1
+	VADDPS  Z0, Z1, Z1
+	VMOVUPS Z1, 128(AX)(BX*4)
+	VMOVUPS 192(CX)(BX*4), Z1
+	VADDPS  Z0, Z1, Z1
+	VMOVUPS Z1, 192(AX)(BX*4)
+	ADDQ    $0x40, BX
+	SUBQ    $0x40, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Z1
+	VADDPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(BX*4)
+	ADDQ    $0x10, BX
+	SUBQ    $0x10, DX
+	JMP     single
+
+singleEnd:
+	TESTQ     DX, DX
+	JZ        walked
+	XORL      SI, SI
+	BTSL      DX, SI
+	DECL      SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX)(BX*4), K1, Z1
+	VADDPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementClipAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementClipAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Z0
+	VBROADCASTSS c1+36(FP), Z1
+	VMOVUPS      constant3f800000<>+0(SB), Z2
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x40
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Z2
+	VMAXPS  Z2, Z0, Z2
+	VMINPS  Z2, Z1, Z2
+	VMOVUPS Z2, (AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Z2
+	VMAXPS  Z2, Z0, Z2
+	VMINPS  Z2, Z1, Z2
+	VMOVUPS Z2, 64(AX)(BX*4)
+	VMOVUPS 128(CX)(BX*4), Z2
+	VMAXPS  Z2, Z0, Z2
+	VMINPS  Z2, Z1, Z2
+	VMOVUPS Z2, 128(AX)(BX*4)
+	VMOVUPS 192(CX)(BX*4), Z2
+	VMAXPS  Z2, Z0, Z2
+	VMINPS  Z2, Z1, Z2
+	VMOVUPS Z2, 192(AX)(BX*4)
+	ADDQ    $0x40, BX
+	SUBQ    $0x40, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Z2
+	VMAXPS  Z2, Z0, Z2
+	VMINPS  Z2, Z1, Z2
+	VMOVUPS Z2, (AX)(BX*4)
+	ADDQ    $0x10, BX
+	SUBQ    $0x10, DX
+	JMP     single
+
+singleEnd:
+	TESTQ     DX, DX
+	JZ        walked
+	XORL      SI, SI
+	BTSL      DX, SI
+	DECL      SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX)(BX*4), K1, Z2
+	VMAXPS    Z2, Z0, Z2
+	VMINPS    Z2, Z1, Z2
+	VMOVUPS   Z2, K1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementInsideAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementInsideAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Z0
+	VBROADCASTSS c1+36(FP), Z1
+	VMOVUPS      constant3f800000<>+0(SB), Z2
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ      DX, $0x40
+	JLT       severalEnd
+	VMOVUPS   (CX)(BX*4), Z3
+	VCMPPS    $0x12, Z1, Z3, K1
+	VMOVAPS.Z Z2, K1, Z4
+	VCMPPS    $0x12, Z3, Z0, K1
+	VMOVAPS.Z Z4, K1, Z3
+	VMOVUPS   Z3, (AX)(BX*4)
+	VMOVUPS   64(CX)(BX*4), Z3
+	VCMPPS    $0x12, Z1, Z3, K1
+	VMOVAPS.Z Z2, K1, Z4
+	VCMPPS    $0x12, Z3, Z0, K1
+	VMOVAPS.Z Z4, K1, Z3
+	VMOVUPS   Z3, 64(AX)(BX*4)
+	VMOVUPS   128(CX)(BX*4), Z3
+	VCMPPS    $0x12, Z1, Z3, K1
+	VMOVAPS.Z Z2, K1, Z4
+	VCMPPS    $0x12, Z3, Z0, K1
+	VMOVAPS.Z Z4, K1, Z3
+	VMOVUPS   Z3, 128(AX)(BX*4)
+	VMOVUPS   192(CX)(BX*4), Z3
+	VCMPPS    $0x12, Z1, Z3, K1
+	VMOVAPS.Z Z2, K1, Z4
+	VCMPPS    $0x12, Z3, Z0, K1
+	VMOVAPS.Z Z4, K1, Z3
+	VMOVUPS   Z3, 192(AX)(BX*4)
+	ADDQ      $0x40, BX
+	SUBQ      $0x40, DX
+	JMP       several
+
+severalEnd:
+single:
+	CMPQ      DX, $0x10
+	JLT       singleEnd
+	VMOVUPS   (CX)(BX*4), Z3
+	VCMPPS    $0x12, Z1, Z3, K1
+	VMOVAPS.Z Z2, K1, Z4
+	VCMPPS    $0x12, Z3, Z0, K1
+	VMOVAPS.Z Z4, K1, Z3
+	VMOVUPS   Z3, (AX)(BX*4)
+	ADDQ      $0x10, BX
+	SUBQ      $0x10, DX
+	JMP       single
+
+singleEnd:
+	TESTQ     DX, DX
+	JZ        walked
+	XORL      SI, SI
+	BTSL      DX, SI
+	DECL      SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX)(BX*4), K1, Z3
+	VCMPPS    $0x12, Z1, Z3, K2
+	VMOVAPS.Z Z2, K2, Z1
+	VCMPPS    $0x12, Z3, Z0, K2
+	VMOVAPS.Z Z1, K2, Z0
+	VMOVUPS   Z0, K1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementSignAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·elementSignAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Z0
+	VBROADCASTSS c1+36(FP), Z0
+	VMOVUPS      constant3f800000<>+0(SB), Z0
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ      DX, $0x40
+	JLT       severalEnd
+	VMOVUPS   (CX)(BX*4), Z1
+	VXORPS    Z2, Z2, Z2
+	VCMPPS    $0x11, Z1, Z2, K1
+	VMOVAPS.Z Z0, K1, Z3
+	VCMPPS    $0x11, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VSUBPS    Z1, Z3, Z3
+	VMOVUPS   Z3, (AX)(BX*4)
+	VMOVUPS   64(CX)(BX*4), Z1
+	VXORPS    Z2, Z2, Z2
+	VCMPPS    $0x11, Z1, Z2, K1
+	VMOVAPS.Z Z0, K1, Z3
+	VCMPPS    $0x11, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VSUBPS    Z1, Z3, Z3
+	VMOVUPS   Z3, 64(AX)(BX*4)
+	VMOVUPS   128(CX)(BX*4), Z1
+	VXORPS    Z2, Z2, Z2
+	VCMPPS    $0x11, Z1, Z2, K1
+	VMOVAPS.Z Z0, K1, Z3
+	VCMPPS    $0x11, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VSUBPS    Z1, Z3, Z3
+	VMOVUPS   Z3, 128(AX)(BX*4)
+	VMOVUPS   192(CX)(BX*4), Z1
+	VXORPS    Z2, Z2, Z2
+	VCMPPS    $0x11, Z1, Z2, K1
+	VMOVAPS.Z Z0, K1, Z3
+	VCMPPS    $0x11, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VSUBPS    Z1, Z3, Z3
+	VMOVUPS   Z3, 192(AX)(BX*4)
+	ADDQ      $0x40, BX
+	SUBQ      $0x40, DX
+	JMP       several
+
+severalEnd:
+single:
+	CMPQ      DX, $0x10
+	JLT       singleEnd
+	VMOVUPS   (CX)(BX*4), Z1
+	VXORPS    Z2, Z2, Z2
+	VCMPPS    $0x11, Z1, Z2, K1
+	VMOVAPS.Z Z0, K1, Z3
+	VCMPPS    $0x11, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VSUBPS    Z1, Z3, Z3
+	VMOVUPS   Z3, (AX)(BX*4)
+	ADDQ      $0x10, BX
+	SUBQ      $0x10, DX
+	JMP       single
+
+singleEnd:
+	TESTQ     DX, DX
+	JZ        walked
+	XORL      SI, SI
+	BTSL      DX, SI
+	DECL      SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX)(BX*4), K1, Z1
+	VXORPS    Z2, Z2, Z2
+	VCMPPS    $0x11, Z1, Z2, K2
+	VMOVAPS.Z Z0, K2, Z3
+	VCMPPS    $0x11, Z2, Z1, K2
+	VMOVAPS.Z Z0, K2, Z0
+	VSUBPS    Z0, Z3, Z3
+	VMOVUPS   Z3, K1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementAddAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementAddAVX512(SB), NOSPLIT, $0-40
+	MOVQ    dst+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	VMOVUPS constant3f800000<>+0(SB), Z0
+	MOVQ    n+24(FP), BX
+	XORQ    SI, SI
+
+several:
+	CMPQ    BX, $0x40
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Z0
+	VMOVUPS 64(DX)(SI*4), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, 64(AX)(SI*4)
+	VMOVUPS 128(CX)(SI*4), Z0
+	VMOVUPS 128(DX)(SI*4), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, 128(AX)(SI*4)
+	VMOVUPS 192(CX)(SI*4), Z0
+	VMOVUPS 192(DX)(SI*4), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, 192(AX)(SI*4)
+	ADDQ    $0x40, SI
+	SUBQ    $0x40, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)(SI*4)
+	ADDQ    $0x10, SI
+	SUBQ    $0x10, BX
+	JMP     single
+
+singleEnd:
+	TESTQ     BX, BX
+	JZ        walked
+	XORL      DI, DI
+	BTSL      BX, DI
+	DECL      DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z0
+	VMOVUPS.Z (DX)(SI*4), K1, Z1
+	VADDPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementSubAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementSubAVX512(SB), NOSPLIT, $0-40
+	MOVQ    dst+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	VMOVUPS constant3f800000<>+0(SB), Z0
+	MOVQ    n+24(FP), BX
+	XORQ    SI, SI
+
+several:
+	CMPQ    BX, $0x40
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VSUBPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Z0
+	VMOVUPS 64(DX)(SI*4), Z1
+	VSUBPS  Z1, Z0, Z0
+	VMOVUPS Z0, 64(AX)(SI*4)
+	VMOVUPS 128(CX)(SI*4), Z0
+	VMOVUPS 128(DX)(SI*4), Z1
+	VSUBPS  Z1, Z0, Z0
+	VMOVUPS Z0, 128(AX)(SI*4)
+	VMOVUPS 192(CX)(SI*4), Z0
+	VMOVUPS 192(DX)(SI*4), Z1
+	VSUBPS  Z1, Z0, Z0
+	VMOVUPS Z0, 192(AX)(SI*4)
+	ADDQ    $0x40, SI
+	SUBQ    $0x40, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VSUBPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)(SI*4)
+	ADDQ    $0x10, SI
+	SUBQ    $0x10, BX
+	JMP     single
+
+singleEnd:
+	TESTQ     BX, BX
+	JZ        walked
+	XORL      DI, DI
+	BTSL      BX, DI
+	DECL      DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z0
+	VMOVUPS.Z (DX)(SI*4), K1, Z1
+	VSUBPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementMulAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementMulAVX512(SB), NOSPLIT, $0-40
+	MOVQ    dst+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	VMOVUPS constant3f800000<>+0(SB), Z0
+	MOVQ    n+24(FP), BX
+	XORQ    SI, SI
+
+several:
+	CMPQ    BX, $0x40
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Z0
+	VMOVUPS 64(DX)(SI*4), Z1
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, 64(AX)(SI*4)
+	VMOVUPS 128(CX)(SI*4), Z0
+	VMOVUPS 128(DX)(SI*4), Z1
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, 128(AX)(SI*4)
+	VMOVUPS 192(CX)(SI*4), Z0
+	VMOVUPS 192(DX)(SI*4), Z1
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, 192(AX)(SI*4)
+	ADDQ    $0x40, SI
+	SUBQ    $0x40, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)(SI*4)
+	ADDQ    $0x10, SI
+	SUBQ    $0x10, BX
+	JMP     single
+
+singleEnd:
+	TESTQ     BX, BX
+	JZ        walked
+	XORL      DI, DI
+	BTSL      BX, DI
+	DECL      DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z0
+	VMOVUPS.Z (DX)(SI*4), K1, Z1
+	VMULPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementDivAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementDivAVX512(SB), NOSPLIT, $0-40
+	MOVQ    dst+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	VMOVUPS constant3f800000<>+0(SB), Z0
+	MOVQ    n+24(FP), BX
+	XORQ    SI, SI
+
+several:
+	CMPQ    BX, $0x40
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VDIVPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Z0
+	VMOVUPS 64(DX)(SI*4), Z1
+	VDIVPS  Z1, Z0, Z0
+	VMOVUPS Z0, 64(AX)(SI*4)
+	VMOVUPS 128(CX)(SI*4), Z0
+	VMOVUPS 128(DX)(SI*4), Z1
+	VDIVPS  Z1, Z0, Z0
+	VMOVUPS Z0, 128(AX)(SI*4)
+	VMOVUPS 192(CX)(SI*4), Z0
+	VMOVUPS 192(DX)(SI*4), Z1
+	VDIVPS  Z1, Z0, Z0
+	VMOVUPS Z0, 192(AX)(SI*4)
+	ADDQ    $0x40, SI
+	SUBQ    $0x40, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VDIVPS  Z1, Z0, Z0
+	VMOVUPS Z0, (AX)(SI*4)
+	ADDQ    $0x10, SI
+	SUBQ    $0x10, BX
+	JMP     single
+
+singleEnd:
+	TESTQ     BX, BX
+	JZ        walked
+	XORL      DI, DI
+	BTSL      BX, DI
+	DECL      DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z0
+	VMOVUPS.Z (DX)(SI*4), K1, Z1
+	VDIVPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementMinAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementMinAVX512(SB), NOSPLIT, $0-40
+	MOVQ    dst+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	VMOVUPS constant3f800000<>+0(SB), Z0
+	MOVQ    n+24(FP), BX
+	XORQ    SI, SI
+
+several:
+	CMPQ    BX, $0x40
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VMINPS  Z1, Z0, Z2
+	VCMPPS  $0x03, Z1, Z0, K1
+	VADDPS  Z1, Z0, K1, Z2
+	VMOVUPS Z2, (AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Z0
+	VMOVUPS 64(DX)(SI*4), Z1
+	VMINPS  Z1, Z0, Z2
+	VCMPPS  $0x03, Z1, Z0, K1
+	VADDPS  Z1, Z0, K1, Z2
+	VMOVUPS Z2, 64(AX)(SI*4)
+	VMOVUPS 128(CX)(SI*4), Z0
+	VMOVUPS 128(DX)(SI*4), Z1
+	VMINPS  Z1, Z0, Z2
+	VCMPPS  $0x03, Z1, Z0, K1
+	VADDPS  Z1, Z0, K1, Z2
+	VMOVUPS Z2, 128(AX)(SI*4)
+	VMOVUPS 192(CX)(SI*4), Z0
+	VMOVUPS 192(DX)(SI*4), Z1
+	VMINPS  Z1, Z0, Z2
+	VCMPPS  $0x03, Z1, Z0, K1
+	VADDPS  Z1, Z0, K1, Z2
+	VMOVUPS Z2, 192(AX)(SI*4)
+	ADDQ    $0x40, SI
+	SUBQ    $0x40, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VMINPS  Z1, Z0, Z2
+	VCMPPS  $0x03, Z1, Z0, K1
+	VADDPS  Z1, Z0, K1, Z2
+	VMOVUPS Z2, (AX)(SI*4)
+	ADDQ    $0x10, SI
+	SUBQ    $0x10, BX
+	JMP     single
+
+singleEnd:
+	TESTQ     BX, BX
+	JZ        walked
+	XORL      DI, DI
+	BTSL      BX, DI
+	DECL      DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z0
+	VMOVUPS.Z (DX)(SI*4), K1, Z1
+	VMINPS    Z1, Z0, Z2
+	VCMPPS    $0x03, Z1, Z0, K2
+	VADDPS    Z1, Z0, K2, Z2
+	VMOVUPS   Z2, K1, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementMaxAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementMaxAVX512(SB), NOSPLIT, $0-40
+	MOVQ    dst+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	VMOVUPS constant3f800000<>+0(SB), Z0
+	MOVQ    n+24(FP), BX
+	XORQ    SI, SI
+
+several:
+	CMPQ    BX, $0x40
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VMAXPS  Z1, Z0, Z2
+	VCMPPS  $0x03, Z1, Z0, K1
+	VADDPS  Z1, Z0, K1, Z2
+	VMOVUPS Z2, (AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Z0
+	VMOVUPS 64(DX)(SI*4), Z1
+	VMAXPS  Z1, Z0, Z2
+	VCMPPS  $0x03, Z1, Z0, K1
+	VADDPS  Z1, Z0, K1, Z2
+	VMOVUPS Z2, 64(AX)(SI*4)
+	VMOVUPS 128(CX)(SI*4), Z0
+	VMOVUPS 128(DX)(SI*4), Z1
+	VMAXPS  Z1, Z0, Z2
+	VCMPPS  $0x03, Z1, Z0, K1
+	VADDPS  Z1, Z0, K1, Z2
+	VMOVUPS Z2, 128(AX)(SI*4)
+	VMOVUPS 192(CX)(SI*4), Z0
+	VMOVUPS 192(DX)(SI*4), Z1
+	VMAXPS  Z1, Z0, Z2
+	VCMPPS  $0x03, Z1, Z0, K1
+	VADDPS  Z1, Z0, K1, Z2
+	VMOVUPS Z2, 192(AX)(SI*4)
+	ADDQ    $0x40, SI
+	SUBQ    $0x40, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VMAXPS  Z1, Z0, Z2
+	VCMPPS  $0x03, Z1, Z0, K1
+	VADDPS  Z1, Z0, K1, Z2
+	VMOVUPS Z2, (AX)(SI*4)
+	ADDQ    $0x10, SI
+	SUBQ    $0x10, BX
+	JMP     single
+
+singleEnd:
+	TESTQ     BX, BX
+	JZ        walked
+	XORL      DI, DI
+	BTSL      BX, DI
+	DECL      DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z0
+	VMOVUPS.Z (DX)(SI*4), K1, Z1
+	VMAXPS    Z1, Z0, Z2
+	VCMPPS    $0x03, Z1, Z0, K2
+	VADDPS    Z1, Z0, K2, Z2
+	VMOVUPS   Z2, K1, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementLessAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementLessAVX512(SB), NOSPLIT, $0-40
+	MOVQ    dst+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	VMOVUPS constant3f800000<>+0(SB), Z0
+	MOVQ    n+24(FP), BX
+	XORQ    SI, SI
+
+several:
+	CMPQ      BX, $0x40
+	JLT       severalEnd
+	VMOVUPS   (CX)(SI*4), Z1
+	VMOVUPS   (DX)(SI*4), Z2
+	VCMPPS    $0x11, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, (AX)(SI*4)
+	VMOVUPS   64(CX)(SI*4), Z1
+	VMOVUPS   64(DX)(SI*4), Z2
+	VCMPPS    $0x11, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, 64(AX)(SI*4)
+	VMOVUPS   128(CX)(SI*4), Z1
+	VMOVUPS   128(DX)(SI*4), Z2
+	VCMPPS    $0x11, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, 128(AX)(SI*4)
+	VMOVUPS   192(CX)(SI*4), Z1
+	VMOVUPS   192(DX)(SI*4), Z2
+	VCMPPS    $0x11, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, 192(AX)(SI*4)
+	ADDQ      $0x40, SI
+	SUBQ      $0x40, BX
+	JMP       several
+
+severalEnd:
+single:
+	CMPQ      BX, $0x10
+	JLT       singleEnd
+	VMOVUPS   (CX)(SI*4), Z1
+	VMOVUPS   (DX)(SI*4), Z2
+	VCMPPS    $0x11, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, (AX)(SI*4)
+	ADDQ      $0x10, SI
+	SUBQ      $0x10, BX
+	JMP       single
+
+singleEnd:
+	TESTQ     BX, BX
+	JZ        walked
+	XORL      DI, DI
+	BTSL      BX, DI
+	DECL      DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z1
+	VMOVUPS.Z (DX)(SI*4), K1, Z2
+	VCMPPS    $0x11, Z2, Z1, K2
+	VMOVAPS.Z Z0, K2, Z0
+	VMOVUPS   Z0, K1, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementLessEqAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementLessEqAVX512(SB), NOSPLIT, $0-40
+	MOVQ    dst+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	VMOVUPS constant3f800000<>+0(SB), Z0
+	MOVQ    n+24(FP), BX
+	XORQ    SI, SI
+
+several:
+	CMPQ      BX, $0x40
+	JLT       severalEnd
+	VMOVUPS   (CX)(SI*4), Z1
+	VMOVUPS   (DX)(SI*4), Z2
+	VCMPPS    $0x12, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, (AX)(SI*4)
+	VMOVUPS   64(CX)(SI*4), Z1
+	VMOVUPS   64(DX)(SI*4), Z2
+	VCMPPS    $0x12, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, 64(AX)(SI*4)
+	VMOVUPS   128(CX)(SI*4), Z1
+	VMOVUPS   128(DX)(SI*4), Z2
+	VCMPPS    $0x12, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, 128(AX)(SI*4)
+	VMOVUPS   192(CX)(SI*4), Z1
+	VMOVUPS   192(DX)(SI*4), Z2
+	VCMPPS    $0x12, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, 192(AX)(SI*4)
+	ADDQ      $0x40, SI
+	SUBQ      $0x40, BX
+	JMP       several
+
+severalEnd:
+single:
+	CMPQ      BX, $0x10
+	JLT       singleEnd
+	VMOVUPS   (CX)(SI*4), Z1
+	VMOVUPS   (DX)(SI*4), Z2
+	VCMPPS    $0x12, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, (AX)(SI*4)
+	ADDQ      $0x10, SI
+	SUBQ      $0x10, BX
+	JMP       single
+
+singleEnd:
+	TESTQ     BX, BX
+	JZ        walked
+	XORL      DI, DI
+	BTSL      BX, DI
+	DECL      DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z1
+	VMOVUPS.Z (DX)(SI*4), K1, Z2
+	VCMPPS    $0x12, Z2, Z1, K2
+	VMOVAPS.Z Z0, K2, Z0
+	VMOVUPS   Z0, K1, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementSigmoidAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·elementSigmoidAVX512(SB), NOSPLIT, $0-40
+	MOVQ    dst+0(FP), AX
+	MOVQ    a+8(FP), CX
+	VMOVUPS constantc2d00000<>+0(SB), Z0
+	VMOVUPS constant42b20000<>+0(SB), Z1
+	VMOVUPS constant3fb8aa3b<>+0(SB), Z2
+	VMOVUPS constant3f317218<>+0(SB), Z3
+	VMOVUPS constantb102e308<>+0(SB), Z4
+	VMOVUPS constant3f800000<>+0(SB), Z5
+	VMOVUPS constant39506967<>+0(SB), Z6
+	VMOVUPS constant3ab743ce<>+0(SB), Z7
+	VMOVUPS constant3c088908<>+0(SB), Z8
+	VMOVUPS constant3d2aa9c1<>+0(SB), Z9
+	VMOVUPS constant3e2aaaaa<>+0(SB), Z10
+	VMOVUPS constant3f000000<>+0(SB), Z11
+	MOVQ    n+24(FP), DX
+	XORQ    BX, BX
+
+single:
+	CMPQ         DX, $0x10
+	JLT          singleEnd
+	VMOVUPS      (CX)(BX*4), Z12
+	VXORPS       Z13, Z13, Z13
+	VSUBPS       Z12, Z13, Z13
+	VMAXPS       Z13, Z0, Z13
+	VMINPS       Z13, Z1, Z13
+	VMULPS       Z2, Z13, Z12
+	VRNDSCALEPS  $0x08, Z12, Z12
+	VMOVAPS      Z13, Z13
+	VFNMADD231PS Z3, Z12, Z13
+	VFNMADD231PS Z4, Z12, Z13
+	VMULPS       Z13, Z13, Z15
+	VMOVAPS      Z6, Z14
+	VFMADD213PS  Z7, Z13, Z14
+	VFMADD213PS  Z8, Z13, Z14
+	VFMADD213PS  Z9, Z13, Z14
+	VFMADD213PS  Z10, Z13, Z14
+	VFMADD213PS  Z11, Z13, Z14
+	VFMADD213PS  Z13, Z15, Z14
+	VADDPS       Z5, Z14, Z14
+	VSCALEFPS    Z12, Z14, Z14
+	VADDPS       Z5, Z14, Z14
+	VMOVUPS      constant3f800000<>+0(SB), Z12
+	VDIVPS       Z14, Z12, Z12
+	VMOVUPS      Z12, (AX)(BX*4)
+	ADDQ         $0x10, BX
+	SUBQ         $0x10, DX
+	JMP          single
+
+singleEnd:
+	TESTQ        DX, DX
+	JZ           walked
+	XORL         SI, SI
+	BTSL         DX, SI
+	DECL         SI
+	KMOVW        SI, K1
+	VMOVUPS.Z    (CX)(BX*4), K1, Z12
+	VXORPS       Z13, Z13, Z13
+	VSUBPS       Z12, Z13, Z13
+	VMAXPS       Z13, Z0, Z13
+	VMINPS       Z13, Z1, Z13
+	VMULPS       Z2, Z13, Z0
+	VRNDSCALEPS  $0x08, Z0, Z0
+	VMOVAPS      Z13, Z1
+	VFNMADD231PS Z3, Z0, Z1
+	VFNMADD231PS Z4, Z0, Z1
+	VMULPS       Z1, Z1, Z2
+	VMOVAPS      Z6, Z3
+	VFMADD213PS  Z7, Z1, Z3
+	VFMADD213PS  Z8, Z1, Z3
+	VFMADD213PS  Z9, Z1, Z3
+	VFMADD213PS  Z10, Z1, Z3
+	VFMADD213PS  Z11, Z1, Z3
+	VFMADD213PS  Z1, Z2, Z3
+	VADDPS       Z5, Z3, Z3
+	VSCALEFPS    Z0, Z3, Z3
+	VADDPS       Z5, Z3, Z3
+	VMOVUPS      constant3f800000<>+0(SB), Z0
+	VDIVPS       Z3, Z0, Z0
+	VMOVUPS      Z0, K1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func sumDoubleAVX512(x *float32, n int) (total float64)
+// Requires: AVX, AVX512DQ, AVX512F, SSE2
+TEXT ·sumDoubleAVX512(SB), NOSPLIT, $0-24
+	MOVQ   x+0(FP), AX
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	MOVQ   n+8(FP), CX
+	XORQ   DX, DX
+
+several:
+	CMPQ          CX, $0x40
+	JLT           severalEnd
+	VMOVUPS       (AX)(DX*4), Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VCVTPS2PD     Y8, Z8
+	VCVTPS2PD     Y9, Z9
+	VADDPD        Z8, Z0, Z0
+	VADDPD        Z9, Z1, Z1
+	VMOVUPS       64(AX)(DX*4), Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VCVTPS2PD     Y8, Z8
+	VCVTPS2PD     Y9, Z9
+	VADDPD        Z8, Z2, Z2
+	VADDPD        Z9, Z3, Z3
+	VMOVUPS       128(AX)(DX*4), Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VCVTPS2PD     Y8, Z8
+	VCVTPS2PD     Y9, Z9
+	VADDPD        Z8, Z4, Z4
+	VADDPD        Z9, Z5, Z5
+	VMOVUPS       192(AX)(DX*4), Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VCVTPS2PD     Y8, Z8
+	VCVTPS2PD     Y9, Z9
+	VADDPD        Z8, Z6, Z6
+	VADDPD        Z9, Z7, Z7
+	ADDQ          $0x40, DX
+	SUBQ          $0x40, CX
+	JMP           several
+
+severalEnd:
+single:
+	CMPQ          CX, $0x10
+	JLT           singleEnd
+	VMOVUPS       (AX)(DX*4), Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VCVTPS2PD     Y8, Z8
+	VCVTPS2PD     Y9, Z9
+	VADDPD        Z8, Z0, Z0
+	VADDPD        Z9, Z1, Z1
+	ADDQ          $0x10, DX
+	SUBQ          $0x10, CX
+	JMP           single
+
+singleEnd:
+	TESTQ         CX, CX
+	JZ            walked
+	XORL          BX, BX
+	BTSL          CX, BX
+	DECL          BX
+	KMOVW         BX, K1
+	VMOVUPS.Z     (AX)(DX*4), K1, Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VCVTPS2PD     Y8, Z8
+	VCVTPS2PD     Y9, Z9
+	VADDPD        Z8, Z0, Z0
+	VADDPD        Z9, Z1, Z1
+
+walked:
+	VADDPD        Z4, Z0, Z0
+	VADDPD        Z5, Z1, Z1
+	VADDPD        Z6, Z2, Z2
+	VADDPD        Z7, Z3, Z3
+	VADDPD        Z2, Z0, Z0
+	VADDPD        Z3, Z1, Z1
+	VADDPD        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPD        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPD        X1, X0, X0
+	VPERMILPD     $0x01, X0, X1
+	VADDSD        X1, X0, X0
+	MOVSD         X0, total+16(FP)
+	VZEROUPPER
+	RET
+
+// func excessAVX512(x *float32, n int) (total float32)
+// Requires: AVX, AVX512DQ, AVX512F, SSE
+TEXT ·excessAVX512(SB), NOSPLIT, $0-20
+	MOVQ   x+0(FP), AX
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	MOVQ   n+8(FP), CX
+	XORQ   DX, DX
+
+several:
+	CMPQ    CX, $0x40
+	JLT     severalEnd
+	VMOVUPS (AX)(DX*4), Z4
+	VSUBPS  Z4, Z4, Z4
+	VADDPS  Z4, Z0, Z0
+	VMOVUPS 64(AX)(DX*4), Z4
+	VSUBPS  Z4, Z4, Z4
+	VADDPS  Z4, Z1, Z1
+	VMOVUPS 128(AX)(DX*4), Z4
+	VSUBPS  Z4, Z4, Z4
+	VADDPS  Z4, Z2, Z2
+	VMOVUPS 192(AX)(DX*4), Z4
+	VSUBPS  Z4, Z4, Z4
+	VADDPS  Z4, Z3, Z3
+	ADDQ    $0x40, DX
+	SUBQ    $0x40, CX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    CX, $0x10
+	JLT     singleEnd
+	VMOVUPS (AX)(DX*4), Z4
+	VSUBPS  Z4, Z4, Z4
+	VADDPS  Z4, Z0, Z0
+	ADDQ    $0x10, DX
+	SUBQ    $0x10, CX
+	JMP     single
+
+singleEnd:
+	TESTQ     CX, CX
+	JZ        walked
+	XORL      BX, BX
+	BTSL      CX, BX
+	DECL      BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (AX)(DX*4), K1, Z4
+	VSUBPS    Z4, Z4, Z4
+	VADDPS    Z4, Z0, Z0
+
+walked:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPD     $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	VPSHUFD       $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	MOVSS         X0, total+16(FP)
+	VZEROUPPER
+	RET
+
 // func transposeAVX2(dst *float32, dstStride int, src *float32, srcStride int, blocks int)
 // Requires: AVX
 TEXT ·transposeAVX2(SB), NOSPLIT, $0-40
@@ -8994,6 +10247,1204 @@ singleEnd:
 	VMASKMOVPS   Y1, Y2, (CX)(R8*4)
 
 walked:
+	VZEROUPPER
+	RET
+
+// func elementNegAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementNegAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Y0
+	VBROADCASTSS c1+36(FP), Y0
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Y0
+	VXORPS  constant80000000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, (AX)(BX*4)
+	VMOVUPS 32(CX)(BX*4), Y0
+	VXORPS  constant80000000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 32(AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Y0
+	VXORPS  constant80000000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 64(AX)(BX*4)
+	VMOVUPS 96(CX)(BX*4), Y0
+	VXORPS  constant80000000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 96(AX)(BX*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x20, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Y0
+	VXORPS  constant80000000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, (AX)(BX*4)
+	ADDQ    $0x08, BX
+	SUBQ    $0x08, DX
+	JMP     single
+
+singleEnd:
+	TESTQ      DX, DX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), SI
+	NEGQ       DX
+	VMOVUPS    32(SI)(DX*4), Y0
+	VMASKMOVPS (CX)(BX*4), Y0, Y1
+	VXORPS     constant80000000<>+0(SB), Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementAbsAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementAbsAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Y0
+	VBROADCASTSS c1+36(FP), Y0
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Y0
+	VANDPS  constant7fffffff<>+0(SB), Y0, Y0
+	VMOVUPS Y0, (AX)(BX*4)
+	VMOVUPS 32(CX)(BX*4), Y0
+	VANDPS  constant7fffffff<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 32(AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Y0
+	VANDPS  constant7fffffff<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 64(AX)(BX*4)
+	VMOVUPS 96(CX)(BX*4), Y0
+	VANDPS  constant7fffffff<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 96(AX)(BX*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x20, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Y0
+	VANDPS  constant7fffffff<>+0(SB), Y0, Y0
+	VMOVUPS Y0, (AX)(BX*4)
+	ADDQ    $0x08, BX
+	SUBQ    $0x08, DX
+	JMP     single
+
+singleEnd:
+	TESTQ      DX, DX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), SI
+	NEGQ       DX
+	VMOVUPS    32(SI)(DX*4), Y0
+	VMASKMOVPS (CX)(BX*4), Y0, Y1
+	VANDPS     constant7fffffff<>+0(SB), Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementScaleAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementScaleAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Y0
+	VBROADCASTSS c1+36(FP), Y1
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)(BX*4)
+	VMOVUPS 32(CX)(BX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, 64(AX)(BX*4)
+	VMOVUPS 96(CX)(BX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, 96(AX)(BX*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x20, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)(BX*4)
+	ADDQ    $0x08, BX
+	SUBQ    $0x08, DX
+	JMP     single
+
+singleEnd:
+	TESTQ      DX, DX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), SI
+	NEGQ       DX
+	VMOVUPS    32(SI)(DX*4), Y1
+	VMASKMOVPS (CX)(BX*4), Y1, Y2
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementShiftAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementShiftAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Y0
+	VBROADCASTSS c1+36(FP), Y1
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Y1
+	VADDPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)(BX*4)
+	VMOVUPS 32(CX)(BX*4), Y1
+	VADDPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Y1
+	VADDPS  Y0, Y1, Y1
+	VMOVUPS Y1, 64(AX)(BX*4)
+	VMOVUPS 96(CX)(BX*4), Y1
+	VADDPS  Y0, Y1, Y1
+	VMOVUPS Y1, 96(AX)(BX*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x20, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Y1
+	VADDPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)(BX*4)
+	ADDQ    $0x08, BX
+	SUBQ    $0x08, DX
+	JMP     single
+
+singleEnd:
+	TESTQ      DX, DX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), SI
+	NEGQ       DX
+	VMOVUPS    32(SI)(DX*4), Y1
+	VMASKMOVPS (CX)(BX*4), Y1, Y2
+	VADDPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementClipAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementClipAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Y0
+	VBROADCASTSS c1+36(FP), Y1
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Y2
+	VMAXPS  Y2, Y0, Y2
+	VMINPS  Y2, Y1, Y2
+	VMOVUPS Y2, (AX)(BX*4)
+	VMOVUPS 32(CX)(BX*4), Y2
+	VMAXPS  Y2, Y0, Y2
+	VMINPS  Y2, Y1, Y2
+	VMOVUPS Y2, 32(AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Y2
+	VMAXPS  Y2, Y0, Y2
+	VMINPS  Y2, Y1, Y2
+	VMOVUPS Y2, 64(AX)(BX*4)
+	VMOVUPS 96(CX)(BX*4), Y2
+	VMAXPS  Y2, Y0, Y2
+	VMINPS  Y2, Y1, Y2
+	VMOVUPS Y2, 96(AX)(BX*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x20, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Y2
+	VMAXPS  Y2, Y0, Y2
+	VMINPS  Y2, Y1, Y2
+	VMOVUPS Y2, (AX)(BX*4)
+	ADDQ    $0x08, BX
+	SUBQ    $0x08, DX
+	JMP     single
+
+singleEnd:
+	TESTQ      DX, DX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), SI
+	NEGQ       DX
+	VMOVUPS    32(SI)(DX*4), Y2
+	VMASKMOVPS (CX)(BX*4), Y2, Y3
+	VMAXPS     Y3, Y0, Y3
+	VMINPS     Y3, Y1, Y3
+	VMASKMOVPS Y3, Y2, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementInsideAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementInsideAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Y0
+	VBROADCASTSS c1+36(FP), Y1
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Y2
+	VCMPPS  $0x12, Y1, Y2, Y3
+	VANDPS  constant3f800000<>+0(SB), Y3, Y3
+	VCMPPS  $0x12, Y2, Y0, Y2
+	VANDPS  Y3, Y2, Y2
+	VMOVUPS Y2, (AX)(BX*4)
+	VMOVUPS 32(CX)(BX*4), Y2
+	VCMPPS  $0x12, Y1, Y2, Y3
+	VANDPS  constant3f800000<>+0(SB), Y3, Y3
+	VCMPPS  $0x12, Y2, Y0, Y2
+	VANDPS  Y3, Y2, Y2
+	VMOVUPS Y2, 32(AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Y2
+	VCMPPS  $0x12, Y1, Y2, Y3
+	VANDPS  constant3f800000<>+0(SB), Y3, Y3
+	VCMPPS  $0x12, Y2, Y0, Y2
+	VANDPS  Y3, Y2, Y2
+	VMOVUPS Y2, 64(AX)(BX*4)
+	VMOVUPS 96(CX)(BX*4), Y2
+	VCMPPS  $0x12, Y1, Y2, Y3
+	VANDPS  constant3f800000<>+0(SB), Y3, Y3
+	VCMPPS  $0x12, Y2, Y0, Y2
+	VANDPS  Y3, Y2, Y2
+	VMOVUPS Y2, 96(AX)(BX*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x20, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Y2
+	VCMPPS  $0x12, Y1, Y2, Y3
+	VANDPS  constant3f800000<>+0(SB), Y3, Y3
+	VCMPPS  $0x12, Y2, Y0, Y2
+	VANDPS  Y3, Y2, Y2
+	VMOVUPS Y2, (AX)(BX*4)
+	ADDQ    $0x08, BX
+	SUBQ    $0x08, DX
+	JMP     single
+
+singleEnd:
+	TESTQ      DX, DX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), SI
+	NEGQ       DX
+	VMOVUPS    32(SI)(DX*4), Y2
+	VMASKMOVPS (CX)(BX*4), Y2, Y3
+	VCMPPS     $0x12, Y1, Y3, Y1
+	VANDPS     constant3f800000<>+0(SB), Y1, Y1
+	VCMPPS     $0x12, Y3, Y0, Y0
+	VANDPS     Y1, Y0, Y0
+	VMASKMOVPS Y0, Y2, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementSignAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementSignAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Y0
+	VBROADCASTSS c1+36(FP), Y0
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Y0
+	VXORPS  Y1, Y1, Y1
+	VCMPPS  $0x11, Y0, Y1, Y2
+	VANDPS  constant3f800000<>+0(SB), Y2, Y2
+	VCMPPS  $0x11, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VSUBPS  Y0, Y2, Y2
+	VMOVUPS Y2, (AX)(BX*4)
+	VMOVUPS 32(CX)(BX*4), Y0
+	VXORPS  Y1, Y1, Y1
+	VCMPPS  $0x11, Y0, Y1, Y2
+	VANDPS  constant3f800000<>+0(SB), Y2, Y2
+	VCMPPS  $0x11, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VSUBPS  Y0, Y2, Y2
+	VMOVUPS Y2, 32(AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Y0
+	VXORPS  Y1, Y1, Y1
+	VCMPPS  $0x11, Y0, Y1, Y2
+	VANDPS  constant3f800000<>+0(SB), Y2, Y2
+	VCMPPS  $0x11, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VSUBPS  Y0, Y2, Y2
+	VMOVUPS Y2, 64(AX)(BX*4)
+	VMOVUPS 96(CX)(BX*4), Y0
+	VXORPS  Y1, Y1, Y1
+	VCMPPS  $0x11, Y0, Y1, Y2
+	VANDPS  constant3f800000<>+0(SB), Y2, Y2
+	VCMPPS  $0x11, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VSUBPS  Y0, Y2, Y2
+	VMOVUPS Y2, 96(AX)(BX*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x20, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Y0
+	VXORPS  Y1, Y1, Y1
+	VCMPPS  $0x11, Y0, Y1, Y2
+	VANDPS  constant3f800000<>+0(SB), Y2, Y2
+	VCMPPS  $0x11, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VSUBPS  Y0, Y2, Y2
+	VMOVUPS Y2, (AX)(BX*4)
+	ADDQ    $0x08, BX
+	SUBQ    $0x08, DX
+	JMP     single
+
+singleEnd:
+	TESTQ      DX, DX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), SI
+	NEGQ       DX
+	VMOVUPS    32(SI)(DX*4), Y0
+	VMASKMOVPS (CX)(BX*4), Y0, Y1
+	VXORPS     Y2, Y2, Y2
+	VCMPPS     $0x11, Y1, Y2, Y3
+	VANDPS     constant3f800000<>+0(SB), Y3, Y3
+	VCMPPS     $0x11, Y2, Y1, Y1
+	VANDPS     constant3f800000<>+0(SB), Y1, Y1
+	VSUBPS     Y1, Y3, Y3
+	VMASKMOVPS Y3, Y0, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementAddAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementAddAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
+	XORQ SI, SI
+
+several:
+	CMPQ    BX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	VMOVUPS 32(CX)(SI*4), Y0
+	VMOVUPS 32(DX)(SI*4), Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, 32(AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Y0
+	VMOVUPS 64(DX)(SI*4), Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, 64(AX)(SI*4)
+	VMOVUPS 96(CX)(SI*4), Y0
+	VMOVUPS 96(DX)(SI*4), Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, 96(AX)(SI*4)
+	ADDQ    $0x20, SI
+	SUBQ    $0x20, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	ADDQ    $0x08, SI
+	SUBQ    $0x08, BX
+	JMP     single
+
+singleEnd:
+	TESTQ      BX, BX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), DI
+	NEGQ       BX
+	VMOVUPS    32(DI)(BX*4), Y0
+	VMASKMOVPS (CX)(SI*4), Y0, Y1
+	VMASKMOVPS (DX)(SI*4), Y0, Y2
+	VADDPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementSubAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementSubAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
+	XORQ SI, SI
+
+several:
+	CMPQ    BX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VSUBPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	VMOVUPS 32(CX)(SI*4), Y0
+	VMOVUPS 32(DX)(SI*4), Y1
+	VSUBPS  Y1, Y0, Y0
+	VMOVUPS Y0, 32(AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Y0
+	VMOVUPS 64(DX)(SI*4), Y1
+	VSUBPS  Y1, Y0, Y0
+	VMOVUPS Y0, 64(AX)(SI*4)
+	VMOVUPS 96(CX)(SI*4), Y0
+	VMOVUPS 96(DX)(SI*4), Y1
+	VSUBPS  Y1, Y0, Y0
+	VMOVUPS Y0, 96(AX)(SI*4)
+	ADDQ    $0x20, SI
+	SUBQ    $0x20, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VSUBPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	ADDQ    $0x08, SI
+	SUBQ    $0x08, BX
+	JMP     single
+
+singleEnd:
+	TESTQ      BX, BX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), DI
+	NEGQ       BX
+	VMOVUPS    32(DI)(BX*4), Y0
+	VMASKMOVPS (CX)(SI*4), Y0, Y1
+	VMASKMOVPS (DX)(SI*4), Y0, Y2
+	VSUBPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementMulAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementMulAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
+	XORQ SI, SI
+
+several:
+	CMPQ    BX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	VMOVUPS 32(CX)(SI*4), Y0
+	VMOVUPS 32(DX)(SI*4), Y1
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, 32(AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Y0
+	VMOVUPS 64(DX)(SI*4), Y1
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, 64(AX)(SI*4)
+	VMOVUPS 96(CX)(SI*4), Y0
+	VMOVUPS 96(DX)(SI*4), Y1
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, 96(AX)(SI*4)
+	ADDQ    $0x20, SI
+	SUBQ    $0x20, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	ADDQ    $0x08, SI
+	SUBQ    $0x08, BX
+	JMP     single
+
+singleEnd:
+	TESTQ      BX, BX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), DI
+	NEGQ       BX
+	VMOVUPS    32(DI)(BX*4), Y0
+	VMASKMOVPS (CX)(SI*4), Y0, Y1
+	VMASKMOVPS (DX)(SI*4), Y0, Y2
+	VMULPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementDivAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementDivAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
+	XORQ SI, SI
+
+several:
+	CMPQ    BX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VDIVPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	VMOVUPS 32(CX)(SI*4), Y0
+	VMOVUPS 32(DX)(SI*4), Y1
+	VDIVPS  Y1, Y0, Y0
+	VMOVUPS Y0, 32(AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Y0
+	VMOVUPS 64(DX)(SI*4), Y1
+	VDIVPS  Y1, Y0, Y0
+	VMOVUPS Y0, 64(AX)(SI*4)
+	VMOVUPS 96(CX)(SI*4), Y0
+	VMOVUPS 96(DX)(SI*4), Y1
+	VDIVPS  Y1, Y0, Y0
+	VMOVUPS Y0, 96(AX)(SI*4)
+	ADDQ    $0x20, SI
+	SUBQ    $0x20, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VDIVPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	ADDQ    $0x08, SI
+	SUBQ    $0x08, BX
+	JMP     single
+
+singleEnd:
+	TESTQ      BX, BX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), DI
+	NEGQ       BX
+	VMOVUPS    32(DI)(BX*4), Y0
+	VMASKMOVPS (CX)(SI*4), Y0, Y1
+	VMASKMOVPS (DX)(SI*4), Y0, Y2
+	VDIVPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementMinAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementMinAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
+	XORQ SI, SI
+
+several:
+	CMPQ      BX, $0x20
+	JLT       severalEnd
+	VMOVUPS   (CX)(SI*4), Y0
+	VMOVUPS   (DX)(SI*4), Y1
+	VMINPS    Y1, Y0, Y2
+	VCMPPS    $0x03, Y1, Y0, Y3
+	VADDPS    Y1, Y0, Y0
+	VBLENDVPS Y3, Y0, Y2, Y2
+	VMOVUPS   Y2, (AX)(SI*4)
+	VMOVUPS   32(CX)(SI*4), Y0
+	VMOVUPS   32(DX)(SI*4), Y1
+	VMINPS    Y1, Y0, Y2
+	VCMPPS    $0x03, Y1, Y0, Y3
+	VADDPS    Y1, Y0, Y0
+	VBLENDVPS Y3, Y0, Y2, Y2
+	VMOVUPS   Y2, 32(AX)(SI*4)
+	VMOVUPS   64(CX)(SI*4), Y0
+	VMOVUPS   64(DX)(SI*4), Y1
+	VMINPS    Y1, Y0, Y2
+	VCMPPS    $0x03, Y1, Y0, Y3
+	VADDPS    Y1, Y0, Y0
+	VBLENDVPS Y3, Y0, Y2, Y2
+	VMOVUPS   Y2, 64(AX)(SI*4)
+	VMOVUPS   96(CX)(SI*4), Y0
+	VMOVUPS   96(DX)(SI*4), Y1
+	VMINPS    Y1, Y0, Y2
+	VCMPPS    $0x03, Y1, Y0, Y3
+	VADDPS    Y1, Y0, Y0
+	VBLENDVPS Y3, Y0, Y2, Y2
+	VMOVUPS   Y2, 96(AX)(SI*4)
+	ADDQ      $0x20, SI
+	SUBQ      $0x20, BX
+	JMP       several
+
+severalEnd:
+single:
+	CMPQ      BX, $0x08
+	JLT       singleEnd
+	VMOVUPS   (CX)(SI*4), Y0
+	VMOVUPS   (DX)(SI*4), Y1
+	VMINPS    Y1, Y0, Y2
+	VCMPPS    $0x03, Y1, Y0, Y3
+	VADDPS    Y1, Y0, Y0
+	VBLENDVPS Y3, Y0, Y2, Y2
+	VMOVUPS   Y2, (AX)(SI*4)
+	ADDQ      $0x08, SI
+	SUBQ      $0x08, BX
+	JMP       single
+
+singleEnd:
+	TESTQ      BX, BX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), DI
+	NEGQ       BX
+	VMOVUPS    32(DI)(BX*4), Y0
+	VMASKMOVPS (CX)(SI*4), Y0, Y1
+	VMASKMOVPS (DX)(SI*4), Y0, Y2
+	VMINPS     Y2, Y1, Y3
+	VCMPPS     $0x03, Y2, Y1, Y4
+	VADDPS     Y2, Y1, Y1
+	VBLENDVPS  Y4, Y1, Y3, Y3
+	VMASKMOVPS Y3, Y0, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementMaxAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementMaxAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
+	XORQ SI, SI
+
+several:
+	CMPQ      BX, $0x20
+	JLT       severalEnd
+	VMOVUPS   (CX)(SI*4), Y0
+	VMOVUPS   (DX)(SI*4), Y1
+	VMAXPS    Y1, Y0, Y2
+	VCMPPS    $0x03, Y1, Y0, Y3
+	VADDPS    Y1, Y0, Y0
+	VBLENDVPS Y3, Y0, Y2, Y2
+	VMOVUPS   Y2, (AX)(SI*4)
+	VMOVUPS   32(CX)(SI*4), Y0
+	VMOVUPS   32(DX)(SI*4), Y1
+	VMAXPS    Y1, Y0, Y2
+	VCMPPS    $0x03, Y1, Y0, Y3
+	VADDPS    Y1, Y0, Y0
+	VBLENDVPS Y3, Y0, Y2, Y2
+	VMOVUPS   Y2, 32(AX)(SI*4)
+	VMOVUPS   64(CX)(SI*4), Y0
+	VMOVUPS   64(DX)(SI*4), Y1
+	VMAXPS    Y1, Y0, Y2
+	VCMPPS    $0x03, Y1, Y0, Y3
+	VADDPS    Y1, Y0, Y0
+	VBLENDVPS Y3, Y0, Y2, Y2
+	VMOVUPS   Y2, 64(AX)(SI*4)
+	VMOVUPS   96(CX)(SI*4), Y0
+	VMOVUPS   96(DX)(SI*4), Y1
+	VMAXPS    Y1, Y0, Y2
+	VCMPPS    $0x03, Y1, Y0, Y3
+	VADDPS    Y1, Y0, Y0
+	VBLENDVPS Y3, Y0, Y2, Y2
+	VMOVUPS   Y2, 96(AX)(SI*4)
+	ADDQ      $0x20, SI
+	SUBQ      $0x20, BX
+	JMP       several
+
+severalEnd:
+single:
+	CMPQ      BX, $0x08
+	JLT       singleEnd
+	VMOVUPS   (CX)(SI*4), Y0
+	VMOVUPS   (DX)(SI*4), Y1
+	VMAXPS    Y1, Y0, Y2
+	VCMPPS    $0x03, Y1, Y0, Y3
+	VADDPS    Y1, Y0, Y0
+	VBLENDVPS Y3, Y0, Y2, Y2
+	VMOVUPS   Y2, (AX)(SI*4)
+	ADDQ      $0x08, SI
+	SUBQ      $0x08, BX
+	JMP       single
+
+singleEnd:
+	TESTQ      BX, BX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), DI
+	NEGQ       BX
+	VMOVUPS    32(DI)(BX*4), Y0
+	VMASKMOVPS (CX)(SI*4), Y0, Y1
+	VMASKMOVPS (DX)(SI*4), Y0, Y2
+	VMAXPS     Y2, Y1, Y3
+	VCMPPS     $0x03, Y2, Y1, Y4
+	VADDPS     Y2, Y1, Y1
+	VBLENDVPS  Y4, Y1, Y3, Y3
+	VMASKMOVPS Y3, Y0, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementLessAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementLessAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
+	XORQ SI, SI
+
+several:
+	CMPQ    BX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VCMPPS  $0x11, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	VMOVUPS 32(CX)(SI*4), Y0
+	VMOVUPS 32(DX)(SI*4), Y1
+	VCMPPS  $0x11, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 32(AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Y0
+	VMOVUPS 64(DX)(SI*4), Y1
+	VCMPPS  $0x11, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 64(AX)(SI*4)
+	VMOVUPS 96(CX)(SI*4), Y0
+	VMOVUPS 96(DX)(SI*4), Y1
+	VCMPPS  $0x11, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 96(AX)(SI*4)
+	ADDQ    $0x20, SI
+	SUBQ    $0x20, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VCMPPS  $0x11, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	ADDQ    $0x08, SI
+	SUBQ    $0x08, BX
+	JMP     single
+
+singleEnd:
+	TESTQ      BX, BX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), DI
+	NEGQ       BX
+	VMOVUPS    32(DI)(BX*4), Y0
+	VMASKMOVPS (CX)(SI*4), Y0, Y1
+	VMASKMOVPS (DX)(SI*4), Y0, Y2
+	VCMPPS     $0x11, Y2, Y1, Y1
+	VANDPS     constant3f800000<>+0(SB), Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementLessEqAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementLessEqAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
+	XORQ SI, SI
+
+several:
+	CMPQ    BX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VCMPPS  $0x12, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	VMOVUPS 32(CX)(SI*4), Y0
+	VMOVUPS 32(DX)(SI*4), Y1
+	VCMPPS  $0x12, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 32(AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Y0
+	VMOVUPS 64(DX)(SI*4), Y1
+	VCMPPS  $0x12, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 64(AX)(SI*4)
+	VMOVUPS 96(CX)(SI*4), Y0
+	VMOVUPS 96(DX)(SI*4), Y1
+	VCMPPS  $0x12, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 96(AX)(SI*4)
+	ADDQ    $0x20, SI
+	SUBQ    $0x20, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VCMPPS  $0x12, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	ADDQ    $0x08, SI
+	SUBQ    $0x08, BX
+	JMP     single
+
+singleEnd:
+	TESTQ      BX, BX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), DI
+	NEGQ       BX
+	VMOVUPS    32(DI)(BX*4), Y0
+	VMASKMOVPS (CX)(SI*4), Y0, Y1
+	VMASKMOVPS (DX)(SI*4), Y0, Y2
+	VCMPPS     $0x12, Y2, Y1, Y1
+	VANDPS     constant3f800000<>+0(SB), Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementSigmoidAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·elementSigmoidAVX2(SB), NOSPLIT, $0-40
+	MOVQ    dst+0(FP), AX
+	MOVQ    a+8(FP), CX
+	VMOVUPS constantc2d00000<>+0(SB), Y0
+	VMOVUPS constant42b20000<>+0(SB), Y1
+	MOVQ    n+24(FP), DX
+	XORQ    BX, BX
+
+single:
+	CMPQ         DX, $0x08
+	JLT          singleEnd
+	VMOVUPS      (CX)(BX*4), Y2
+	VXORPS       Y3, Y3, Y3
+	VSUBPS       Y2, Y3, Y3
+	VMAXPS       Y3, Y0, Y3
+	VMINPS       Y3, Y1, Y3
+	VMULPS       constant3fb8aa3b<>+0(SB), Y3, Y2
+	VROUNDPS     $0x08, Y2, Y2
+	VMOVAPS      Y3, Y3
+	VFNMADD231PS constant3f317218<>+0(SB), Y2, Y3
+	VFNMADD231PS constantb102e308<>+0(SB), Y2, Y3
+	VMULPS       Y3, Y3, Y5
+	VMOVUPS      constant39506967<>+0(SB), Y4
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y3, Y4
+	VFMADD213PS  constant3c088908<>+0(SB), Y3, Y4
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y3, Y4
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y3, Y4
+	VFMADD213PS  constant3f000000<>+0(SB), Y3, Y4
+	VFMADD213PS  Y3, Y5, Y4
+	VADDPS       constant3f800000<>+0(SB), Y4, Y4
+	VCVTPS2DQ    Y2, Y2
+	VPSRAD       $0x01, Y2, Y3
+	VPSUBD       Y3, Y2, Y2
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       constant3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       constant3f800000<>+0(SB), Y2, Y2
+	VMULPS       Y2, Y4, Y4
+	VADDPS       constant3f800000<>+0(SB), Y4, Y4
+	VMOVUPS      constant3f800000<>+0(SB), Y2
+	VDIVPS       Y4, Y2, Y2
+	VMOVUPS      Y2, (AX)(BX*4)
+	ADDQ         $0x08, BX
+	SUBQ         $0x08, DX
+	JMP          single
+
+singleEnd:
+	TESTQ        DX, DX
+	JZ           walked
+	LEAQ         tailMasks<>+0(SB), SI
+	NEGQ         DX
+	VMOVUPS      32(SI)(DX*4), Y2
+	VMASKMOVPS   (CX)(BX*4), Y2, Y3
+	VXORPS       Y4, Y4, Y4
+	VSUBPS       Y3, Y4, Y4
+	VMAXPS       Y4, Y0, Y4
+	VMINPS       Y4, Y1, Y4
+	VMULPS       constant3fb8aa3b<>+0(SB), Y4, Y0
+	VROUNDPS     $0x08, Y0, Y0
+	VMOVAPS      Y4, Y1
+	VFNMADD231PS constant3f317218<>+0(SB), Y0, Y1
+	VFNMADD231PS constantb102e308<>+0(SB), Y0, Y1
+	VMULPS       Y1, Y1, Y4
+	VMOVUPS      constant39506967<>+0(SB), Y3
+	VFMADD213PS  constant3ab743ce<>+0(SB), Y1, Y3
+	VFMADD213PS  constant3c088908<>+0(SB), Y1, Y3
+	VFMADD213PS  constant3d2aa9c1<>+0(SB), Y1, Y3
+	VFMADD213PS  constant3e2aaaaa<>+0(SB), Y1, Y3
+	VFMADD213PS  constant3f000000<>+0(SB), Y1, Y3
+	VFMADD213PS  Y1, Y4, Y3
+	VADDPS       constant3f800000<>+0(SB), Y3, Y3
+	VCVTPS2DQ    Y0, Y0
+	VPSRAD       $0x01, Y0, Y1
+	VPSUBD       Y1, Y0, Y0
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       constant3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y3, Y3
+	VPSLLD       $0x17, Y0, Y0
+	VPADDD       constant3f800000<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y3, Y3
+	VADDPS       constant3f800000<>+0(SB), Y3, Y3
+	VMOVUPS      constant3f800000<>+0(SB), Y0
+	VDIVPS       Y3, Y0, Y0
+	VMASKMOVPS   Y0, Y2, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func sumDoubleAVX2(x *float32, n int) (total float64)
+// Requires: AVX, SSE2
+TEXT ·sumDoubleAVX2(SB), NOSPLIT, $0-24
+	MOVQ   x+0(FP), AX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	MOVQ   n+8(FP), CX
+	XORQ   DX, DX
+
+several:
+	CMPQ         CX, $0x20
+	JLT          severalEnd
+	VMOVUPS      (AX)(DX*4), Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VCVTPS2PD    X8, Y8
+	VCVTPS2PD    X9, Y9
+	VADDPD       Y8, Y0, Y0
+	VADDPD       Y9, Y1, Y1
+	VMOVUPS      32(AX)(DX*4), Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VCVTPS2PD    X8, Y8
+	VCVTPS2PD    X9, Y9
+	VADDPD       Y8, Y2, Y2
+	VADDPD       Y9, Y3, Y3
+	VMOVUPS      64(AX)(DX*4), Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VCVTPS2PD    X8, Y8
+	VCVTPS2PD    X9, Y9
+	VADDPD       Y8, Y4, Y4
+	VADDPD       Y9, Y5, Y5
+	VMOVUPS      96(AX)(DX*4), Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VCVTPS2PD    X8, Y8
+	VCVTPS2PD    X9, Y9
+	VADDPD       Y8, Y6, Y6
+	VADDPD       Y9, Y7, Y7
+	ADDQ         $0x20, DX
+	SUBQ         $0x20, CX
+	JMP          several
+
+severalEnd:
+single:
+	CMPQ         CX, $0x08
+	JLT          singleEnd
+	VMOVUPS      (AX)(DX*4), Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VCVTPS2PD    X8, Y8
+	VCVTPS2PD    X9, Y9
+	VADDPD       Y8, Y0, Y0
+	VADDPD       Y9, Y1, Y1
+	ADDQ         $0x08, DX
+	SUBQ         $0x08, CX
+	JMP          single
+
+singleEnd:
+	TESTQ        CX, CX
+	JZ           walked
+	LEAQ         tailMasks<>+0(SB), BX
+	NEGQ         CX
+	VMOVUPS      32(BX)(CX*4), Y8
+	VMASKMOVPS   (AX)(DX*4), Y8, Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VCVTPS2PD    X8, Y8
+	VCVTPS2PD    X9, Y9
+	VADDPD       Y8, Y0, Y0
+	VADDPD       Y9, Y1, Y1
+
+walked:
+	VADDPD       Y4, Y0, Y0
+	VADDPD       Y5, Y1, Y1
+	VADDPD       Y6, Y2, Y2
+	VADDPD       Y7, Y3, Y3
+	VADDPD       Y2, Y0, Y0
+	VADDPD       Y3, Y1, Y1
+	VADDPD       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPD       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDSD       X1, X0, X0
+	MOVSD        X0, total+16(FP)
+	VZEROUPPER
+	RET
+
+// func excessAVX2(x *float32, n int) (total float32)
+// Requires: AVX, SSE
+TEXT ·excessAVX2(SB), NOSPLIT, $0-20
+	MOVQ   x+0(FP), AX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   n+8(FP), CX
+	XORQ   DX, DX
+
+several:
+	CMPQ    CX, $0x20
+	JLT     severalEnd
+	VMOVUPS (AX)(DX*4), Y4
+	VSUBPS  Y4, Y4, Y4
+	VADDPS  Y4, Y0, Y0
+	VMOVUPS 32(AX)(DX*4), Y4
+	VSUBPS  Y4, Y4, Y4
+	VADDPS  Y4, Y1, Y1
+	VMOVUPS 64(AX)(DX*4), Y4
+	VSUBPS  Y4, Y4, Y4
+	VADDPS  Y4, Y2, Y2
+	VMOVUPS 96(AX)(DX*4), Y4
+	VSUBPS  Y4, Y4, Y4
+	VADDPS  Y4, Y3, Y3
+	ADDQ    $0x20, DX
+	SUBQ    $0x20, CX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    CX, $0x08
+	JLT     singleEnd
+	VMOVUPS (AX)(DX*4), Y4
+	VSUBPS  Y4, Y4, Y4
+	VADDPS  Y4, Y0, Y0
+	ADDQ    $0x08, DX
+	SUBQ    $0x08, CX
+	JMP     single
+
+singleEnd:
+	TESTQ      CX, CX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), BX
+	NEGQ       CX
+	VMOVUPS    32(BX)(CX*4), Y4
+	VMASKMOVPS (AX)(DX*4), Y4, Y4
+	VSUBPS     Y4, Y4, Y4
+	VADDPS     Y4, Y0, Y0
+
+walked:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VPSHUFD      $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	MOVSS        X0, total+16(FP)
 	VZEROUPPER
 	RET
 

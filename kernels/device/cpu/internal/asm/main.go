@@ -16,12 +16,13 @@ func main() {
 	pages()
 	heads()
 	emitTailMasks()
-	constantTable(append(expCoefficients[:], expLowest, expHighest, log2e, ln2High, ln2Low, 1, negativeInfinity)...)
+	constantTable(append(expCoefficients[:], expLowest, expHighest, log2e, ln2High, ln2Low, 1, negativeInfinity, signBit, otherBit)...)
 	for _, isa := range []isa{avx512, avx2} {
 		transpose(isa)
 		reductions(isa)
 		elementwise(isa)
 		exponentials(isa)
+		elements(isa)
 	}
 	pauseFunction()
 	Generate()

@@ -45,7 +45,17 @@ func reductions(i isa) {
 
 // squaredNorm emits the sum of squares in float64.
 func squaredNorm(i isa) {
-	rowFunction(i, "squaredNorm", "func(x *float32, n int) (total float64)", "adds the squares of x in float64.")
+	sumWide(i, "squaredNorm", "adds the squares of x in float64.", func(v, sum reg.VecVirtual) { VFMADD231PD(v, v, sum) })
+}
+
+// sumDouble emits the sum in float64.
+func sumDouble(i isa) {
+	sumWide(i, "sumDouble", "adds the values of x in float64.", func(v, sum reg.VecVirtual) { VADDPD(v, sum, sum) })
+}
+
+// sumWide emits a sum in float64, to which accumulate adds a vector of float64 at a time.
+func sumWide(i isa, name, doc string, accumulate func(v, sum reg.VecVirtual)) {
+	rowFunction(i, name, "func(x *float32, n int) (total float64)", doc)
 	x, sums := pointer("x"), i.zeros(2*accumulators)
 	walk(i, accumulators, func(l lanes) {
 		v := l.load(x)
@@ -61,8 +71,8 @@ func squaredNorm(i isa) {
 			VCVTPS2PD(v.AsX(), low)
 			VCVTPS2PD(half, high)
 		}
-		VFMADD231PD(low, low, sums[2*l.unroll])
-		VFMADD231PD(high, high, sums[2*l.unroll+1])
+		accumulate(low, sums[2*l.unroll])
+		accumulate(high, sums[2*l.unroll+1])
 	})
 	for n := accumulators; n > 0; n /= 2 {
 		for j := range n {
