@@ -1,24 +1,19 @@
 package outcome
 
 import (
-	"strings"
-	"unicode"
-
 	"github.com/turnwise-rl/turnwise/algos/scored"
+	"github.com/turnwise-rl/turnwise/rollout"
 )
 
 // AnswerF1 compares the final answer with the gold answer, word by word.
 type AnswerF1 struct{}
 
-// Outcomes returns the F1 of each answer; 0 where there is no answer.
+// Outcomes returns the F1 of each answer; 0 where there is no answer. An answer whose task has no gold answer
+// is an error.
 func (AnswerF1) Outcomes(g *scored.Group) ([]float64, error) {
-	out := make([]float64, len(g.Trajectories))
-	for i, t := range g.Trajectories {
-		if g.Kept(i) {
-			out[i] = F1(t.Answer, g.Task.Gold.Answer)
-		}
-	}
-	return out, nil
+	return each(g, func(t *rollout.Trajectory) (float64, error) {
+		return F1(t.Answer, g.Task.Gold.Answer), needGold(t, g.Task)
+	})
 }
 
 // F1 is the token-set F1 of two texts,
@@ -41,15 +36,10 @@ func F1(answer, gold string) float64 {
 	return 2 * float64(shared) / float64(len(a)+len(b))
 }
 
+// words is the set of the words of a text.
 func words(text string) map[string]bool {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsPunct(r) || unicode.IsSymbol(r) {
-			return ' '
-		}
-		return unicode.ToLower(r)
-	}, text)
 	set := map[string]bool{}
-	for _, word := range strings.Fields(text) {
+	for _, word := range list(text) {
 		set[word] = true
 	}
 	return set

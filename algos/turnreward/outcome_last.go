@@ -1,8 +1,10 @@
 package turnreward
 
 import (
+	"fmt"
+
+	"github.com/turnwise-rl/turnwise/algos/fact"
 	"github.com/turnwise-rl/turnwise/algos/scored"
-	"github.com/turnwise-rl/turnwise/rollout"
 )
 
 // OutcomeLast rewards format at every turn and the result at the last:
@@ -15,28 +17,33 @@ type OutcomeLast struct {
 	BadFormat float64 `yaml:"bad_format"`
 }
 
+// Validate reports a penalty that is not one.
+func (r OutcomeLast) Validate() error {
+	if err := fact.Finite("bad_format", r.BadFormat); err != nil {
+		return err
+	}
+	if r.BadFormat > 0 {
+		return fmt.Errorf("bad_format: %v rewards turns with neither a valid call nor the answer: use 0 or less", r.BadFormat)
+	}
+	return nil
+}
+
+// NeedsOutcome is true: the last turn gets it.
+func (OutcomeLast) NeedsOutcome() bool { return true }
+
 // Rewards returns the rewards of every turn.
 func (r OutcomeLast) Rewards(g *scored.Group) ([][]float64, error) {
 	out := zeros(g)
-	for i, t := range g.Trajectories {
-		for k, turn := range t.Turns {
-			last := k == len(t.Turns)-1
-			if last {
+	for i := range g.Trajectories {
+		t := &g.Trajectories[i]
+		for k := range t.Turns {
+			if k == len(t.Turns)-1 {
 				out[i][k] = g.Outcome[i]
 			}
-			if answered := last && t.Stop == rollout.StopAnswer; !answered && !validCall(turn) {
+			if fact.Void(t, k) {
 				out[i][k] += r.BadFormat
 			}
 		}
 	}
 	return out, nil
-}
-
-func validCall(turn rollout.Turn) bool {
-	for _, call := range turn.Calls {
-		if call.Status != rollout.CallUnparsable {
-			return true
-		}
-	}
-	return false
 }

@@ -25,6 +25,34 @@ var Table = []scored.Variant{
 		Name: "recorded", Doc: "weighted sum of the rewards the environment gave at the turn",
 		New: func() any { return Recorded{Weights: map[string]float64{"env": 1}} },
 	},
+	{
+		Name: "call_correct", Doc: "number of correct calls, and the preference for a memory fold",
+		Cite: "ToolPO (DeepAgent), arXiv 2510.21618", New: func() any { return NewCallCorrect() },
+	},
+	{
+		Name: "tool_ladder", Doc: "mean over the turn's calls of how far each got: unparsable, parsed, ran, up to a score of the tool's",
+		Cite: "AdaReasoner, AdaTG/verl/workers/agent/parallel_env.py", New: func() any { return ToolLadder{} },
+	},
+	{
+		Name: "step_contribution", Doc: "success and contribution of each turn before the last, the outcome at the last",
+		Cite: "StepTool, arXiv 2410.07745", New: func() any { return NewStepContribution() },
+	},
+	{
+		Name: "parameter_ladder", Doc: "mistakes in the parameters of the turn's calls against the gold calls, from −2 to 1",
+		Cite: "TL-Training's IRM, code/irm/dschat/rlhf/ppo_trainer.py", New: func() any { return ParameterLadder{} },
+	},
+	{
+		Name: "pass_rate_gain", Doc: "rise of the pass rate at turns that write code, share of valid tests at turns that test it",
+		Cite: "ReVeal (TAPO), arXiv 2506.11442", New: func() any { return PassRateGain{Improvement: 1} },
+	},
+	{
+		Name: "turn_format", Doc: "1 at each turn that parses strictly",
+		Cite: "OpenThinkIMG, r1_v/open_r1/tool_grpo.py", New: func() any { return TurnFormat{Weight: 1} },
+	},
+	{
+		Name: "information_gain", Doc: "rise of a recorded estimate of the chance of success",
+		Cite: "PRInTS, examples/data_preprocess/prints_grpo_dataset.py", New: func() any { return NewInformationGain() },
+	},
 }
 
 // None gives no rewards at turns.
