@@ -36,7 +36,7 @@ func NewCodeSimilarity() CodeSimilarity {
 
 // Validate reports settings that are out of range.
 func (s CodeSimilarity) Validate() error {
-	if err := first(within("beta", s.Beta, 0, 0.5), fact.Named("tool", s.Tool), fact.Named("argument", s.Argument), fact.Finite("threshold", s.Threshold)); err != nil {
+	if err := first(within("beta", s.Beta, 0, 0.5), filled("tool", s.Tool), filled("argument", s.Argument), fact.Finite("threshold", s.Threshold)); err != nil {
 		return err
 	}
 	if s.Beta > s.Threshold {

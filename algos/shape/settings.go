@@ -21,6 +21,14 @@ func someTools(key string, tools []string) error {
 	return nil
 }
 
+// filled checks the name of a tool or of an argument.
+func filled(key, name string) error {
+	if name == "" {
+		return fmt.Errorf("%s: empty: name one", key)
+	}
+	return nil
+}
+
 // oneOf checks a setting with listed values.
 func oneOf[T ~string](key string, v T, legal []T) error {
 	if !slices.Contains(legal, v) {
