@@ -43,10 +43,7 @@ func sequence(group string, t rollout.Trajectory, streams rollout.Streams, reads
 		Behavior: t.BehaviorLogProbs, Reference: t.ReferenceLogProbs, OldValues: t.Values,
 		Advantage: narrow(streams.Advantage), Returns: narrow(streams.Returns), LossWeight: narrow(streams.LossWeight),
 		CEWeight: narrow(streams.CEWeight), ReferenceKLWeight: narrow(streams.ReferenceKLWeight),
-		Chosen: streams.Chosen, RankScore: streams.RankScore, Group: group, Outcome: streams.Outcome, ClipHigh: streams.ClipHigh,
-	}
-	if streams.Pair != "" {
-		s.Pair = group + "/" + streams.Pair // a pair is of one group, and its name may be too
+		Pair: streams.Pair, Chosen: streams.Chosen, RankScore: streams.RankScore, Group: group, Outcome: streams.Outcome, ClipHigh: streams.ClipHigh,
 	}
 	if reads.Has(kernels.ReadsVersions) {
 		s.Versions = make([]int32, len(t.Versions))
