@@ -77,7 +77,7 @@ func (p *parser) object(at string, fields []field) error {
 		i := find(fields, name)
 		switch {
 		case i < 0:
-			return fail(offset, "%s: unknown field; known: %s", join(at, shorten(name)), names(fields))
+			return fail(offset, "%s: unknown field; known: %s", join(at, member(name)), names(fields))
 		case seen[i]:
 			return fail(offset, "%s: the field is there twice", path)
 		case !p.take(':'):
@@ -285,6 +285,15 @@ func names(fields []field) string {
 func shorten(name string) string {
 	if runes := []rune(name); len(runes) > 40 {
 		return string(runes[:40]) + "…"
+	}
+	return name
+}
+
+// member is a name as part of a path, in quotes when it would break the line.
+func member(name string) string {
+	name = shorten(name)
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
+		return quoted
 	}
 	return name
 }

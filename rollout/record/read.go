@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/turnwise-rl/turnwise/rollout"
 )
@@ -47,7 +48,7 @@ func (r *Reader) Next() (rollout.Group, error) {
 		}
 		g, err := r.parse(line)
 		if err != nil {
-			return rollout.Group{}, fmt.Errorf("%s:%d: %w", r.name, r.line, err)
+			return rollout.Group{}, fmt.Errorf("%s:%d: %w", r.name, r.line, onOneLine{err})
 		}
 		return g, nil
 	}
@@ -59,6 +60,18 @@ func (r *Reader) Next() (rollout.Group, error) {
 	}
 	return rollout.Group{}, io.EOF
 }
+
+// Line is the line of the group that Next returned last, counted from 1.
+func (r *Reader) Line() int { return r.line }
+
+// onOneLine is an error that quotes names with line breaks in them.
+type onOneLine struct{ error }
+
+func (e onOneLine) Error() string {
+	return strings.NewReplacer("\n", `\n`, "\r", `\r`).Replace(e.error.Error())
+}
+
+func (e onOneLine) Unwrap() error { return e.error }
 
 func (r *Reader) parse(line []byte) (rollout.Group, error) {
 	g, err := parseGroup(line)

@@ -90,6 +90,7 @@ func TestReaderRejects(t *testing.T) {
 		{"reference infinite", `"stop"`, `"reference_logprobs":[0,0,1e999,0,0,0,0],"stop"`, `reference_logprobs[2]: trajectory "g17/0", token 2: not a finite number`},
 		{"entropies length", `"stop"`, `"entropies":[1],"stop"`, "entropies: 1 entries for 7 tokens"},
 		{"unknown field", `"state":"s1"`, `"stage":"s1"`, "trajectories[0].turns[1].stage: unknown field; known: start, end"},
+		{"line break", `"state":"s1"`, `"sta\nte":"s1"`, `turns[1].sta\nte: unknown field`},
 		{"other case", `"state":"s1"`, `"State":"s1"`, "trajectories[0].turns[1].State: unknown field"},
 		{"twice", `"state":"s1"`, `"state":"s1","state":"s1"`, "trajectories[0].turns[1].state: the field is there twice"},
 		{"missing", `"stop":"answer",`, ``, "trajectories[0].stop: the field is missing"},
@@ -293,8 +294,8 @@ func FuzzReader(f *testing.F) {
 				return
 			}
 			if err != nil {
-				if !strings.HasPrefix(err.Error(), "fuzz:") {
-					t.Fatalf("the error %q does not name the input", err)
+				if !strings.HasPrefix(err.Error(), "fuzz:") || strings.Contains(err.Error(), "\n") {
+					t.Fatalf("the error %q does not name the input on one line", err)
 				}
 				continue
 			}
