@@ -10,6 +10,7 @@ import (
 	"github.com/turnwise-rl/turnwise/algos/advantage"
 	"github.com/turnwise-rl/turnwise/algos/filter"
 	"github.com/turnwise-rl/turnwise/algos/shape"
+	"github.com/turnwise-rl/turnwise/kernels/ref"
 	"github.com/turnwise-rl/turnwise/rollout"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,7 +49,7 @@ func TestCentredGroupsSumToZero(t *testing.T) {
 		m.Advantage.Terms[0].Scale = rapid.SampledFrom(advantage.Scales).Draw(t, "scale")
 		m.Advantage.Terms[0].Center = rapid.SampledFrom([]advantage.Center{advantage.Mean, advantage.LeaveOneOut}).Draw(t, "center")
 		group := randomGroup(t, "g")
-		all, err := m.Streams([]rollout.Group{group})
+		all, err := m.Streams([]rollout.Group{group}, ref.Arithmetic{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +67,7 @@ func TestPermutingAGroupPermutesItsStreams(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := randomMethod(t)
 		groups := []rollout.Group{randomGroup(t, "g0"), randomGroup(t, "g1")}
-		before, err := m.Streams(groups)
+		before, err := m.Streams(groups, ref.Arithmetic{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +77,7 @@ func TestPermutingAGroupPermutesItsStreams(t *testing.T) {
 		if rapid.Bool().Draw(t, "swap groups") {
 			slices.Reverse(groups)
 		}
-		after, err := m.Streams(groups)
+		after, err := m.Streams(groups, ref.Arithmetic{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +105,7 @@ func TestPermutingAGroupPermutesItsStreams(t *testing.T) {
 func TestObservationTokensNeverMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, group := randomMethod(t), randomGroup(t, "g")
-		before, err := m.Streams([]rollout.Group{group})
+		before, err := m.Streams([]rollout.Group{group}, ref.Arithmetic{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +117,7 @@ func TestObservationTokensNeverMatter(t *testing.T) {
 				}
 			}
 		}
-		after, err := m.Streams([]rollout.Group{group})
+		after, err := m.Streams([]rollout.Group{group}, ref.Arithmetic{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +136,7 @@ func TestFailedEpisodesAreNeverTrainedNorCompared(t *testing.T) {
 	group.Trajectories[3].Stop = rollout.StopCancelled
 	group.Trajectories[4].Role = "greedy"
 	var reasons []string
-	var advantages []float32
+	var advantages []float64
 	for _, s := range streams(t, drGRPO(), group) {
 		if s.Kept != (s.Reason == "") {
 			t.Errorf("trajectory %s: kept is %t with reason %q", s.Trajectory, s.Kept, s.Reason)
@@ -145,7 +146,7 @@ func TestFailedEpisodesAreNeverTrainedNorCompared(t *testing.T) {
 	if diff := cmp.Diff([]string{"", "", "tool_failure", "cancelled", "baseline"}, reasons); diff != "" {
 		t.Errorf("reasons (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]float32{0.5, -0.5, 0, 0, 0}, advantages); diff != "" {
+	if diff := cmp.Diff([]float64{0.5, -0.5, 0, 0, 0}, advantages); diff != "" {
 		t.Errorf("advantages (-want +got):\n%s", diff)
 	}
 }
@@ -166,7 +167,7 @@ func TestZeroVarianceLooksAtTurnsUnlessToldOtherwise(t *testing.T) {
 
 func TestSingletonRules(t *testing.T) {
 	for rule, want := range map[advantage.Singleton]struct {
-		advantage float32
+		advantage float64
 		kept      bool
 	}{advantage.Raw: {0.5, true}, advantage.Zero: {0, true}, advantage.Drop: {0, false}} {
 		m := drGRPO()
@@ -215,7 +216,7 @@ func TestShapers(t *testing.T) {
 	}
 	m := GRPO()
 	m.Shape = []shape.Shaper{shape.Weighted{Scores: map[string]float64{"speed": 1}}}
-	if _, err := m.Streams([]rollout.Group{group}); err == nil || !strings.Contains(err.Error(), `group g: shape[0]: trajectory g/0: no score named "speed"`) {
+	if _, err := m.Streams([]rollout.Group{group}, ref.Arithmetic{}); err == nil || !strings.Contains(err.Error(), `group g: shape[0]: trajectory g/0: no score named "speed"`) {
 		t.Errorf("a missing score: %v", err)
 	}
 }
@@ -265,7 +266,7 @@ func TestBrokenGroupsAreRejected(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			group := turnGroup([][]float64{{0}, {1}})
 			test.edit(&group.Trajectories[0])
-			if _, err := GRPO().Streams([]rollout.Group{group}); err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			if _, err := GRPO().Streams([]rollout.Group{group}, ref.Arithmetic{}); err == nil || !strings.HasPrefix(err.Error(), test.want) {
 				t.Errorf("error %v\nwant  %s…", err, test.want)
 			}
 		})
@@ -298,7 +299,7 @@ func BenchmarkStreams(b *testing.B) {
 		groups = append(groups, g)
 	}
 	for b.Loop() {
-		if _, err := MatchTIR().Streams(groups); err != nil {
+		if _, err := MatchTIR().Streams(groups, ref.Arithmetic{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -13,17 +13,21 @@ type Compare string
 const (
 	WithinGroup Compare = "group"      // the trajectories of its group
 	TurnIndex   Compare = "turn-index" // the turns of its group with the same index
-	Pooled      Compare = "pooled"     // all turns of its group
+	Pooled      Compare = "pooled"     // all turns, or all tokens, of its group
 	SameState   Compare = "state"      // the turns of its group that started in the same environment state
-	WholeBatch  Compare = "batch"      // all trajectories, or all turns, of the batch
+	WholeBatch  Compare = "batch"      // all trajectories, turns or tokens of the batch
 )
 
-// Compares lists every comparison and the level of scores it can compare; "" is either.
+// Compares lists every comparison and the levels of scores it can compare.
 var Compares = []struct {
-	Name  Compare
-	Level credit.Level
+	Name   Compare
+	Levels []credit.Level
 }{
-	{WithinGroup, credit.Trajectory}, {TurnIndex, credit.Turn}, {Pooled, credit.Turn}, {SameState, credit.Turn}, {WholeBatch, ""},
+	{WithinGroup, []credit.Level{credit.Trajectory}},
+	{TurnIndex, []credit.Level{credit.Turn}},
+	{Pooled, []credit.Level{credit.Turn, credit.Token}},
+	{SameState, []credit.Level{credit.Turn}},
+	{WholeBatch, []credit.Level{credit.Trajectory, credit.Turn, credit.Token}},
 }
 
 // item is one score and its place.
@@ -59,22 +63,38 @@ func (c Compare) key(groups []*scored.Group, it item) (setKey, error) {
 	return setKey{}, fmt.Errorf("compare: unknown value %q", c)
 }
 
-// partition splits items into comparison sets, in order of first appearance, so that sums run in a
-// fixed order.
-func (c Compare) partition(groups []*scored.Group, items []item) ([][]item, error) {
+// partition orders items by comparison set and returns the bounds of the sets, those that appear first
+// first, so that sums run in a fixed order.
+func (c Compare) partition(groups []*scored.Group, items []item) ([]item, []int32, error) {
 	index := map[setKey]int{}
-	var sets [][]item
-	for _, it := range items {
+	set, sizes := make([]int, len(items)), []int32(nil)
+	var last setKey
+	for n, it := range items {
 		key, err := c.key(groups, it)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if n > 0 && key == last {
+			set[n] = set[n-1]
+			sizes[set[n]]++
+			continue
 		}
 		at, ok := index[key]
 		if !ok {
-			at = len(sets)
-			index[key], sets = at, append(sets, nil)
+			at = len(sizes)
+			index[key], sizes = at, append(sizes, 0)
 		}
-		sets[at] = append(sets[at], it)
+		last, set[n] = key, at
+		sizes[at]++
 	}
-	return sets, nil
+	bounds := make([]int32, len(sizes)+1)
+	for s, size := range sizes {
+		bounds[s+1] = bounds[s] + size
+	}
+	next, ordered := append([]int32(nil), bounds[:len(sizes)]...), make([]item, len(items))
+	for n, it := range items {
+		ordered[next[set[n]]] = it
+		next[set[n]]++
+	}
+	return ordered, bounds, nil
 }

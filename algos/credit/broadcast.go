@@ -1,55 +1,40 @@
 package credit
 
-import (
-	"fmt"
+import "github.com/turnwise-rl/turnwise/algos/scored"
 
-	"github.com/turnwise-rl/turnwise/algos/scored"
-)
-
-// Of says which rewards a trajectory's total counts.
-type Of string
-
-const (
-	Outcome Of = "outcome" // R
-	Turns   Of = "turns"   // Σ_k r_k
-	Total   Of = "total"   // R + Σ_k r_k
-)
-
-// Broadcast gives every token of a trajectory the same score: its total reward.
+// Broadcast gives every token of a trajectory the same score: its total reward, rewards at single tokens
+// included.
 type Broadcast struct {
 	// Of says which rewards count. Default outcome.
 	Of Of `yaml:"of" jsonschema:"enum=outcome,enum=turns,enum=total"`
 }
 
 // Validate reports an unknown setting.
-func (b Broadcast) Validate() error {
-	if b.Of != Outcome && b.Of != Turns && b.Of != Total {
-		return fmt.Errorf("of: unknown value %q: use outcome, turns or total", b.Of)
-	}
-	return nil
-}
+func (b Broadcast) Validate() error { return b.Of.validate() }
 
 // Level is the trajectory.
 func (Broadcast) Level() Level { return Trajectory }
 
 // NeedsOutcome is true when the outcome counts.
-func (b Broadcast) NeedsOutcome() bool { return b.Of != Turns }
+func (b Broadcast) NeedsOutcome() bool { return b.Of.outcome() }
 
 // NeedsTurns is true when turn rewards count.
-func (b Broadcast) NeedsTurns() bool { return b.Of != Outcome }
+func (b Broadcast) NeedsTurns() bool { return b.Of.turns() }
 
 // Scores returns the totals.
-func (b Broadcast) Scores(g *scored.Group) ([][]float64, error) {
-	out := make([][]float64, len(g.Trajectories))
-	for i := range out {
-		total := 0.0
-		if b.NeedsTurns() {
-			total = g.TurnTotal(i)
+func (b Broadcast) Scores(batch *scored.Batch) ([][][]float64, error) {
+	_, out := units(batch, one)
+	for gi, g := range batch.Groups {
+		for i := range g.Trajectories {
+			total := tokenTotal(g, i, 0, tokenCount(g, i))
+			if b.NeedsTurns() {
+				total += g.TurnTotal(i)
+			}
+			if b.NeedsOutcome() {
+				total += g.Outcome[i]
+			}
+			out[gi][i][0] = total
 		}
-		if b.NeedsOutcome() {
-			total += g.Outcome[i]
-		}
-		out[i] = []float64{total}
 	}
 	return out, nil
 }

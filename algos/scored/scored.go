@@ -72,6 +72,17 @@ func check(t *rollout.Trajectory) error {
 	if len(t.Sampled) != len(t.Tokens) {
 		return fmt.Errorf("sampled: %d values for %d tokens", len(t.Sampled), len(t.Tokens))
 	}
+	for _, stream := range []struct {
+		name   string
+		values []float32
+	}{
+		{"behavior_logprobs", t.BehaviorLogProbs}, {"entropies", t.Entropies},
+		{"values", t.Values}, {"reference_logprobs", t.ReferenceLogProbs},
+	} {
+		if stream.values != nil && len(stream.values) != len(t.Tokens) {
+			return fmt.Errorf("%s: %d values for %d tokens", stream.name, len(stream.values), len(t.Tokens))
+		}
+	}
 	end := 0
 	for k, turn := range t.Turns {
 		if turn.Start < end || turn.End <= turn.Start || turn.End > len(t.Tokens) {

@@ -22,7 +22,7 @@ type arrow struct {
 var arrows = []arrow{
 	{folder: "kernels", reason: "kernels is arithmetic on flat arrays and knows nothing of reinforcement learning"},
 	{folder: "rollout", reason: "rollout is experience itself; everything else depends on it, so it depends on nothing of ours"},
-	{folder: "algos", may: []string{"rollout/.", "kernels/."},
+	{folder: "algos", may: []string{"rollout/.", "kernels/."}, tests: []string{"kernels/ref", "kernels/graph"},
 		reason: "credit is a pure function from groups to streams: it sees trajectories and loss programs, not how they are sampled or trained"},
 	{folder: "trainer", may: []string{"rollout", "kernels"},
 		reason: "the learner sees streams and a loss program, never a method: a new method must not touch the training step"},
