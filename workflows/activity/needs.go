@@ -17,8 +17,8 @@ type needs struct {
 }
 
 func needsOf(method algos.Method) needs {
-	loss := method.Loss.Reads()
-	n := needs{creditValues: loss&(kernels.ReadsOldValues|kernels.ReadsReturns) != 0}
+	credit, loss := method.Reads(), method.Loss.Reads()
+	n := needs{creditValues: credit.Values || loss.Has(kernels.ReadsOldValues), creditReference: credit.Reference}
 	n.critic = n.creditValues || loss.Has(kernels.ReadsValues)
 	n.reference = n.creditReference || loss.Has(kernels.ReadsReference)
 	return n
