@@ -28,8 +28,49 @@ func TestGradientsAgreeWithFiniteDifferences(t *testing.T) {
 	}
 }
 
+// Every objective with every ratio, gradient of the ratio, aggregation and rule for rejected tokens that fits it, each
+// on batches of fixed seeds.
+func TestGradientsOfEveryCombination(t *testing.T) {
+	combinations := 0
+	for _, p := range combinationsOf(func(p kernels.Program) bool { return p.Validate() == nil }) {
+		compared := 0
+		for seed := 0; compared < 10; seed++ {
+			if seed == 100 {
+				t.Fatalf("%s: only %d gradients compared in %d batches", p, compared, seed)
+			}
+			compared += compareGradients(t, p, rapid.Custom(randombatch.Batch).Example(seed))
+		}
+		combinations++
+	}
+	if combinations < 200 {
+		t.Errorf("only %d combinations", combinations)
+	}
+}
+
+func combinationsOf(valid func(kernels.Program) bool) []kernels.Program {
+	var programs []kernels.Program
+	for _, variant := range kernels.ObjectiveTable {
+		for _, ratio := range kernels.Ratios {
+			for _, gradient := range kernels.RatioGradients {
+				for _, aggregate := range kernels.Aggregations {
+					for _, rejected := range kernels.Rejecteds {
+						p := of(variant.New().(kernels.Objective), ratioOf(ratio, gradient), aggregated(aggregate))
+						if p.Rejected = rejected; p.Objective.UsesRatio() {
+							p.OffPolicy = []kernels.Correction{kernels.TIS{Level: kernels.LevelToken, Cap: 1.2, Normalize: kernels.NormalizeNone}}
+						}
+						if valid(p) {
+							programs = append(programs, p)
+						}
+					}
+				}
+			}
+		}
+	}
+	return programs
+}
+
 // compareGradients differences the loss by every log-probability, entropy and value, and returns how many.
-func compareGradients(t *rapid.T, p kernels.Program, b kernels.Batch[float64]) int {
+func compareGradients(t rapid.TB, p kernels.Program, b kernels.Batch[float64]) int {
 	totals := kernels.Count(b)
 	at, err := evaluate(p, b, b, totals)
 	if err != nil {
@@ -65,7 +106,7 @@ func compareGradients(t *rapid.T, p kernels.Program, b kernels.Batch[float64]) i
 
 const step = 1e-5
 
-func centralDifference(t *rapid.T, p kernels.Program, b, frozen kernels.Batch[float64], values []float64, position int, totals kernels.Totals) float64 {
+func centralDifference(t rapid.TB, p kernels.Program, b, frozen kernels.Batch[float64], values []float64, position int, totals kernels.Totals) float64 {
 	at := values[position]
 	defer func() { values[position] = at }()
 	var loss [2]float64
