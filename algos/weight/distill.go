@@ -6,7 +6,8 @@ import (
 )
 
 // Distill weighs the divergence from the reference policy, a teacher say, with the same Weight at every sampled
-// token of a kept trajectory that no mask keeps out of the loss; the reference_kl regularizer reads it. prime-rl trainer/rl/loss.py, ref_kl.
+// token of a kept trajectory that no mask keeps out of the loss; the reference_kl regularizer reads it.
+// prime-rl trainer/rl/loss.py, ref_kl.
 type Distill struct {
 	// Weight is the weight. Default 1.
 	Weight float64 `yaml:"weight"`
