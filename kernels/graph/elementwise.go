@@ -118,7 +118,7 @@ func (m maker[T]) elementwise(b *builder, c code, constants [2]float64, one bool
 	if one {
 		o.shape = tensor.Shape{1}
 	}
-	c0, c1 := T(constants[0]), T(constants[1])
+	c0, c1, kernel := T(constants[0]), T(constants[1]), kernelsOf[T]()
 	o.compute = func(out []T, in [][]T) {
 		n := m.layout.tokens
 		if one {
@@ -128,7 +128,7 @@ func (m maker[T]) elementwise(b *builder, c code, constants [2]float64, one bool
 		if len(in) > 1 {
 			second = in[1][:n]
 		}
-		elementwise(c, out[:n], in[0][:n], second, c0, c1)
+		kernel.elementwise(c, out[:n], in[0][:n], second, c0, c1)
 	}
 	if r.pullback != nil {
 		o.pullback = func(in G.Nodes, out, grad *G.Node) G.Nodes { return r.pullback(b, in, out, grad, constants) }

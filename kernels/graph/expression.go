@@ -147,7 +147,7 @@ func (e *expression[T]) element(c code, constants [2]float64, of ...int) int {
 	if len(of) > 1 {
 		b = []T{second.constant}
 	}
-	elementwise(c, out, a, b, T(constants[0]), T(constants[1]))
+	kernelsOf[T]().elementwise(c, out, a, b, T(constants[0]), T(constants[1]))
 	return e.add(value[T]{source: fromConstant, one: true, constant: out[0]})
 }
 

@@ -117,15 +117,14 @@ func (p *plan[T]) run(c *compiled[T], b kernels.Batch[T], result *kernels.Result
 			p.setCell(i, float64(p.streams[v.input][0]))
 		}
 	}
-	if !r.checkFinite(b.TokenStreams()) {
-		return false
-	}
 	r.pack()
+	r.unchecked = b.TokenStreams()
 	for i := range p.stages {
 		r.stage(&p.stages[i])
 		if r.infinite.Load() {
 			return false
 		}
+		r.unchecked = nil
 	}
 	return true
 }
@@ -138,6 +137,9 @@ type run[T element] struct {
 	// scattered says of each input that its packed tokens are spread over a stream of the batch.
 	scattered []bool
 	results   [][]T
+	// unchecked are the streams of the batch in whose values the region looks for what is not finite; infinite says
+	// that it found some.
+	unchecked [][]T
 	infinite  atomic.Bool
 }
 
@@ -155,29 +157,6 @@ func (r *run[T]) pack() {
 		})
 		r.streams[input], r.scattered[input] = packed, false
 	}
-}
-
-// checkFinite looks at every stream of the batch at the sampled tokens.
-func (r *run[T]) checkFinite(streams [][]T) bool {
-	kernel := kernelsOf[T]()
-	inTiles(r.threads, r.tiles, func(worker, tile int) {
-		w := r.workers[worker]
-		w.gathered = resized(w.gathered, blockSize)
-		for from := tile * tileSize; from < min((tile+1)*tileSize, r.layout.tokens); from += blockSize {
-			n := min(blockSize, r.layout.tokens-from)
-			for _, stream := range streams {
-				block := stream[from:min(from+n, len(stream))]
-				if !r.layout.dense {
-					block = w.gathered[:n]
-					gather(r.layout, block, stream, from)
-				}
-				if !kernel.finite(block) {
-					r.infinite.Store(true)
-				}
-			}
-		}
-	})
-	return !r.infinite.Load()
 }
 
 // stage runs one stage.
@@ -213,7 +192,7 @@ func (r *run[T]) single(i int) {
 	if len(v.of) > 1 {
 		b = []T{r.cells[v.of[1]]}
 	}
-	elementwise(v.code, out, a, b, T(v.constants[0]), T(v.constants[1]))
+	kernelsOf[T]().elementwise(v.code, out, a, b, T(v.constants[0]), T(v.constants[1]))
 	r.setCell(i, float64(out[0]))
 }
 

@@ -12,7 +12,7 @@ type worker[T element] struct {
 
 // region runs the steps of a stage over all tokens, tile by tile on several goroutines.
 func (r *run[T]) region(s *stage[T]) {
-	if len(s.steps) == 0 {
+	if len(s.steps) == 0 && len(r.unchecked) == 0 {
 		return
 	}
 	r.partial = resized(r.partial, r.tiles*len(s.totals))
@@ -29,10 +29,30 @@ func (r *run[T]) region(s *stage[T]) {
 			}
 		}
 		for from := tile * tileSize; from < min((tile+1)*tileSize, r.layout.tokens); from += blockSize {
-			r.block(s, w, from, min(blockSize, r.layout.tokens-from), kernel)
+			n := min(blockSize, r.layout.tokens-from)
+			r.check(w, from, n, kernel)
+			r.block(s, w, from, n, kernel)
 		}
 		copy(r.partial[tile*len(s.totals):], w.sums)
 	})
+}
+
+// check looks for values that are not finite at tokens from … from+n of the streams of the batch. It brings the streams
+// that the steps read into the cache.
+func (r *run[T]) check(w *worker[T], from, n int, kernel rowKernels[T]) {
+	for _, stream := range r.unchecked {
+		var block []T
+		if r.layout.dense {
+			block = stream[from : from+n]
+		} else {
+			w.gathered = resized(w.gathered, blockSize)
+			block = w.gathered[:n]
+			gather(r.layout, block, stream, from)
+		}
+		if !kernel.finite(block) {
+			r.infinite.Store(true)
+		}
+	}
 }
 
 // block takes tokens from … from+n through the steps of a stage.

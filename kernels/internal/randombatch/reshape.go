@@ -4,8 +4,17 @@ import "github.com/turnwise-rl/turnwise/kernels"
 
 // Sequence is sequence i of a batch as a batch.
 func Sequence[T kernels.Float](b kernels.Batch[T], i int) kernels.Batch[T] {
-	from, to := int(b.Offsets[i]), int(b.Offsets[i+1])
-	return reshape(b, []int32{0, int32(to - from)}, from, to, i, i+1)
+	return Sequences(b, i, i+1)
+}
+
+// Sequences are the sequences first..last of a batch, without last, as a batch.
+func Sequences[T kernels.Float](b kernels.Batch[T], first, last int) kernels.Batch[T] {
+	from, to := int(b.Offsets[first]), int(b.Offsets[last])
+	offsets := make([]int32, 0, last-first+1)
+	for _, offset := range b.Offsets[first : last+1] {
+		offsets = append(offsets, offset-b.Offsets[first])
+	}
+	return reshape(b, offsets, from, to, first, last)
 }
 
 // reshape is a batch with other offsets and with tokens from..to and sequences first..last of every stream.
