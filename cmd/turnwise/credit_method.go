@@ -1,0 +1,90 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/turnwise-rl/turnwise/configs"
+)
+
+// methodChoice is how commands that need a method and no run are told which.
+type methodChoice struct{ name, file string }
+
+func (c *methodChoice) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.name, "method", "", "method to use, as `turnwise methods` lists it")
+	cmd.Flags().StringVarP(&c.file, "file", "f", "", "file with a method, or with a run, of which only the method is read")
+	_ = cmd.RegisterFlagCompletionFunc("method", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return configs.MethodNames(), cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+// load reads the method with overrides relative to it. Every mistake is one line.
+func (c *methodChoice) load(verb string, overrides []string) (*configs.ResolvedMethod, error) {
+	var source configs.Source
+	switch {
+	case c.name != "" && c.file != "":
+		return nil, usagef("--method and -f: give one of them; a file can name a preset with `method: NAME`")
+	case c.name == "" && c.file == "":
+		return nil, usagef("%s takes --method NAME or -f FILE; `turnwise methods` lists the names", verb)
+	case c.file != "":
+		data, err := os.ReadFile(c.file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, usagef("no method file %s; methods: %s", c.file, strings.Join(configs.MethodNames(), ", "))
+		}
+		if err != nil {
+			return nil, usagef("read method: %v", err)
+		}
+		source = configs.Source{Name: c.file, Data: data}
+	default:
+		preset, err := configs.Preset(c.name)
+		if err != nil || !slices.Contains(configs.MethodNames(), c.name) {
+			return nil, usagef("no method is called %q; `turnwise methods` lists them: %s", c.name, strings.Join(configs.MethodNames(), ", "))
+		}
+		source = preset
+	}
+	method, err := configs.LoadMethod(source, overrides)
+	if err != nil {
+		return nil, oneLineError(err)
+	}
+	return method, nil
+}
+
+// oneLineError is the first thing that is wrong with a config, on one line, and how many more there are.
+func oneLineError(err error) error {
+	var all configs.Errors
+	if !errors.As(err, &all) || len(all) == 0 {
+		return err
+	}
+	text := all[0].Line()
+	if more := len(all) - 1; more > 0 {
+		text += fmt.Sprintf(" (and %s)", plural(more, "more mistake"))
+	}
+	return usagef("%s", oneLine(text))
+}
+
+// openInput opens a file, or standard input when there is none, under the name it has in errors.
+func (a *app) openInput(flag, path string) (io.ReadCloser, string, error) {
+	if path == "" || path == "-" {
+		if file, ok := a.in.(*os.File); ok {
+			if _, typed := screen(file); typed {
+				return nil, "", usagef("standard input is a terminal: give a file with %s, or pipe one in", flag)
+			}
+		}
+		return io.NopCloser(a.in), "stdin", nil
+	}
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", usagef("%s %s: no such file", flag, path)
+	}
+	if err != nil {
+		return nil, "", usagef("%s: %v", flag, err)
+	}
+	return file, path, nil
+}
