@@ -1,6 +1,7 @@
 package advantage
 
 import (
+	"cmp"
 	"math"
 
 	"github.com/turnwise-rl/turnwise/algos/credit"
@@ -82,7 +83,11 @@ func (t Term) values(b *scored.Batch) (credit.Level, [][][]float64, error) {
 
 // standardize replaces the scores by (x − centre)/(scale + ε) over their comparison sets.
 func (t Term) standardize(b *scored.Batch, level credit.Level, scores [][][]float64) error {
-	items, bounds, err := t.Compare.partition(b.Groups, collect(b, level, scores))
+	stands, err := t.representatives(b)
+	if err != nil {
+		return err
+	}
+	items, bounds, err := t.Compare.partition(b.Groups, collect(b, level, scores, stands))
 	if err != nil || len(items) == 0 {
 		return err
 	}
@@ -98,11 +103,34 @@ func (t Term) standardize(b *scored.Batch, level credit.Level, scores [][][]floa
 			scores[it.group][it.trajectory][it.unit] = t.standardized(it.score, statistics)
 		}
 	}
+	for gi := range stands {
+		for i, representative := range stands[gi] {
+			scores[gi][i] = scores[gi][representative]
+			b.Groups[gi].Reason[i] = cmp.Or(b.Groups[gi].Reason[i], b.Groups[gi].Reason[representative])
+		}
+	}
 	return nil
 }
 
-// collect lists the scores of kept trajectories, in batch order; of tokens, those that the policy sampled.
-func collect(b *scored.Batch, level credit.Level, scores [][][]float64) []item {
+// representatives returns which trajectory stands for which, by group; nil when each stands for itself.
+func (t Term) representatives(b *scored.Batch) ([][]int, error) {
+	rule, ok := t.Credit.(credit.Segmenter)
+	if !ok {
+		return nil, nil
+	}
+	out := make([][]int, len(b.Groups))
+	for gi, g := range b.Groups {
+		var err error
+		if out[gi], err = rule.Representatives(g); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// collect lists the scores of kept trajectories that stand for themselves, in batch order; of tokens, those that
+// the policy sampled.
+func collect(b *scored.Batch, level credit.Level, scores [][][]float64, stands [][]int) []item {
 	n := 0
 	for gi := range scores {
 		for i := range scores[gi] {
@@ -112,7 +140,7 @@ func collect(b *scored.Batch, level credit.Level, scores [][][]float64) []item {
 	items := make([]item, 0, n)
 	for gi, g := range b.Groups {
 		for i := range g.Trajectories {
-			if !g.Kept(i) {
+			if !g.Kept(i) || stands != nil && stands[gi][i] != i {
 				continue
 			}
 			for unit, score := range scores[gi][i] {

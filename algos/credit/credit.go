@@ -33,9 +33,20 @@ type Rule interface {
 // ValueReader is a rule that reads a critic's values; its scores are advantages already.
 type ValueReader interface{ ReadsValues() bool }
 
+// Segmenter is a rule whose score of one trajectory stands for several. A comparison counts the representatives alone
+// and gives the others their result.
+type Segmenter interface {
+	// Representatives returns the index of the trajectory that stands for each one. len = trajectories.
+	Representatives(g *scored.Group) ([]int, error)
+}
+
 // Table lists every credit rule.
 var Table = []scored.Variant{
 	{Name: "broadcast", Doc: "one total for the whole trajectory", New: func() any { return Broadcast{Of: Outcome} }},
+	{
+		Name: "segment_broadcast", Doc: "one total for all the segments of a rollout, compared once",
+		Cite: "SUPO, arXiv 2510.06727", New: func() any { return SegmentBroadcast{Of: Outcome, Rollout: "rollout"} },
+	},
 	{
 		Name: "turn_return", Doc: "discounted sum of the rewards from the turn on",
 		Cite: "MatchTIR, arXiv 2601.10712; GTPO, arXiv 2511.14846, eq. 6", New: func() any { return TurnReturn{Discount: 0.9} },
