@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/turnwise-rl/turnwise/algos/fact"
+	"github.com/turnwise-rl/turnwise/algos/outcome"
 	"github.com/turnwise-rl/turnwise/algos/scored"
 )
 
@@ -19,9 +20,10 @@ const (
 //
 //	keep where Low ≤ p ≤ High
 //
-// and drops the others with reason "pass_rate". Answers are compared in lower case and with single spaces; a
-// member without an answer counts among the members and for no answer. Agent0 (majority, 0.3 to 0.7 in
-// executor_train; its advantage scaling assumes 0.3 to 0.8); VISTA-Gym's tail patch (outcome, 0.125 to 0.375).
+// and drops the others with reason "pass_rate". The majority's share is that of the outcome rule majority, the same for all
+// parts of a method: over all members that may be trained, whoever an earlier filter dropped; one without an
+// answer counts among the members and for no answer. Agent0 (majority, 0.3 to 0.7 in executor_train; its
+// advantage scaling assumes 0.3 to 0.8); VISTA-Gym's tail patch (outcome, 0.125 to 0.375).
 type PassRateBand struct {
 	// Low is the smallest pass rate that is kept. Default 0.3.
 	Low float64 `yaml:"low"`
@@ -31,13 +33,16 @@ type PassRateBand struct {
 	Of RateOf `yaml:"of" jsonschema:"enum=outcome,enum=majority"`
 	// Threshold is the outcome from which on a member has passed; unused with majority. Default 0.5.
 	Threshold float64 `yaml:"threshold"`
+	// Normalize says what equal answers may differ in: text ignores case and spacing, words also punctuation and
+	// articles; unused with outcome. Default text.
+	Normalize outcome.Normalization `yaml:"normalize" jsonschema:"enum=text,enum=words"`
 	// KeepAllIfEmpty drops nothing when that would leave no trajectory of the batch. Default false.
 	KeepAllIfEmpty bool `yaml:"keep_all_if_empty"`
 }
 
 // NewPassRateBand returns PassRateBand with its defaults.
 func NewPassRateBand() PassRateBand {
-	return PassRateBand{Low: 0.3, High: 0.7, Of: RateOutcome, Threshold: 0.5}
+	return PassRateBand{Low: 0.3, High: 0.7, Of: RateOutcome, Threshold: 0.5, Normalize: outcome.Text}
 }
 
 // Validate reports settings that are unknown or out of range.
@@ -49,6 +54,9 @@ func (f PassRateBand) Validate() error {
 		return fmt.Errorf("high: %v must lie between low %v and 1", f.High, f.Low)
 	case f.Of != RateOutcome && f.Of != RateMajority:
 		return fmt.Errorf("of: unknown value %q: use outcome or majority", f.Of)
+	}
+	if err := f.Normalize.Validate(); err != nil {
+		return err
 	}
 	return fact.Finite("threshold", f.Threshold)
 }
@@ -67,13 +75,9 @@ func (f PassRateBand) Drop(groups []*scored.Group) error {
 }
 
 func (f PassRateBand) rate(g *scored.Group, members []int) float64 {
-	passed := 0
-	if f.Of == RateOutcome {
-		passed = correct(g, members, f.Threshold)
-	} else {
-		for _, n := range tally(g, members) {
-			passed = max(passed, n)
-		}
+	if f.Of == RateMajority {
+		_, share := outcome.Vote(g, f.Normalize)
+		return share
 	}
-	return float64(passed) / float64(len(members))
+	return float64(correct(g, members, f.Threshold)) / float64(len(members))
 }

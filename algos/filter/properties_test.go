@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/turnwise-rl/turnwise/algos/outcome"
 	"github.com/turnwise-rl/turnwise/algos/scored"
 	"github.com/turnwise-rl/turnwise/rollout"
 
@@ -20,7 +21,7 @@ func rules() map[string]Rule {
 		out[row.Name] = row.New().(Rule)
 	}
 	out["zero_variance outcome"] = ZeroVariance{Of: Outcome, KeepAllIfEmpty: true}
-	out["pass_rate_band majority"] = PassRateBand{Low: 0.3, High: 0.7, Of: RateMajority, KeepAllIfEmpty: true}
+	out["pass_rate_band majority"] = PassRateBand{Low: 0.3, High: 0.7, Of: RateMajority, Normalize: outcome.Words, KeepAllIfEmpty: true}
 	return out
 }
 
@@ -36,6 +37,7 @@ func drawn(tb testing.TB, t *rapid.T) []*scored.Group {
 			g.Trajectories[i].Turns[0].Calls = make([]rollout.Call, rapid.IntRange(0, 4).Draw(t, "calls"))
 			g.Turns[i] = []float64{rapid.SampledFrom([]float64{0, 1}).Draw(t, "reward")}
 			if rapid.IntRange(0, 4).Draw(t, "dropped") == 0 {
+				g.Trajectories[i].Stop = rollout.StopCancelled
 				g.Reason[i], g.Outcome[i], g.Turns[i][0] = "before", math.NaN(), math.NaN()
 			}
 		}
@@ -121,7 +123,7 @@ func TestCopiesFillTheBatch(tb *testing.T) {
 		for _, g := range batch {
 			places += min(1, len(kept(g)))
 		}
-		_, copies := verdicts(t, ValueResample{Threshold: 0.5}, batch)
+		_, copies := verdicts(t, ValueResample{Threshold: 0.5, Normalize: outcome.Text}, batch)
 		total, worth := 0, false
 		for _, g := range batch {
 			total += copies[g.ID]

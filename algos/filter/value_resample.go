@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/turnwise-rl/turnwise/algos/fact"
+	"github.com/turnwise-rl/turnwise/algos/outcome"
 	"github.com/turnwise-rl/turnwise/algos/scored"
 )
 
@@ -22,10 +23,18 @@ import (
 type ValueResample struct {
 	// Threshold is the outcome from which on a member has passed. Default 0.5.
 	Threshold float64 `yaml:"threshold"`
+	// Normalize says what equal answers may differ in: text ignores case and spacing, words also punctuation and
+	// articles. Default text.
+	Normalize outcome.Normalization `yaml:"normalize" jsonschema:"enum=text,enum=words"`
 }
 
-// Validate reports a threshold that is no number.
-func (f ValueResample) Validate() error { return fact.Finite("threshold", f.Threshold) }
+// Validate reports settings that are unknown or no numbers.
+func (f ValueResample) Validate() error {
+	if err := f.Normalize.Validate(); err != nil {
+		return err
+	}
+	return fact.Finite("threshold", f.Threshold)
+}
 
 // Drop drops the groups without variance and sets the multiplicity of the others.
 func (f ValueResample) Drop(groups []*scored.Group) error {
@@ -55,23 +64,23 @@ func (f ValueResample) Drop(groups []*scored.Group) error {
 func (f ValueResample) value(g *scored.Group) float64 {
 	members := kept(g)
 	p := float64(correct(g, members, f.Threshold)) / float64(len(members))
-	return p * (1 - p) * (1 + uncertainty(g, members))
+	return p * (1 - p) * (1 + f.uncertainty(g, members))
 }
 
 // uncertainty is the entropy of the members' answers, from 0 (all alike) to 1 (all different). No answer is an
 // answer of its own kind here.
-func uncertainty(g *scored.Group, members []int) float64 {
+func (f ValueResample) uncertainty(g *scored.Group, members []int) float64 {
 	if len(members) < 2 {
 		return 0
 	}
-	total, silent := float64(len(members)), len(members)
-	var shares []float64
-	for _, n := range tally(g, members) {
-		shares = append(shares, float64(n)/total)
-		silent -= n
+	count := map[string]int{}
+	for _, i := range members {
+		count[f.Normalize.Apply(g.Trajectories[i].Answer)]++
 	}
-	if silent > 0 {
-		shares = append(shares, float64(silent)/total)
+	total := float64(len(members))
+	var shares []float64
+	for _, n := range count {
+		shares = append(shares, float64(n)/total)
 	}
 	slices.Sort(shares) // a sum that does not depend on map order
 	entropy := 0.0

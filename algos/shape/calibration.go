@@ -31,7 +31,7 @@ const (
 type Calibration struct {
 	// Rule scores the confidence. Default margin.
 	Rule CalibrationRule `yaml:"rule" jsonschema:"enum=correctness,enum=brier,enum=log,enum=margin"`
-	// Spread is b of margin, at most 0.5. Default 0.5.
+	// Spread is the weight b of margin, at most 0.5. Default 0.5.
 	Spread float64 `yaml:"spread"`
 	// Clamp keeps p this far from 0 and 1 in log. Default 0.01.
 	Clamp float64 `yaml:"clamp"`
