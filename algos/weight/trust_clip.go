@@ -25,13 +25,18 @@ type TrustClip struct {
 	Sure float64 `yaml:"sure"`
 	// Width is how far below it a group is wholly unsure. Default 0.5.
 	Width float64 `yaml:"width"`
-	// Score is the name of the recorded score that is p̂; empty for the share of the majority answer, compared
-	// as in outcome majority with its defaults. Default empty.
+	// Score is the name of the recorded score that is p̂; empty for the share of the majority answer. Default
+	// empty.
 	Score string `yaml:"score"`
+	// Normalize says what equal answers may differ in: text ignores case and spacing, words also
+	// punctuation and articles. Unused with a score. Default text.
+	Normalize outcome.Normalization `yaml:"normalize" jsonschema:"enum=text,enum=words"`
 }
 
 // NewTrustClip returns TrustClip with its defaults.
-func NewTrustClip() TrustClip { return TrustClip{ClipHigh: 0.2, Extra: 0.1, Sure: 0.8, Width: 0.5} }
+func NewTrustClip() TrustClip {
+	return TrustClip{ClipHigh: 0.2, Extra: 0.1, Sure: 0.8, Width: 0.5, Normalize: outcome.Text}
+}
 
 // Validate reports settings out of range.
 func (w TrustClip) Validate() error {
@@ -44,7 +49,10 @@ func (w TrustClip) Validate() error {
 	if err := fact.Finite("sure", w.Sure); err != nil {
 		return err
 	}
-	return fact.Positive("width", w.Width)
+	if err := fact.Positive("width", w.Width); err != nil {
+		return err
+	}
+	return w.Normalize.Validate()
 }
 
 // Bound is the bound at share p̂.
@@ -60,7 +68,7 @@ func (w TrustClip) Weigh(g *scored.Group) error {
 			g.ClipHigh[i] = math.NaN()
 		}
 	}
-	_, share := outcome.Vote(g, outcome.Text)
+	_, share := outcome.Vote(g, w.Normalize)
 	for i := range g.Trajectories {
 		if !g.Kept(i) {
 			continue

@@ -201,6 +201,7 @@ func TestBadInputIsAnError(t *testing.T) {
 		{Imitate{Weight: -1, Stream: StreamCE}, "weight: -1 must be a finite number, at least 0"},
 		{Imitate{Stream: "kl"}, `stream: unknown value "kl": use ce or loss`},
 		{Distill{Weight: -1}, "weight: -1 must be a finite number, at least 0"},
+		{TrustClip{Width: 1}, `normalize: unknown value "": use text or words`},
 		{TrustClip{}, "width: 0 must be a finite number greater than 0"},
 	} {
 		if err := test.rule.Validate(); err == nil || err.Error() != test.want {
