@@ -81,9 +81,11 @@ func drawn(tb testing.TB, t *rapid.T) *scored.Group {
 	for i := range g.Trajectories {
 		trajectory := &g.Trajectories[i]
 		trajectory.ElapsedSeconds = rapid.Float64Range(1, 90).Draw(t, "elapsed")
-		for range trajectory.Tokens {
-			trajectory.BehaviorLogProbs = append(trajectory.BehaviorLogProbs, rapid.Float32Range(-5, 0).Draw(t, "behavior"))
-			trajectory.ReferenceLogProbs = append(trajectory.ReferenceLogProbs, rapid.Float32Range(-5, 0).Draw(t, "reference"))
+		drift := rapid.Float32Range(-5, 5).Draw(t, "drift")
+		for p := range trajectory.Tokens {
+			behavior := -0.3 * float32(p%7)
+			trajectory.BehaviorLogProbs = append(trajectory.BehaviorLogProbs, behavior)
+			trajectory.ReferenceLogProbs = append(trajectory.ReferenceLogProbs, behavior+drift*float32(p%3-1))
 		}
 		g.Outcome[i] = rapid.SampledFrom([]float64{-1, 0, 0.3, 0.5, 0.75, 1}).Draw(t, "outcome")
 		g.Turns[i] = rapid.SliceOfN(rapid.Float64Range(-6, 6), len(trajectory.Turns), len(trajectory.Turns)).Draw(t, "rewards")
