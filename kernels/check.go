@@ -40,6 +40,19 @@ func (t Totals) Check(p Program, count Totals) error {
 	if p.Scope() == WholeUpdate && (t.Tokens != count.Tokens || t.Sequences != count.Sequences) {
 		return fmt.Errorf("batch: %d of %d tokens: the program compares sequences of the whole update, so that it must be evaluated in one piece", count.Tokens, t.Tokens)
 	}
+	for _, weights := range []struct {
+		name        string
+		used        bool
+		have, batch float64
+	}{
+		{"loss_weights", p.Aggregate == WeightedMean, t.LossWeight, count.LossWeight},
+		{"ce_weights", p.Reads().Has(ReadsCEWeights), t.CEWeight, count.CEWeight},
+		{"reference_kl_weights", p.Reads().Has(ReadsReferenceKLWeights), t.ReferenceKLWeight, count.ReferenceKLWeight},
+	} {
+		if weights.used && weights.have == 0 && weights.batch != 0 {
+			return fmt.Errorf("batch: totals sum %s to 0, the batch alone to %v: add up Count over all micro-batches of the update", weights.name, weights.batch)
+		}
+	}
 	return nil
 }
 
@@ -225,6 +238,11 @@ func (b Batch[T]) checkSequences() error {
 			if v-v != 0 {
 				return fmt.Errorf("batch: sequence %d: %s is %v", i, s.name, v)
 			}
+		}
+	}
+	for i, v := range b.ClipHigh {
+		if v < 0 {
+			return fmt.Errorf("batch: sequence %d: clip_high %v is negative: the ratio is bounded above by 1 + clip_high", i, v)
 		}
 	}
 	if b.Pair == nil {
