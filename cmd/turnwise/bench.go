@@ -15,18 +15,18 @@ func benchVerb(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench WHAT",
 		Short: "Measure how fast this machine computes",
-		Long: "Measure how fast this machine multiplies matrices, trains a policy and samples from it, on random\n" +
-			"weights and tokens. A warm-up comes first and is not counted.",
+		Long: "Measure how fast this machine multiplies matrices, trains a policy, samples from it and evaluates a loss, on\n" +
+			"random weights and tokens. A warm-up comes first and is not counted.",
 		Example: "  turnwise bench train\n  turnwise bench gemm --m 512 --n 512 --k 512 --threads 1 -o json",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("bench %s: know gemm, train and generate; see `turnwise bench --help`", args[0])
+				return usagef("bench %s: know gemm, train, generate and loss; see `turnwise bench --help`", args[0])
 			}
-			return usagef("bench takes what to measure: gemm, train or generate; see `turnwise bench --help`")
+			return usagef("bench takes what to measure: gemm, train, generate or loss; see `turnwise bench --help`")
 		},
 	}
-	cmd.AddCommand(benchGemm(a), benchTrain(a), benchGenerate(a))
+	cmd.AddCommand(benchGemm(a), benchTrain(a), benchGenerate(a), benchLoss(a))
 	return cmd
 }
 

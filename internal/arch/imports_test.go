@@ -38,6 +38,7 @@ var arrows = []arrow{
 		tests:  []string{"kernels/graph"},
 		reason: "activities drive everything but get the loss evaluator injected, so that gorgonia stays behind one door"},
 	{folder: "internal/bench", alone: true, may: []string{"kernels/.", "kernels/device", "rollout", "trainer"},
+		tests:  []string{"kernels/graph"},
 		reason: "measuring computes as training and sampling do; it knows no run and no command line"},
 	{folder: "internal/blob", alone: true, reason: "the store knows bytes and digests, not what they mean"},
 	{folder: "internal/connect", alone: true, reason: "finding a Temporal server needs nothing of a run"},

@@ -1,5 +1,5 @@
-// Package bench measures how fast this machine multiplies matrices, trains the policy network and samples
-// from it, on random weights and tokens. It prints nothing and knows no command line; cmd/turnwise does.
+// Package bench measures how fast this machine multiplies matrices, trains the policy network, samples
+// from it and evaluates losses, on random weights and tokens. It prints nothing and knows no command line; cmd/turnwise does.
 //
 // Each measurement checks its settings, warms up, then times. A setting that makes no sense is a
 // [SettingError], found before anything is computed.

@@ -255,11 +255,15 @@ func TestResultsKeepTheirFieldNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	loss, err := tinyLoss().Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out bytes.Buffer
 	for _, r := range []struct {
 		what   string
 		result any
-	}{{"gemm", gemm}, {"train", train}, {"generate", generate}} {
+	}{{"gemm", gemm}, {"train", train}, {"generate", generate}, {"loss", loss}} {
 		data, err := json.Marshal(r.result)
 		if err != nil {
 			t.Fatal(err)
