@@ -25,9 +25,9 @@ const (
 // calls whose task has no gold calls is an error. A turn without calls gets 0. ToolPO (DeepAgent),
 // arXiv 2510.21618: R_act = λ₁ Σ_c 1[call c correct] + λ₂ S_pref; λ₁, λ₂ are unpublished.
 type CallCorrect struct {
-	// Weight is λ₁. Default 1.
+	// Weight multiplies the number of correct calls: λ₁. Default 1.
 	Weight float64 `yaml:"weight"`
-	// FoldWeight is λ₂. Default 1.
+	// FoldWeight multiplies the preference for the fold: λ₂. Default 1.
 	FoldWeight float64 `yaml:"fold_weight"`
 	// Judge says when a call is correct. Default status.
 	Judge Judge `yaml:"judge" jsonschema:"enum=status,enum=gold"`
