@@ -6,7 +6,6 @@
 package filter
 
 import (
-	"github.com/turnwise-rl/turnwise/algos/outcome"
 	"github.com/turnwise-rl/turnwise/algos/scored"
 	"github.com/turnwise-rl/turnwise/rollout"
 )
@@ -37,7 +36,7 @@ var Table = []scored.Variant{
 	},
 	{
 		Name: "value_resample", Doc: "drops groups without variance and fills the batch with copies of the informative ones (reconstructed)",
-		Cite: "PRS + VSPO, value-based sampling", New: func() any { return ValueResample{Threshold: 0.5, Normalize: outcome.Text} },
+		Cite: "PRS + VSPO, value-based sampling", New: func() any { return NewValueResample() },
 	},
 }
 

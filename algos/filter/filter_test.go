@@ -196,14 +196,14 @@ func TestValueResample(t *testing.T) {
 	b.Outcome = []float64{1, 0, 0, 0}
 	flat := func(id string) *scored.Group { return group(t, id, 1, 1) }
 	batch := []*scored.Group{b, flat("f"), one, gone, flat("g"), a, flat("h"), flat("i")}
-	got := reasons(t, ValueResample{Threshold: 0.5, Normalize: outcome.Text}, batch...)
+	got := reasons(t, NewValueResample(), batch...)
 	zero := []string{"zero_variance", "zero_variance"}
 	same(t, "reasons", [][]string{make([]string, 4), zero, {""}, {"x", "x"}, zero, make([]string, 4), zero, zero}, got)
 	// Four places in proportion 0.5 : 0.1875 : 0 are 2.91, 1.09 and 0; the place left over goes to the larger rest.
 	same(t, "copies", []int{1 + 1, 0, 1, 0, 0, 1 + 3, 0, 0}, multiplicities(batch))
 
 	worthless := []*scored.Group{group(t, "a", 0.1, 0.2), flat("b")}
-	reasons(t, ValueResample{Threshold: 0.5, Normalize: outcome.Text}, worthless...)
+	reasons(t, NewValueResample(), worthless...)
 	same(t, "no value", []int{1, 0}, multiplicities(worthless))
 }
 

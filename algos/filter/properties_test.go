@@ -123,7 +123,7 @@ func TestCopiesFillTheBatch(tb *testing.T) {
 		for _, g := range batch {
 			places += min(1, len(kept(g)))
 		}
-		_, copies := verdicts(t, ValueResample{Threshold: 0.5, Normalize: outcome.Text}, batch)
+		_, copies := verdicts(t, NewValueResample(), batch)
 		total, worth := 0, false
 		for _, g := range batch {
 			total += copies[g.ID]

@@ -28,6 +28,9 @@ type ValueResample struct {
 	Normalize outcome.Normalization `yaml:"normalize" jsonschema:"enum=text,enum=words"`
 }
 
+// NewValueResample returns ValueResample with its defaults.
+func NewValueResample() ValueResample { return ValueResample{Threshold: 0.5, Normalize: outcome.Text} }
+
 // Validate reports settings that are unknown or no numbers.
 func (f ValueResample) Validate() error {
 	if err := f.Normalize.Validate(); err != nil {
