@@ -71,6 +71,17 @@ type Rewards struct {
 	// SampledTokens and Tokens count over all trajectories.
 	SampledTokens int `json:"sampled_tokens"`
 	Tokens        int `json:"tokens"`
+	// Divergence is what rewards were charged for leaving the reference policy; nil when they were not.
+	Divergence *Divergence `json:"divergence,omitempty"`
+}
+
+// Divergence is a penalty in rewards for leaving the reference policy, as it stood at one step.
+type Divergence struct {
+	// Coef is the coefficient the step was made with.
+	Coef float64 `json:"coef"`
+	// Mean is the divergence per sampled token, over so many trajectories.
+	Mean         float64 `json:"mean"`
+	Trajectories int     `json:"trajectories"`
 }
 
 // Seconds say where the learner's time went.

@@ -6,23 +6,52 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/turnwise-rl/turnwise/algos/shape"
 	"github.com/turnwise-rl/turnwise/workflows"
 )
 
-// trainedMethods are methods of every kind that really train, as edits to the small run.
+// trainedMethods are methods of every kind that really train, as edits to the small run. Its policy hardly ever
+// succeeds, so rewards are partial credit where a method leaves the choice.
 var trainedMethods = map[string]struct {
 	edits []string
-	// want looks at the reports of the steps of reinforcement learning.
+	// want looks at the steps of reinforcement learning.
 	want func(t *testing.T, steps []trace)
 }{
 	"matchtir":    {edits: []string{"method=matchtir"}, want: comparesWithReference},
 	"matchtir-ot": {edits: []string{"method=matchtir-ot"}, want: comparesWithReference},
 	"gtpo":        {edits: []string{"method=gtpo", answered}},
 	"gigpo":       {edits: []string{"method=gigpo", answered, "method.turn_reward.bad_format=-0.1"}},
+	"ppo": {edits: []string{"method=grpo", matched, "method.advantage.transforms=[{type: whiten}]",
+		"method.advantage.terms=[{name: gae, credit: {type: gae, of: total, lambda: 0.95}, center: none, scale: none}]",
+		"method.loss.regularizers=[{type: value}]"}, want: learnsValues},
+	"reveal": {edits: []string{"method=grpo", matched, "method.advantage.terms=[{name: neighbor, credit: {type: neighbor_return}, center: critic, scale: none}]",
+		"method.loss.regularizers=[{type: value}]"}, want: learnsValues},
+	"steptool": {edits: []string{"method=grpo", matched, "method.shape=[{type: kl_in_reward, coef: 0.3, target: 0.1, horizon: 20}]",
+		"method.advantage.terms=[{name: gae, credit: {type: gae, of: total, discount: 0.99, lambda: 0.95}, center: none, scale: none}]",
+		"method.loss.regularizers=[{type: value}]"}, want: adapts},
+	"toolpo": {edits: []string{"method=grpo", answered, matched,
+		"method.advantage.terms=[{name: success, scale: none}, {name: action, credit: {type: broadcast, of: turns}, scale: none, support: calls}]"}},
+	"at2po": {edits: []string{"method=grpo", answered, "method.shape=[{type: format_bonus}]", "method.advantage.terms=[{credit: {type: tree_value}, center: none, scale: none}]",
+		"method.loss.ratio=turn", "method.loss.aggregate=seq-mean-token-mean"}},
+	"arpo": {edits: []string{"method=grpo", matched, "method.advantage.terms=[{credit: {type: broadcast, of: turns}}]", "method.advantage.transforms=[{type: shared_prefix_mean}]"}},
+	"dpo": {edits: []string{"method=grpo", matched, "method.pair={type: sorted, of: total}", "method.loss.ratio=one", "method.loss.objective={type: dpo}",
+		"training.micro_batch_tokens=150"}, want: prefers},
+	"ranks": {edits: []string{"method=grpo", matched, "method.pair={type: rank, of: total}", "method.loss.ratio=one", "method.loss.objective={type: rank}"}},
+	"weighted imitation": {edits: []string{"method=grpo", answered, "method.weight=[{type: imitate, at_least: 0, stream: loss}]", "method.loss.ratio=one",
+		"method.loss.objective={type: cross_entropy}", "method.loss.aggregate=weighted-mean"}},
+	"imitation beside": {edits: []string{"method=grpo", matched, "method.advantage.terms=[{credit: {type: broadcast, of: turns}}]", "method.weight=[{type: imitate, at_least: 0}]",
+		"method.loss.regularizers=[{type: cross_entropy, coef: 0.1}]"}},
+	"sequence ratio": {edits: []string{"method=grpo", matched, "method.advantage.terms=[{credit: {type: broadcast, of: turns}}]", "method.loss.ratio=sequence-geometric",
+		"method.loss.aggregate=seq-mean-token-mean"}},
+	"rejected leave": {edits: []string{"method=grpo", matched, "method.advantage.terms=[{credit: {type: broadcast, of: turns}}]",
+		"method.loss.off_policy=[{type: m2po}]", "method.loss.rejected=leave", "training.micro_batch_tokens=150"}},
 }
 
-// answered gives partial credit for an answer, which the small run's policy earns now and then.
-const answered = "method.outcome={type: answer_f1}"
+const (
+	// answered gives partial credit for an answer, matched for calls.
+	answered = "method.outcome={type: answer_f1}"
+	matched  = "method.turn_reward={type: match}"
+)
 
 // TestMethodsTrain makes a short run with each method: every step moves the weights, every figure is a number,
 // and a learner that is thrown away before each step comes back by redo to the same bits.
@@ -71,10 +100,52 @@ func preparedAnew(t *testing.T, overrides ...string) string {
 	return dir
 }
 
-// comparesWithReference: nothing diverges before the first update, and something does after it.
+// comparesWithReference: the policy leaves the one after the warm start.
 func comparesWithReference(t *testing.T, steps []trace) {
 	t.Helper()
 	if last := steps[len(steps)-1].Report.ReferenceKL; !(last > 0) {
 		t.Errorf("the last step diverges from the reference policy by %g", last)
+	}
+}
+
+// learnsValues: the critic starts at zero and is wrong, and its values come to tell something.
+func learnsValues(t *testing.T, steps []trace) {
+	t.Helper()
+	if first, last := steps[0].Report, steps[len(steps)-1].Report; first.ExplainedVariance != 0 || !(first.ValueError > 0) || last.ExplainedVariance == 0 {
+		t.Errorf("first step %+v\nlast step %+v", first, last)
+	}
+}
+
+// adapts: what leaving the reference policy costs follows the divergence of the step before.
+func adapts(t *testing.T, steps []trace) {
+	t.Helper()
+	learnsValues(t, steps)
+	for i, step := range steps {
+		charged, want := step.Rewards.Divergence, 0.3
+		if i > 0 {
+			before := steps[i-1].Rewards.Divergence
+			want = shape.NextKLCoef(before.Coef, before.Mean, 0.1, 9, 20)
+		}
+		if charged == nil || charged.Coef != want || charged.Trajectories != 9 || (i > 0) != (charged.Mean != 0) {
+			t.Errorf("step %d charges %+v, want coefficient %g", step.Step, charged, want)
+		}
+	}
+}
+
+// prefers: pairs of the group are trained, and who is in none is written down as dropped.
+func prefers(t *testing.T, steps []trace) {
+	t.Helper()
+	for _, step := range steps {
+		paired := 0
+		for _, row := range step.Ledger {
+			if row.State == "trained" {
+				paired++
+			} else if row.Reason != "unpaired" {
+				t.Errorf("step %d: %s is %s: %s", step.Step, row.Trajectory, row.State, row.Reason)
+			}
+		}
+		if r := step.Report; r.Pairs == 0 || 2*r.Pairs != paired || step.Rewards.Kept != paired {
+			t.Errorf("step %d: %d pairs, %d trajectories in the ledger, %d kept", step.Step, r.Pairs, paired, step.Rewards.Kept)
+		}
 	}
 }

@@ -170,7 +170,10 @@ func (s *session) reinforce(ctx context.Context, step int, batch []runstate.Grou
 	if err != nil {
 		return out, err
 	}
-	method := s.run.config.Method
+	method, err := s.methodAt(ctx, step)
+	if err != nil {
+		return out, err
+	}
 	needs := needsOf(method)
 	if err := s.setReference(ctx, needs.reference); err != nil {
 		return out, err
@@ -184,6 +187,7 @@ func (s *session) reinforce(ctx context.Context, step int, batch []runstate.Grou
 	}
 	sequences, reasons := trained(groups, streams, method.Loss)
 	out.rewards, out.ledger = describe(groups, streams, reasons)
+	out.rewards.Divergence = charged(method, groups)
 	out.seconds.Credit = time.Since(started).Seconds()
 
 	started = time.Now()

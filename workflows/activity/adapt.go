@@ -1,0 +1,51 @@
+package activity
+
+import (
+	"context"
+	"slices"
+
+	"github.com/turnwise-rl/turnwise/algos"
+	"github.com/turnwise-rl/turnwise/algos/shape"
+	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/rollout"
+)
+
+// methodAt is the run's method with the settings that change from step to step as they stand at this one. They
+// depend on the config, the step and the manifest of the step before, so that a step made again has the same.
+func (s *session) methodAt(ctx context.Context, step int) (algos.Method, error) {
+	method := s.run.config.Method
+	method.Shape = slices.Clone(method.Shape)
+	number, steps := step-s.run.config.WarmStart.Steps, s.run.config.Training.Steps
+	for i, shaper := range method.Shape {
+		switch part := shaper.(type) {
+		case shape.SigmoidEfficiency:
+			if part.Progress == 0 && steps > 1 {
+				part.Progress = float64(number-1) / float64(steps-1)
+			}
+			method.Shape[i] = part
+		case shape.KLInReward:
+			if part.Target == 0 || number == 1 {
+				continue
+			}
+			before, err := s.run.folder.Manifest(ctx, step-1)
+			if err != nil {
+				return method, err
+			}
+			if charged := before.Rewards.Divergence; charged != nil {
+				method.Shape[i] = part.Next(charged.Coef, charged.Mean, charged.Trajectories)
+			}
+		}
+	}
+	return method, nil
+}
+
+// charged is what the method takes off rewards for leaving the reference policy; nil when it takes nothing.
+func charged(method algos.Method, groups []rollout.Group) *runfolder.Divergence {
+	for _, shaper := range method.Shape {
+		if part, ok := shaper.(shape.KLInReward); ok {
+			mean, trajectories := part.Divergence(groups)
+			return &runfolder.Divergence{Coef: part.Coef, Mean: mean, Trajectories: trajectories}
+		}
+	}
+	return nil
+}
