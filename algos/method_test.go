@@ -29,10 +29,14 @@ func randomGroup(t *rapid.T, id string) rollout.Group {
 	return g
 }
 
+// randomMethod draws one of the methods that need nothing recorded but outcomes and turn rewards.
 func randomMethod(t *rapid.T) Method {
-	preset := rapid.SampledFrom(Presets()).Draw(t, "preset")
-	m := preset.New()
-	if preset.Name != "grpo" {
+	plain := []func() Method{
+		GRPO, MatchTIR, matchTIRTransport, gtpo, gigpo, drGRPO, dapo, rloo, reinforcePPBaseline, opo, maxRL, passAtK, primeRLGRPO, gapo, tdGRPO,
+		gpg, gspo, otcGRPO, likeAReaL, dpo, rrhf, rft,
+	}
+	m := rapid.SampledFrom(plain).Draw(t, "preset")()
+	if m.Name != "grpo" {
 		m.TurnReward = recorded()
 	}
 	for i := range m.Advantage.Terms {

@@ -48,7 +48,9 @@ type methodRow struct {
 	// Missing says what the method needs beside credit and loss that the program does not have; "" when
 	// it is whole.
 	Missing string `json:"missing,omitempty"`
-	Parts       []part `json:"parts"`
+	// Conventions are the choices behind its numbers that trainers make differently.
+	Conventions []algos.Convention `json:"conventions"`
+	Parts       []part             `json:"parts"`
 }
 
 // pinnedMeans is what the words for how well a method is known stand for.
@@ -61,7 +63,8 @@ var pinnedMeans = map[algos.Pinned]string{
 }
 
 func (c *partsCatalog) row(p algos.Preset) methodRow {
-	return methodRow{Kind: "method", Name: p.Name, Doc: p.Doc, Cite: p.Cite, Pinned: string(p.Pinned), PinnedMeans: pinnedMeans[p.Pinned], Missing: p.Missing, Parts: c.of(p.New())}
+	return methodRow{Kind: "method", Name: p.Name, Doc: p.Doc, Cite: p.Cite, Pinned: string(p.Pinned), PinnedMeans: pinnedMeans[p.Pinned], Missing: p.Missing,
+		Conventions: p.New().Conventions(), Parts: c.of(p.New())}
 }
 
 func (a *app) listMethods() error {
@@ -144,6 +147,12 @@ func (m methodRow) write(a *app) {
 	if m.Missing != "" {
 		a.print("missing    %s; credit and loss work on recorded groups\n", m.Missing)
 	}
+	a.print("\nconventions\n")
+	list := &table{}
+	for _, c := range m.Conventions {
+		list.add("    "+c.Name, c.Value, c.Where)
+	}
+	list.write(a.out)
 	a.print("\n")
 	for _, p := range m.Parts {
 		p.write(a)
