@@ -152,6 +152,12 @@ func TestPairGainVector(t *testing.T) {
 	}
 }
 
+func TestPairGainTakesATieForTheWrongOrder(t *testing.T) {
+	g := facttest.Group(t, rollout.Gold{},
+		episode{Role: "chosen", Pair: "p", Scores: facts{"gain": 1}, Answer: "1"}, episode{Role: "rejected", Pair: "p", Scores: facts{"gain": -1}, Answer: "1"})
+	check(t, "tie", PairGain{Range: 8, Unparsable: -4}, g, -0.25+1, -0.25+1-0.25)
+}
+
 func TestCurriculumVector(t *testing.T) {
 	var v struct {
 		C struct {

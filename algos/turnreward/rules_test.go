@@ -130,6 +130,18 @@ func TestStepContributionVector(t *testing.T) {
 	check(t, "released weights", [][]float64{v.Steps, {}}, give(t, rule, g))
 }
 
+// A turn that calls nothing, and one of which a call failed, did not succeed; the contribution may come by rule.
+func TestStepContributionOfTurnsThatDidNotSucceed(t *testing.T) {
+	g := facttest.Group(t, rollout.Gold{}, episode{Stop: rollout.StopMaxTurns, Turns: []turn{
+		{Rewards: rewards{"contribution": 1}},
+		{Calls: facttest.Calls(rollout.CallOK, rollout.CallBadArgs), Rewards: rewards{"contribution": 0}},
+		{Calls: facttest.Calls(rollout.CallOK), Rewards: rewards{"contribution": 1}},
+		{Calls: facttest.Calls(rollout.CallOK)}, // where it stopped
+	}})
+	g.Outcome[0] = 0.25
+	check(t, "steps", [][]float64{{0.5, 0, 1, 0.25}}, give(t, StepContribution{Alpha: 0.5, ContributionScale: 1}, g))
+}
+
 func TestParameterLadderVector(t *testing.T) {
 	var want map[string]float64
 	facttest.Vector(t, "tl_training_irm", &want)
