@@ -31,7 +31,7 @@ var trainedMethods = map[string]struct {
 		"method.loss.regularizers=[{type: value}]"}, want: adapts},
 	"toolpo": {edits: []string{"method=grpo", answered, matched,
 		"method.advantage.terms=[{name: success, scale: none}, {name: action, credit: {type: broadcast, of: turns}, scale: none, support: calls}]"}},
-	"at2po": {edits: []string{"method=grpo", answered, "method.shape=[{type: format_bonus}]", "method.advantage.terms=[{credit: {type: tree_value}, center: none, scale: none}]",
+	"at2po": {edits: []string{"method=grpo", answered, "method.shape=[{type: overlong, max_length: 200, cache: 200, length: sampled}]", "method.advantage.terms=[{credit: {type: tree_value}, center: none, scale: none}]",
 		"method.loss.ratio=turn", "method.loss.aggregate=seq-mean-token-mean"}},
 	"arpo": {edits: []string{"method=grpo", matched, "method.advantage.terms=[{credit: {type: broadcast, of: turns}}]", "method.advantage.transforms=[{type: shared_prefix_mean}]"}},
 	"dpo": {edits: []string{"method=grpo", matched, "method.pair={type: sorted, of: total}", "method.loss.ratio=one", "method.loss.objective={type: dpo}",
