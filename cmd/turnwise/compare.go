@@ -135,6 +135,9 @@ type comparedRun struct {
 	recorded *recorded
 }
 
+// heldOutCurve is the curve of success on all held-out tasks.
+const heldOutCurve = "held-out success"
+
 // curve is a number over the steps of a run.
 type curve struct {
 	Name   string  `json:"name"`
@@ -238,11 +241,11 @@ func (r *comparedRun) addCurves(metrics []string) error {
 	if len(metrics) > 0 {
 		return nil
 	}
-	r.Curves = []curve{{Name: "held-out", share: true}}
+	r.Curves = []curve{{Name: heldOutCurve, share: true}}
 	for _, e := range r.recorded.evaluations {
-		r.curve("held-out").add(e.Version, e.Success)
+		r.curve(heldOutCurve).add(e.Version, e.Success)
 		for _, score := range e.ByEnvironment {
-			r.curve("held-out "+score.Environment).add(e.Version, score.Success)
+			r.curve("held-out success, "+score.Environment).add(e.Version, score.Success)
 		}
 	}
 	return nil

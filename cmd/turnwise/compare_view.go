@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
 // compareRows bounds the rows of one table; curves with more points are averaged.
 const compareRows = 24
 
-// sparkWidth bounds a line of bars.
+// sparkWidth bounds a line of bars, which are averaged likewise.
 const sparkWidth = 40
 
 // printComparison prints a table of the runs and one of each curve.
@@ -22,7 +23,11 @@ func (a *app) printComparison(runs []*comparedRun, align string) {
 			thousands(r.Trajectories.Trained), thousands(r.Trajectories.Dropped), optionalPercent(r.SuccessBefore), optionalPercent(r.SuccessAfter), r.interval())
 	}
 	summary.write(a.out)
-	for _, name := range curveNames(runs) {
+	names := curveNames(runs)
+	if len(names) == 2 && names[0] == heldOutCurve {
+		names = names[:1] // there is one environment: its curve is the same
+	}
+	for _, name := range names {
 		a.printCurve(runs, name, align)
 	}
 }
@@ -63,17 +68,16 @@ func (a *app) printCurve(runs []*comparedRun, name, align string) {
 		columns[i] = *r.curve(name)
 	}
 	low, high := bounds(columns)
-	scale := fmt.Sprintf("%s – %s", cell(columns[0], low), cell(columns[0], high))
 	if low > high {
 		a.print("\n%s: no run has a point yet\n", name)
 		return
 	}
-	a.print("\n%s (bars: %s)\n", name, scale)
-	bars := newTable()
+	a.print("\n%s (bars: %s – %s)\n", name, cell(columns[0], low), cell(columns[0], high))
+	bars := &table{}
+	fine := rows(runs, columns, align, sparkWidth)
 	for i, r := range runs {
-		bars.add("  "+r.Run, spark(shares(columns[i].Points, low, high)))
+		bars.add("  "+r.Run, strings.TrimRight(heights(fine, i, low, high), " "))
 	}
-	bars.rows = bars.rows[1:] // a table without headings
 	bars.write(a.out)
 
 	headings := []string{">" + map[string]string{alignStep: "STEP", alignShare: "SHARE"}[align]}
@@ -81,7 +85,7 @@ func (a *app) printCurve(runs []*comparedRun, name, align string) {
 		headings = append(headings, ">"+r.Run)
 	}
 	list := newTable(headings...)
-	for _, row := range rows(runs, columns, align) {
+	for _, row := range rows(runs, columns, align, compareRows) {
 		cells := []string{row.label}
 		for i := range runs {
 			if math.IsNaN(row.values[i]) {
@@ -118,25 +122,20 @@ func bounds(curves []curve) (low, high float64) {
 	return low, high
 }
 
-// shares are the heights of at most sparkWidth bars.
-func shares(points []point, low, high float64) []float64 {
-	n := min(len(points), sparkWidth)
-	out := make([]float64, n)
-	for i := range out {
-		value := mean(points[i*len(points)/n : (i+1)*len(points)/n])
-		if high > low {
-			out[i] = (value - low) / (high - low)
+// heights draws column i of rows as bars, with gaps where it has no value.
+func heights(rows []curveRow, i int, low, high float64) string {
+	var out strings.Builder
+	for _, row := range rows {
+		switch value := row.values[i]; {
+		case math.IsNaN(value):
+			out.WriteByte(' ')
+		case high == low:
+			out.WriteString(spark([]float64{0}))
+		default:
+			out.WriteString(spark([]float64{(value - low) / (high - low)}))
 		}
 	}
-	return out
-}
-
-func mean(points []point) float64 {
-	sum := 0.0
-	for _, p := range points {
-		sum += p.Value
-	}
-	return sum / float64(len(points))
+	return out.String()
 }
 
 // curveRow is one row of a comparison; NaN stands for no value.
@@ -145,9 +144,9 @@ type curveRow struct {
 	values []float64
 }
 
-// rows aligns curves. A row stands for the steps, or the shares of the runs' plans, after the row before it up
+// rows aligns curves in at most that many rows. A row stands for the steps, or the shares of the runs' plans, after the row before it up
 // to its own; its values are the means of the points there.
-func rows(runs []*comparedRun, columns []curve, align string) []curveRow {
+func rows(runs []*comparedRun, columns []curve, align string, most int) []curveRow {
 	type mark struct {
 		at     float64
 		column int
@@ -167,7 +166,7 @@ func rows(runs []*comparedRun, columns []curve, align string) []curveRow {
 	}
 	slices.SortFunc(marks, func(a, b mark) int { return cmp.Compare(a.at, b.at) })
 	slices.Sort(ends)
-	ends = thin(slices.Compact(ends))
+	ends = thin(slices.Compact(ends), most)
 	var out []curveRow
 	next := 0
 	for _, end := range ends {
@@ -188,15 +187,15 @@ func rows(runs []*comparedRun, columns []curve, align string) []curveRow {
 	return out
 }
 
-// thin keeps at most compareRows of ascending numbers, the last among them.
-func thin(numbers []float64) []float64 {
+// thin keeps at most that many of ascending numbers, evenly, the last among them.
+func thin(numbers []float64, most int) []float64 {
 	n := len(numbers)
-	if n <= compareRows {
+	if n <= most {
 		return numbers
 	}
 	var out []float64
-	for i := 1; i <= compareRows; i++ {
-		out = append(out, numbers[i*n/compareRows-1])
+	for i := 1; i <= most; i++ {
+		out = append(out, numbers[i*n/most-1])
 	}
 	return out
 }

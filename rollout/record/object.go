@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/turnwise-rl/turnwise/rollout"
@@ -82,7 +85,8 @@ func into[T any](target *T) func(string, []byte) error {
 		err := json.Unmarshal(raw, target)
 		var wrongType *json.UnmarshalTypeError
 		if errors.As(err, &wrongType) {
-			if strings.HasSuffix(wrongType.Value, beyond) {
+			if float := wrongType.Type.Kind(); strings.HasSuffix(wrongType.Value, beyond) ||
+				strings.HasPrefix(wrongType.Value, "number") && (float == reflect.Float64 || float == reflect.Float32) {
 				return fmt.Errorf("%s: not a finite number", at)
 			}
 			return fmt.Errorf("%s: %s does not fit %s", at, wrongType.Value, wrongType.Type)
@@ -133,16 +137,20 @@ func intoArgs(target *rollout.Args) func(string, []byte) error {
 // intoValues reads numbers by name; none is nil.
 func intoValues(target *map[string]float64) func(string, []byte) error {
 	return func(at string, raw []byte) error {
-		var values map[string]*float64
+		var values map[string]json.RawMessage
 		if err := into(&values)(at, raw); err != nil || len(values) == 0 {
 			return err
 		}
 		*target = make(map[string]float64, len(values))
-		for name, value := range values {
-			if value == nil {
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			var x float64
+			if kindOf(values[name]) == "null" {
 				return fmt.Errorf("%s.%s: null, want a number", at, name)
 			}
-			(*target)[name] = *value
+			if err := into(&x)(at+"."+name, values[name]); err != nil {
+				return err
+			}
+			(*target)[name] = x
 		}
 		return nil
 	}
