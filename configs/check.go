@@ -5,6 +5,8 @@ import (
 	"regexp"
 
 	"github.com/turnwise-rl/turnwise/algos"
+	"github.com/turnwise-rl/turnwise/algos/advantage"
+	"github.com/turnwise-rl/turnwise/algos/pair"
 	"github.com/turnwise-rl/turnwise/kernels"
 )
 
@@ -39,6 +41,18 @@ var checks = []check{
 		default:
 			return at("training.staleness", "%d is not supported: only 0, the synchronous mode, is", stale)
 		}
+	}},
+	{[]string{"method"}, func(r *Run) error {
+		for i, term := range r.Method.Advantage.Terms {
+			if term.Center == advantage.Greedy {
+				return at(fmt.Sprintf("method.advantage.terms[%d].center", i), "greedy compares with a rollout of each group that takes the likeliest tokens, and a run's sampling makes none: "+
+					"choose another center, or give credit to recorded groups with turnwise credit")
+			}
+		}
+		if _, recorded := r.Method.Pair.(pair.Recorded); recorded {
+			return at("method.pair.type", "recorded takes pairs that are recorded with trajectories, and a run's sampling records none: choose best_worst or sorted")
+		}
+		return nil
 	}},
 	{[]string{"training.group_size", "method.pair"}, func(r *Run) error {
 		if name := algos.NameOf(r.Method.Pair); name != "" && name != "none" && r.Training.GroupSize < 2 {
