@@ -16,13 +16,17 @@ import (
 
 // taped evaluates p on gorgonia's own machine, one operation after the other.
 func taped[T element](t *rapid.T, p kernels.Program, b kernels.Batch[T], totals kernels.Totals) kernels.Result[T] {
+	return tapedObjective(t, p, objectiveOf(p.Objective), b, totals)
+}
+
+func tapedObjective[T element](t *rapid.T, p kernels.Program, of objective, b kernels.Batch[T], totals kernels.Totals) kernels.Result[T] {
 	result := blank[T](p, b.Tokens())
 	if !slices.Contains(b.Sampled, true) {
 		return result
 	}
 	capacity := max(nominal, b.Tokens())
 	building.Lock()
-	c, builder, err := differentiate[T](p, key{program: p.String(), capacity: capacity, has: presentIn(b)}, objectiveOf(p.Objective))
+	c, builder, err := differentiate[T](p, key{program: p.String(), capacity: capacity, has: presentIn(b)}, of)
 	building.Unlock()
 	if err != nil {
 		t.Fatal(err)
