@@ -8,8 +8,10 @@ import (
 	"testing"
 
 	"github.com/turnwise-rl/turnwise/algos/advantage"
+	"github.com/turnwise-rl/turnwise/algos/credit"
 	"github.com/turnwise-rl/turnwise/algos/filter"
 	"github.com/turnwise-rl/turnwise/algos/shape"
+	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/kernels/ref"
 	"github.com/turnwise-rl/turnwise/rollout"
 
@@ -18,32 +20,75 @@ import (
 	"pgregory.net/rapid"
 )
 
-// randomGroup draws a group of episodes with 1 to 4 turns.
+// randomGroup draws a group of episodes with 1 to 4 turns, everything recorded that a part may read.
 func randomGroup(t *rapid.T, id string) rollout.Group {
 	g := rollout.Group{ID: id}
 	for i := range rapid.IntRange(2, 6).Draw(t, "members") {
 		rewards := rapid.SliceOfN(rapid.Float64Range(-1, 1), 1, 4).Draw(t, "rewards")
 		outcome := rapid.SampledFrom([]float64{0, 0.5, 1}).Draw(t, "outcome")
-		g.Trajectories = append(g.Trajectories, episode(fmt.Sprintf("%s/%d", id, i), outcome, rewards...))
+		tr := episode(fmt.Sprintf("%s/%d", id, i), outcome, rewards...)
+		tr.Answer = rapid.SampledFrom([]string{"", "rome", "paris"}).Draw(t, "answer")
+		for p := range tr.Tokens {
+			tr.Values = append(tr.Values, float32(rapid.IntRange(-4, 4).Draw(t, "value"))/4)
+			tr.BehaviorLogProbs = append(tr.BehaviorLogProbs, -float32(rapid.IntRange(0, 9).Draw(t, "surprise"))/4)
+			tr.Tokens[p] = int32(p)
+		}
+		for k := range tr.Turns {
+			tr.Turns[k].State = rapid.SampledFrom([]string{"s0", "s1"}).Draw(t, "state")
+			if rapid.Bool().Draw(t, "calls") {
+				tr.Turns[k].Calls = []rollout.Call{{Name: "search", Status: rollout.CallOK}}
+			}
+		}
+		g.Trajectories = append(g.Trajectories, tr)
 	}
 	return g
 }
 
-// randomMethod draws one of the methods that need nothing recorded but outcomes and turn rewards.
-func randomMethod(t *rapid.T) Method {
-	plain := []func() Method{
-		GRPO, MatchTIR, matchTIRTransport, gtpo, gigpo, drGRPO, dapo, rloo, reinforcePPBaseline, opo, maxRL, passAtK, primeRLGRPO, gapo, tdGRPO,
-		gpg, gspo, otcGRPO, likeAReaL, dpo, rrhf, rft,
-	}
-	m := rapid.SampledFrom(plain).Draw(t, "preset")()
-	if m.Name != "grpo" {
-		m.TurnReward = recorded()
-	}
-	for i := range m.Advantage.Terms {
-		if m.Advantage.Terms[i].Compare == advantage.SameState {
-			m.Advantage.Terms[i].Compare = advantage.Pooled
+// randomTerm draws a term of any credit rule but those that need facts of their own, compared as it can be.
+func randomTerm(t *rapid.T) advantage.Term {
+	term := advantage.NewTerm()
+	term.Credit = rapid.SampledFrom([]credit.Rule{
+		credit.Broadcast{Of: credit.Outcome}, credit.Broadcast{Of: credit.Turns}, credit.Broadcast{Of: credit.Total},
+		credit.TurnReturn{Discount: 0.9}, credit.NeighborReturn{Of: credit.Total}, credit.NewTreeValue(),
+		credit.TokenReturn{Of: credit.Total, Discount: 0.9, ObsTokens: kernels.BetweenSkip},
+		credit.TokenReturn{Of: credit.Total, Discount: 0.9, ObsTokens: kernels.BetweenPlain},
+	}).Draw(t, "credit")
+	var compares []advantage.Compare
+	for _, c := range advantage.Compares {
+		if slices.Contains(c.Levels, term.Credit.Level()) {
+			compares = append(compares, c.Name)
 		}
 	}
+	term.Compare = rapid.SampledFrom(compares).Draw(t, "compare")
+	term.Center = rapid.SampledFrom([]advantage.Center{
+		advantage.Mean, advantage.LeaveOneOut, advantage.LengthWeighted, advantage.TurnWeighted, advantage.RunnerUp, advantage.NoCenter,
+	}).Draw(t, "center")
+	// A scale that can come near to 0 would make numbers that no tolerance fits.
+	term.Scale = rapid.SampledFrom([]advantage.Scale{advantage.SampleStd, advantage.PopulationStd, advantage.BatchStd, advantage.NoScale}).Draw(t, "scale")
+	term.Epsilon = 0.5
+	term.Singleton = rapid.SampledFrom([]advantage.Singleton{advantage.Raw, advantage.Zero}).Draw(t, "singleton")
+	term.Support = rapid.SampledFrom(advantage.Supports).Draw(t, "support")
+	term.Weight = rapid.SampledFrom([]float64{1, 0.5, -2}).Draw(t, "weight")
+	return term
+}
+
+// randomMethod draws terms and transforms, and perhaps a critic.
+func randomMethod(t *rapid.T) Method {
+	m := GRPO()
+	m.TurnReward, m.Advantage.Terms = recorded(), nil
+	for range rapid.IntRange(1, 3).Draw(t, "terms") {
+		m.Advantage.Terms = append(m.Advantage.Terms, randomTerm(t))
+	}
+	if rapid.Bool().Draw(t, "critic") {
+		critic := termMethod(credit.GAE{Of: credit.Total, Discount: 0.9, Lambda: 0.8, ObsTokens: kernels.BetweenSkip})
+		m.Advantage.Terms = append(m.Advantage.Terms, critic.Advantage.Terms...)
+		m.Loss = critic.Loss
+	}
+	m.Advantage.Transforms = rapid.SliceOfN(rapid.SampledFrom([]advantage.Transform{
+		advantage.Whiten{Epsilon: 0.5}, advantage.Normalize{Center: advantage.CenterGroup, Scale: advantage.ScaleBatch, Epsilon: 0.5},
+		advantage.Clip{Bound: 0.7}, advantage.SharedPrefixMean{}, advantage.NewEarlyCall(), advantage.NewTrustScale(),
+		advantage.NewEntropyScale(), advantage.TurnDecay{Decay: 0.9}, advantage.GPGScale{}, advantage.SmoothingClip{Bound: 1},
+	}), 0, 3).Draw(t, "transforms")
 	return m
 }
 
@@ -52,6 +97,7 @@ func TestCentredGroupsSumToZero(t *testing.T) {
 		m := GRPO()
 		m.Advantage.Terms[0].Scale = rapid.SampledFrom(advantage.Scales).Draw(t, "scale")
 		m.Advantage.Terms[0].Center = rapid.SampledFrom([]advantage.Center{advantage.Mean, advantage.LeaveOneOut}).Draw(t, "center")
+		m.Advantage.Terms[0].Epsilon = 0.5 // so that rounding is not blown up where members hardly differ
 		group := randomGroup(t, "g")
 		all, err := m.Streams([]rollout.Group{group}, ref.Arithmetic{})
 		if err != nil {
@@ -118,6 +164,8 @@ func TestObservationTokensNeverMatter(t *testing.T) {
 			for p, sampled := range trajectory.Sampled {
 				if !sampled {
 					trajectory.Tokens[p] = rapid.Int32().Draw(t, "token")
+					trajectory.Values[p] = rapid.Float32().Draw(t, "value there")
+					trajectory.BehaviorLogProbs[p] = float32(math.NaN())
 				}
 			}
 		}
@@ -127,6 +175,31 @@ func TestObservationTokensNeverMatter(t *testing.T) {
 		}
 		if diff := cmp.Diff(before, after); diff != "" {
 			t.Fatalf("method %s: observation tokens changed the streams:\n%s", m.Name, diff)
+		}
+	})
+}
+
+// Whatever a dropped member holds, it changes nothing for the others.
+func TestDroppedMembersNeverMatter(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m, group, other := randomMethod(t), randomGroup(t, "g"), randomGroup(t, "h")
+		without, err := m.Streams([]rollout.Group{group, other}, ref.Arithmetic{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := episode("g/failed", 0, rapid.SliceOfN(rapid.Float64Range(-100, 100), 1, 5).Draw(t, "its rewards")...)
+		failed.Stop, failed.Outcome = rapid.SampledFrom([]rollout.StopReason{rollout.StopToolFailure, rollout.StopCancelled}).Draw(t, "why"), nil
+		at := rapid.IntRange(0, len(group.Trajectories)).Draw(t, "place")
+		group.Trajectories = slices.Insert(slices.Clone(group.Trajectories), at, failed)
+		with, err := m.Streams([]rollout.Group{group, other}, ref.Arithmetic{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if with[at].Kept || slices.ContainsFunc(with[at].Advantage, func(a float64) bool { return a != 0 }) {
+			t.Fatalf("a failed episode is trained: %+v", with[at])
+		}
+		if diff := cmp.Diff(without, slices.Delete(with, at, at+1), cmpopts.EquateApprox(0, 1e-12)); diff != "" {
+			t.Fatalf("a dropped member changed the others (-without +with):\n%s", diff)
 		}
 	})
 }

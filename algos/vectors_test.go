@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/turnwise-rl/turnwise/algos/advantage"
-	"github.com/turnwise-rl/turnwise/algos/credit"
 	"github.com/turnwise-rl/turnwise/algos/outcome"
 	"github.com/turnwise-rl/turnwise/algos/turnreward"
 	"github.com/turnwise-rl/turnwise/kernels/ref"
@@ -373,39 +372,5 @@ func TestTablesResolveEveryVariant(t *testing.T) {
 			}
 			seen[variant.Name] = true
 		}
-	}
-}
-
-func TestValidateNamesBothPlaces(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		edit func(*Method)
-		want string
-	}{
-		{"turn credit without turn rewards", func(m *Method) { m.TurnReward = turnreward.None{} },
-			"advantage.terms[0].credit: broadcast needs turn rewards, but turn_reward.type is none: set turn_reward.type to one of " + alternatives(turnreward.Table)},
-		{"turn comparison of trajectory scores", func(m *Method) { m.Advantage.Terms[0].Compare = advantage.TurnIndex },
-			"advantage.terms[0].compare: turn-index compares turn scores, but advantage.terms[0].credit.type broadcast gives one score per trajectory"},
-		{"outcome credit without outcome", func(m *Method) {
-			m.Outcome, m.Advantage.Terms[0].Credit = outcome.None{}, credit.Broadcast{Of: credit.Outcome}
-		}, "advantage.terms[0].credit: broadcast needs the outcome, but outcome.type is none: set outcome.type to one of " + alternatives(outcome.Table)},
-		{"unknown setting of a part", func(m *Method) { m.TurnReward = turnreward.Match{Assignment: "best"} },
-			`turn_reward.assignment: unknown value "best": use one of exact, greedy, transport`},
-		{"loss", func(m *Method) { m.Loss.Ratio = "tokens" },
-			`loss.ratio: unknown value "tokens": use one of token, turn, sequence-geometric, sequence-product, one`},
-		{"no terms", func(m *Method) { m.Advantage.Terms = nil }, "advantage.terms: empty: add at least one term"},
-		{"bad discount", func(m *Method) { m.Advantage.Terms[1].Credit = credit.TurnReturn{Discount: 1.5} },
-			"advantage.terms[1].credit.discount: 1.5 is outside [0, 1]"},
-		{"dropping turns", func(m *Method) { m.Advantage.Terms[1].Singleton = advantage.Drop },
-			"advantage.terms[1].singleton: drop removes a whole trajectory, but advantage.terms[1].credit.type turn_return gives one score per turn: use zero or raw"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			m := MatchTIR()
-			test.edit(&m)
-			err := m.Validate()
-			if err == nil || err.Error() != test.want {
-				t.Errorf("error %v\nwant  %s", err, test.want)
-			}
-		})
 	}
 }
