@@ -48,6 +48,8 @@ type methodRow struct {
 	// Missing says what the method needs beside credit and loss that the program does not have; "" when
 	// it is whole.
 	Missing string `json:"missing,omitempty"`
+	// Composition names the parts on one line.
+	Composition string `json:"composition"`
 	// Conventions are the choices behind its numbers that trainers make differently.
 	Conventions []algos.Convention `json:"conventions"`
 	Parts       []part             `json:"parts"`
@@ -63,7 +65,7 @@ var pinnedMeans = map[algos.Pinned]string{
 }
 
 func (c *partsCatalog) row(p algos.Preset) methodRow {
-	return methodRow{Kind: "method", Name: p.Name, Doc: p.Doc, Cite: p.Cite, Pinned: string(p.Pinned), PinnedMeans: pinnedMeans[p.Pinned], Missing: p.Missing,
+	return methodRow{Kind: "method", Name: p.Name, Doc: p.Doc, Cite: p.Cite, Pinned: string(p.Pinned), PinnedMeans: pinnedMeans[p.Pinned], Missing: p.Missing, Composition: p.New().Summary(),
 		Conventions: p.New().Conventions(), Parts: c.of(p.New())}
 }
 
@@ -85,11 +87,12 @@ func (a *app) listMethods() error {
 		}
 		return nil
 	}
-	list := newTable("METHOD", "PINNED", "DOES", "SOURCE")
 	for _, p := range algos.Presets() {
-		list.add(p.Name, string(p.Pinned), p.Doc, p.Cite)
+		a.print("%s  [%s]  %s\n    %s\n    source: %s\n", p.Name, p.Pinned, p.Doc, p.New().Summary(), p.Cite)
+		if p.Missing != "" {
+			a.print("    missing: %s\n", p.Missing)
+		}
 	}
-	list.write(a.out)
 	a.print("\n")
 	parts := newTable("PART", "DOES", "SOURCE")
 	for _, p := range catalog.all() {
