@@ -21,22 +21,40 @@ type builder struct {
 // opMaker makes operations for one element type and layout. varies says which operands depend on a
 // differentiated variable.
 type opMaker interface {
-	elementwise(b *builder, c code, constants [2]float64, one bool, varies []bool) G.Op
-	segment(b *builder, s segment, mean bool, varies []bool) G.Op
+	// domain is what the vectors of a length in the graph have one value for.
+	domain(length int) domain
+	elementwise(b *builder, c code, constants [2]float64, d domain, varies []bool) G.Op
+	whole(b *builder, w whole, varies []bool) G.Op
 	total(b *builder, varies []bool) G.Op
 	spread(b *builder, varies []bool) G.Op
 }
 
+// apply is an element-wise operation. Where one operand is a vector, the others may be single values.
 func (b *builder) apply(c code, constants [2]float64, in ...*G.Node) *G.Node {
+	d := single
+	for _, node := range in {
+		if of := b.domainOf(node); of != single {
+			d = of
+		}
+	}
+	for i, node := range in {
+		if node != nil && b.domainOf(node) == single {
+			in[i] = b.spreadTo(d, node)
+		}
+	}
 	varies := b.variesOf(in)
 	if c.rule().pullback == nil {
 		clear(varies)
 	}
-	one := true // an operation on single values has a single value
-	for _, node := range in {
-		one = one && node != nil && node.Shape()[0] == 1
+	return b.node(b.newOp.elementwise(b, c, constants, d, varies), varies, in)
+}
+
+// domainOf is what a node has values for.
+func (b *builder) domainOf(node *G.Node) domain {
+	if node == nil {
+		return single
 	}
-	return b.node(b.newOp.elementwise(b, c, constants, one, varies), varies, in)
+	return b.newOp.domain(node.Shape()[0])
 }
 
 func (b *builder) variesOf(in []*G.Node) []bool {
@@ -70,51 +88,48 @@ func (b *builder) node(op G.Op, varies []bool, in []*G.Node) *G.Node {
 	return out
 }
 
-func (b *builder) neg(x *G.Node) *G.Node    { return b.apply(opNeg, [2]float64{}, x) }
-func (b *builder) exp(x *G.Node) *G.Node    { return b.apply(opExp, [2]float64{}, x) }
-func (b *builder) square(x *G.Node) *G.Node { return b.apply(opSquare, [2]float64{}, x) }
-
-// stop is x as a constant: no gradient flows through it.
-func (b *builder) stop(x *G.Node) *G.Node { return b.apply(opStop, [2]float64{}, x) }
-
-// scale is c·x and shift is x + c.
-func (b *builder) scale(c float64, x *G.Node) *G.Node { return b.apply(opScale, [2]float64{c}, x) }
-func (b *builder) shift(x *G.Node, c float64) *G.Node { return b.apply(opShift, [2]float64{c}, x) }
-
-// clip limits x to [low, high]; its gradient is 1 inside, bounds included, and 0 outside.
-func (b *builder) clip(x *G.Node, low, high float64) *G.Node {
-	return b.apply(opClip, [2]float64{low, high}, x)
-}
-
-func (b *builder) add(x, y *G.Node) *G.Node    { return b.apply(opAdd, [2]float64{}, x, y) }
-func (b *builder) sub(x, y *G.Node) *G.Node    { return b.apply(opSub, [2]float64{}, x, y) }
-func (b *builder) mul(x, y *G.Node) *G.Node    { return b.apply(opMul, [2]float64{}, x, y) }
-func (b *builder) min(x, y *G.Node) *G.Node    { return b.apply(opMin, [2]float64{}, x, y) }
-func (b *builder) max(x, y *G.Node) *G.Node    { return b.apply(opMax, [2]float64{}, x, y) }
-func (b *builder) less(x, y *G.Node) *G.Node   { return b.apply(opLess, [2]float64{}, x, y) }
-func (b *builder) lessEq(x, y *G.Node) *G.Node { return b.apply(opLessEq, [2]float64{}, x, y) }
-
-// segmentMean is the mean of x over the tokens of each segment, at every token of the segment;
-// segmentSum is the sum.
-func (b *builder) segmentMean(s segment, x *G.Node) *G.Node { return b.overSegment(s, true, x) }
-func (b *builder) segmentSum(s segment, x *G.Node) *G.Node  { return b.overSegment(s, false, x) }
-
-func (b *builder) overSegment(s segment, mean bool, x *G.Node) *G.Node {
-	in := []*G.Node{x}
-	varies := b.variesOf(in)
-	return b.node(b.newOp.segment(b, s, mean, varies), varies, in)
-}
-
-// total is the sum of x over all tokens, one value.
+// total is the sum of x, one value.
 func (b *builder) total(x *G.Node) *G.Node {
+	if d := b.domainOf(x); d == comparisons {
+		return b.whole(totalOf(d), x)
+	}
 	in := []*G.Node{x}
 	varies := b.variesOf(in)
 	return b.node(b.newOp.total(b, varies), varies, in)
 }
 
 // spread is the one value x at every token.
-func (b *builder) spread(x *G.Node) *G.Node {
+func (b *builder) spread(x *G.Node) *G.Node { return b.spreadTo(tokens, x) }
+
+func (b *builder) spreadTo(d domain, x *G.Node) *G.Node {
+	switch d {
+	case single:
+		return x
+	case comparisons:
+		return b.whole(spreadOver(d), x)
+	}
 	in := []*G.Node{x}
 	varies := b.variesOf(in)
 	return b.node(b.newOp.spread(b, varies), varies, in)
+}
+
+// whole is an operation on whole vectors.
+func (b *builder) whole(w whole, in ...*G.Node) *G.Node {
+	varies := b.variesOf(in)
+	if w.pullback == nil {
+		clear(varies)
+	}
+	return b.node(b.newOp.whole(b, w, varies), varies, in)
+}
+
+// average is the mean of x over all packed tokens, one value.
+func (b *builder) average(x *G.Node, in inputs) *G.Node {
+	return b.mul(b.total(x), b.invert(in.count))
+}
+
+// fail remembers the first error.
+func (b *builder) fail(err error) {
+	if b.err == nil {
+		b.err = err
+	}
 }

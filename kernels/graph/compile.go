@@ -80,10 +80,7 @@ func differentiate[T element](p kernels.Program, k key, of objective) (*compiled
 		return nil, nil, b.err
 	}
 	c.sums = out.sums()
-	c.gradients = []gradient[T]{{variable: in.logProbs, into: func(r *kernels.Result[T]) []T { return r.DLogProbs }}}
-	if p.Reads().Has(kernels.ReadsEntropy) {
-		c.gradients = append(c.gradients, gradient[T]{variable: in.entropy, into: func(r *kernels.Result[T]) []T { return r.DEntropy }})
-	}
+	c.gradients = c.variables(p, in)
 	c.seed = c.single(b, "one", func(kernels.Batch[T], kernels.Totals) T { return 1 })
 	var wrt G.Nodes
 	for _, g := range c.gradients {
@@ -100,23 +97,6 @@ func differentiate[T element](p kernels.Program, k key, of objective) (*compiled
 		c.gradients[i].node = node
 	}
 	return c, b, nil
-}
-
-// sums are the loss and every metric that is computed.
-func (o outputs) sums() []sum {
-	sums := []sum{{o.loss, nil}}
-	for _, s := range []sum{
-		{o.clipped, func(m *kernels.Metrics) *float64 { return &m.Clipped }},
-		{o.ratio, func(m *kernels.Metrics) *float64 { return &m.RatioSum }},
-		{o.behaviorK3, func(m *kernels.Metrics) *float64 { return &m.BehaviorK3Sum }},
-		{o.referenceKL, func(m *kernels.Metrics) *float64 { return &m.ReferenceKLSum }},
-		{o.entropy, func(m *kernels.Metrics) *float64 { return &m.EntropySum }},
-	} {
-		if s.node != nil {
-			sums = append(sums, s)
-		}
-	}
-	return sums
 }
 
 // stream declares a stream of the batch as an input, capacity long in the graph.

@@ -38,6 +38,7 @@ type op[T element] struct {
 	arity     int
 	varies    []bool
 	shape     tensor.Shape
+	domain    domain
 	code      code
 	constants [2]float64
 	out       *tensor.Dense
@@ -107,23 +108,20 @@ type maker[T element] struct {
 	capacity int
 }
 
-func (m maker[T]) elementwise(b *builder, c code, constants [2]float64, one bool, varies []bool) G.Op {
+func (m maker[T]) elementwise(b *builder, c code, constants [2]float64, d domain, varies []bool) G.Op {
 	r := c.rule()
 	name := r.name
 	for _, constant := range constants[:r.constants] {
 		name += fmt.Sprintf(" %v", constant)
 	}
 	o := &op[T]{builder: b, layout: m.layout, name: name, kind: kindElementwise, arity: r.arity, varies: varies,
-		shape: tensor.Shape{m.capacity}, code: c, constants: constants}
-	if one {
-		o.shape = tensor.Shape{1}
+		shape: m.shape(d), domain: d, code: c, constants: constants}
+	if d == comparisons {
+		o.kind = kindWhole // which are few, so that fusing them with each other would gain nothing
 	}
 	c0, c1, kernel := T(constants[0]), T(constants[1]), kernelsOf[T]()
 	o.compute = func(out []T, in [][]T) {
-		n := m.layout.tokens
-		if one {
-			n = 1
-		}
+		n := m.layout.length(d)
 		var second []T // stays nil for operations of one operand
 		if len(in) > 1 {
 			second = in[1][:n]
@@ -186,6 +184,25 @@ func elementwise[T element](c code, out, a, b []T, c0, c1 T) {
 		for i := range out {
 			out[i] = T(1 / (1 + math.Exp(-float64(a[i]))))
 		}
+	case opSoftplus:
+		for i := range out {
+			out[i] = T(math.Max(float64(a[i]), 0) + math.Log1p(math.Exp(-math.Abs(float64(a[i])))))
+		}
+	case opLog:
+		for i := range out {
+			out[i] = T(math.Log(float64(a[i])))
+		}
+	case opSqrt:
+		for i := range out {
+			out[i] = T(math.Sqrt(float64(a[i])))
+		}
+	case opInvert:
+		for i := range out {
+			out[i] = 0
+			if a[i] != 0 {
+				out[i] = 1 / a[i]
+			}
+		}
 	}
 }
 
@@ -218,6 +235,10 @@ func binary[T element](c code, out, a, b []T) {
 	case opLessEq:
 		for i := range out {
 			out[i] = indicator[T](a[i] <= b[i])
+		}
+	case opDiffers:
+		for i := range out {
+			out[i] = indicator[T](a[i] != b[i])
 		}
 	}
 }

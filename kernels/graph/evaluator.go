@@ -112,5 +112,8 @@ func blank[T element](p kernels.Program, tokens int) kernels.Result[T] {
 	if p.Reads().Has(kernels.ReadsEntropy) {
 		result.DEntropy = make([]T, tokens)
 	}
+	if p.Reads().Has(kernels.ReadsValues) {
+		result.DValues = make([]T, tokens)
+	}
 	return result
 }

@@ -151,6 +151,14 @@ func (e *expression[T]) element(c code, constants [2]float64, of ...int) int {
 	return e.add(value[T]{source: fromConstant, one: true, constant: out[0]})
 }
 
+// length is how many values a vector has.
+func (v value[T]) length(l *layout) int {
+	if v.source == fromWhole {
+		return l.length(v.op.domain)
+	}
+	return l.tokens
+}
+
 func (v value[T]) is(constant T) bool { return v.source == fromConstant && v.constant == constant }
 
 func (v value[T]) negates() bool { return v.source == fromElements && v.code == opNeg }

@@ -25,8 +25,8 @@ func drawRecipe(t *rapid.T) recipe {
 }
 
 // objective is the recipe as a loss of each token.
-func (r recipe) objective(b *builder, _ kernels.Program, in inputs, ratio *G.Node) (loss, surrogate *G.Node) {
-	pool := []*G.Node{in.logProbs, in.proximal, in.advantages, ratio}
+func (r recipe) objective(b *builder, in inputs) terms {
+	pool := []*G.Node{in.logProbs, in.proximal, in.advantages, in.ratio}
 	for _, step := range r {
 		x, y := pool[step.first], pool[step.second]
 		pool = append(pool, [...]func() *G.Node{
@@ -37,8 +37,8 @@ func (r recipe) objective(b *builder, _ kernels.Program, in inputs, ratio *G.Nod
 			func() *G.Node { return b.scale(1, x) },
 			func() *G.Node { return b.scale(-0.5, x) },
 			func() *G.Node { return b.shift(x, 0.25) },
-			func() *G.Node { return b.apply(opAbs, [2]float64{}, x) },
-			func() *G.Node { return b.apply(opSigmoid, [2]float64{}, x) },
+			func() *G.Node { return b.abs(x) },
+			func() *G.Node { return b.sigmoid(x) },
 			func() *G.Node { return b.add(x, y) },
 			func() *G.Node { return b.sub(x, y) },
 			func() *G.Node { return b.mul(x, y) },
@@ -50,7 +50,8 @@ func (r recipe) objective(b *builder, _ kernels.Program, in inputs, ratio *G.Nod
 			func() *G.Node { return b.spread(b.scale(0.1, b.total(x))) },
 		}[step.operation]())
 	}
-	return b.add(in.logProbs, pool[len(pool)-1]), pool[len(pool)-2]
+	loss := b.add(in.logProbs, pool[len(pool)-1])
+	return terms{loss: loss, clipped: b.differs(loss, pool[len(pool)-2])}
 }
 
 // Any expression, its derivative included, has the value that gorgonia's own machine gives it, to the last bit as long

@@ -206,7 +206,7 @@ func TestTokenLossesAreOneRegion(t *testing.T) {
 		regions, wholes, kept int
 	}{{kernels.RatioToken, 1, 0, 0}, {kernels.RatioTurn, 2, 1, 1}} {
 		p.Ratio = test.ratio
-		c, err := compile[float32](p, key{program: p.String(), capacity: nominal, has: present{proximal: true, reference: true}}, objectiveOf(p.Objective))
+		c, err := compile[float32](p, key{program: p.String(), capacity: nominal, has: present{}}, objectiveOf(p.Objective))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -109,7 +109,7 @@ func (p *plan[T]) run(c *compiled[T], b kernels.Batch[T], result *kernels.Result
 	}
 	for i := range p.buffers {
 		if p.buffers[i] != nil {
-			p.buffers[i] = resized(p.buffers[i], l.tokens)
+			p.buffers[i] = resized(p.buffers[i], p.values[i].length(l))
 		}
 	}
 	for i, v := range p.values {

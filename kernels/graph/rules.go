@@ -6,25 +6,30 @@ import G "gorgonia.org/gorgonia"
 type code uint8
 
 const (
-	opNeg     code = iota
-	opExp          // e^a
-	opAbs          // |a|
-	opSquare       // a²
-	opScale        // c0·a
-	opShift        // a + c0
-	opClip         // a limited to [c0, c1]
-	opInside       // 1 where c0 ≤ a ≤ c1, else 0; no gradient
-	opSign         // −1, 0 or 1; no gradient
-	opStop         // a without its gradient
-	opSigmoid      // 1/(1 + e^−a)
-	opAdd          // a + b
-	opSub          // a − b
-	opMul          // a·b
-	opMin          // the smaller one; a where equal
-	opMax          // the larger one; a where equal
-	opLess         // 1 where a < b, else 0; no gradient
-	opLessEq       // 1 where a ≤ b, else 0; no gradient
-	codes          // number of codes
+	opNeg      code = iota
+	opExp           // e^a
+	opAbs           // |a|
+	opSquare        // a²
+	opScale         // c0·a
+	opShift         // a + c0
+	opClip          // a limited to [c0, c1]
+	opInside        // 1 where c0 ≤ a ≤ c1, else 0; no gradient
+	opSign          // −1, 0 or 1; no gradient
+	opStop          // a without its gradient
+	opSigmoid       // 1/(1 + e^−a)
+	opSoftplus      // log(1 + e^a)
+	opLog           // natural logarithm
+	opSqrt          // √a
+	opInvert        // 1/a, 0 where a = 0
+	opAdd           // a + b
+	opSub           // a − b
+	opMul           // a·b
+	opMin           // the smaller one; a where equal
+	opMax           // the larger one; a where equal
+	opLess          // 1 where a < b, else 0; no gradient
+	opLessEq        // 1 where a ≤ b, else 0; no gradient
+	opDiffers       // 1 where a ≠ b, else 0; no gradient
+	codes           // number of codes
 )
 
 // rule is what the graph needs to know of an element-wise operation besides its arithmetic.
@@ -49,7 +54,7 @@ func (c code) rule() rule {
 			return G.Nodes{b.mul(g, out)}
 		}},
 		opAbs: {"abs", 1, 0, func(b *builder, in G.Nodes, out, g *G.Node, c [2]float64) G.Nodes {
-			return G.Nodes{b.mul(g, b.apply(opSign, [2]float64{}, in[0]))}
+			return G.Nodes{b.mul(g, b.sign(in[0]))}
 		}},
 		opSquare: {"square", 1, 0, func(b *builder, in G.Nodes, out, g *G.Node, c [2]float64) G.Nodes {
 			return G.Nodes{b.mul(g, b.scale(2, in[0]))}
@@ -61,13 +66,25 @@ func (c code) rule() rule {
 			return G.Nodes{g}
 		}},
 		opClip: {"clip", 1, 2, func(b *builder, in G.Nodes, out, g *G.Node, c [2]float64) G.Nodes {
-			return G.Nodes{b.mul(g, b.apply(opInside, c, in[0]))}
+			return G.Nodes{b.mul(g, b.inside(in[0], c[0], c[1]))}
 		}},
 		opInside: {"inside", 1, 2, nil},
 		opSign:   {"sign", 1, 0, nil},
 		opStop:   {"stop", 1, 0, nil},
 		opSigmoid: {"sigmoid", 1, 0, func(b *builder, in G.Nodes, out, g *G.Node, c [2]float64) G.Nodes {
 			return G.Nodes{b.mul(g, b.sub(out, b.square(out)))}
+		}},
+		opSoftplus: {"softplus", 1, 0, func(b *builder, in G.Nodes, out, g *G.Node, c [2]float64) G.Nodes {
+			return G.Nodes{b.mul(g, b.sigmoid(in[0]))}
+		}},
+		opLog: {"log", 1, 0, func(b *builder, in G.Nodes, out, g *G.Node, c [2]float64) G.Nodes {
+			return G.Nodes{b.mul(g, b.invert(in[0]))}
+		}},
+		opSqrt: {"sqrt", 1, 0, func(b *builder, in G.Nodes, out, g *G.Node, c [2]float64) G.Nodes {
+			return G.Nodes{b.mul(g, b.scale(0.5, b.invert(out)))}
+		}},
+		opInvert: {"invert", 1, 0, func(b *builder, in G.Nodes, out, g *G.Node, c [2]float64) G.Nodes {
+			return G.Nodes{b.neg(b.mul(g, b.square(out)))}
 		}},
 		opAdd: {"add", 2, 0, func(b *builder, in G.Nodes, out, g *G.Node, c [2]float64) G.Nodes {
 			return G.Nodes{g, g}
@@ -86,7 +103,8 @@ func (c code) rule() rule {
 			first := b.mul(g, b.lessEq(in[1], in[0]))
 			return G.Nodes{first, b.sub(g, first)}
 		}},
-		opLess:   {"less", 2, 0, nil},
-		opLessEq: {"lesseq", 2, 0, nil},
+		opLess:    {"less", 2, 0, nil},
+		opLessEq:  {"lesseq", 2, 0, nil},
+		opDiffers: {"differs", 2, 0, nil},
 	}[c]
 }

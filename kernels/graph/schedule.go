@@ -71,6 +71,9 @@ func newSchedule[T element](values []value[T], gradients []int) schedule[T] {
 		}
 		s.stages = max(s.stages, s.earliest[i]+1)
 	}
+	for _, g := range gradients {
+		s.stages = max(s.stages, s.available(g)+1)
+	}
 	for i := range s.at {
 		s.at[i] = s.stages - 1
 	}

@@ -70,3 +70,30 @@ func fill[T element](values []T, with T) {
 		values[i] = with
 	}
 }
+
+// shareOfKept is each kept token's factor in an aggregation that counts kept tokens only, and sequences and turns
+// with one. The batch is the whole update.
+func shareOfKept(b *builder, p kernels.Program, keep *G.Node, in inputs) *G.Node {
+	// live counts the sequences, or the turns of a sequence, that have a kept token.
+	keptIn := func(s segment) *G.Node { return b.segmentSum(s, keep) }
+	live := func(first *G.Node, s segment) *G.Node { return b.mul(first, b.above(keptIn(s), 0)) }
+	switch p.Aggregate {
+	case kernels.TokenMean:
+		return b.mul(keep, b.invert(b.total(keep)))
+	case kernels.WeightedMean:
+		if in.lossWeights == nil {
+			return b.mul(keep, b.invert(b.total(keep)))
+		}
+		return b.mul(keep, b.invert(b.total(b.mul(keep, in.lossWeights))))
+	case kernels.SequenceMeanTokenSum:
+		return b.mul(keep, b.invert(b.total(live(in.firstInSequence, sequences))))
+	case kernels.SequenceMeanTokenAvg:
+		perSequence := b.invert(b.total(live(in.firstInSequence, sequences)))
+		return b.mul(b.mul(keep, b.invert(keptIn(sequences))), perSequence)
+	case kernels.StepMean:
+		perSequence := b.invert(b.total(live(in.firstInSequence, sequences)))
+		perTurn := b.invert(b.segmentSum(sequences, live(in.firstInTurn, turns)))
+		return b.mul(b.mul(b.mul(keep, b.invert(keptIn(turns))), perTurn), perSequence)
+	}
+	return in.share // seq-sum-const and token-sum count nothing
+}

@@ -2,12 +2,11 @@ package graph
 
 import (
 	G "gorgonia.org/gorgonia"
-	"gorgonia.org/tensor"
 )
 
 // total is the sum over all tokens, in float64 and token order.
 func (m maker[T]) total(b *builder, varies []bool) G.Op {
-	o := &op[T]{builder: b, layout: m.layout, name: "total", kind: kindTotal, arity: 1, varies: varies, shape: tensor.Shape{1}}
+	o := &op[T]{builder: b, layout: m.layout, name: "total", kind: kindTotal, arity: 1, varies: varies, shape: m.shape(single)}
 	o.compute = func(out []T, in [][]T) {
 		sum := 0.0
 		for _, v := range in[0][:m.layout.tokens] {
@@ -21,7 +20,7 @@ func (m maker[T]) total(b *builder, varies []bool) G.Op {
 
 // spread is one value at every token: the transpose of total.
 func (m maker[T]) spread(b *builder, varies []bool) G.Op {
-	o := &op[T]{builder: b, layout: m.layout, name: "spread", kind: kindSpread, arity: 1, varies: varies, shape: tensor.Shape{m.capacity}}
+	o := &op[T]{builder: b, layout: m.layout, name: "spread", kind: kindSpread, arity: 1, varies: varies, shape: m.shape(tokens), domain: tokens}
 	o.compute = func(out []T, in [][]T) {
 		out = out[:m.layout.tokens]
 		for i := range out {
