@@ -39,7 +39,7 @@ func (e *evaluation) atLeastQuantile(m kernels.EntropyQuantile, t int) bool {
 	if e.frozen.Entropy[t] == quantile {
 		return true
 	}
-	return e.less(quantile, e.frozen.Entropy[t])
+	return e.below(quantile, e.frozen.Entropy[t])
 }
 
 // movedAway tells whether the token has a negative advantage in a sequence whose mean of log μ − log π is more than
@@ -49,5 +49,5 @@ func (e *evaluation) movedAway(m kernels.NegativeDrift, t int) bool {
 	for _, j := range e.sampledIn(e.in[t]) {
 		drift = append(drift, e.b.Behavior[j]-e.frozen.LogProbs[j])
 	}
-	return e.less(m.Threshold, mean(drift)) && e.b.Advantages[t] < 0
+	return e.below(m.Threshold, mean(drift)) && e.b.Advantages[t] < 0
 }

@@ -122,11 +122,11 @@ func (e *evaluation) dppo(o kernels.DPPO, t int) (loss float64, slopes []slope, 
 	a, moved := e.b.Advantages[t], e.moved(t)
 	switch {
 	case o.Symmetric:
-		dropped = e.less(o.High, math.Abs(moved))
+		dropped = e.below(o.High, math.Abs(moved))
 	case a > 0:
-		dropped = e.less(o.High, moved)
+		dropped = e.below(o.High, moved)
 	default:
-		dropped = e.less(moved, -o.Low)
+		dropped = e.below(moved, -o.Low)
 	}
 	if dropped {
 		return 0, nil, true
@@ -140,7 +140,7 @@ func (e *evaluation) dppo(o kernels.DPPO, t int) (loss float64, slopes []slope, 
 //
 // prime-rl trainer/rl/loss.py, ref_kl.
 func (e *evaluation) distill(o kernels.Distill, t int) (loss float64, slopes []slope, dropped bool) {
-	if e.less(e.moved(t), -o.DropBelow) {
+	if e.below(e.moved(t), -o.DropBelow) {
 		return 0, nil, true
 	}
 	a := e.b.Reference[t] - e.frozen.LogProbs[t]

@@ -70,7 +70,7 @@ func (e *evaluation) release(o kernels.ClipCov) map[int]bool {
 	var tickets []ticket
 	for place, t := range e.sampled() {
 		_, _, clipped := e.clip(kernels.Clip{ClipLow: o.ClipLow, ClipHigh: o.ClipHigh}, t)
-		above, below := e.less(o.Low, covariance[t]), e.less(covariance[t], o.High)
+		above, below := e.below(o.Low, covariance[t]), e.below(covariance[t], o.High)
 		if !clipped && above && below {
 			tickets = append(tickets, ticket{t, o.Lot(place)})
 		}
@@ -122,7 +122,7 @@ func (e *evaluation) penalize(o kernels.KLCov) map[int]bool {
 			penalized[t] = true
 		}
 		if i > 0 && i == n {
-			e.less(covariance[t], covariance[order[i-1]])
+			e.below(covariance[t], covariance[order[i-1]])
 		}
 	}
 	return penalized

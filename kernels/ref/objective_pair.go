@@ -26,7 +26,7 @@ func (e *evaluation) pairs(objective kernels.Objective) {
 		}
 		good, goodSlopes := e.preference(objective, chosen)
 		bad, badSlopes := e.preference(objective, e.partner(chosen))
-		if e.less(bad, good) {
+		if e.below(bad, good) {
 			m.Ordered++
 		}
 		loss, derivative := pairLoss(objective, good-bad)

@@ -24,9 +24,9 @@ func (e *evaluation) reinforce(o kernels.Reinforce, t int) (loss float64, slopes
 func (e *evaluation) cispo(o kernels.CISPO, t int) (loss float64, slopes []slope, clipped bool) {
 	w := e.frozenRatio(t)
 	switch {
-	case e.less(1+o.ClipHigh, w):
+	case e.below(1+o.ClipHigh, w):
 		w, clipped = 1+o.ClipHigh, true
-	case e.less(w, 1-o.ClipLow):
+	case e.below(w, 1-o.ClipLow):
 		w, clipped = 1-o.ClipLow, true
 	}
 	loss, slopes = e.score(-w*e.b.Advantages[t], t)
@@ -42,7 +42,7 @@ func (e *evaluation) topr(t int) (loss float64, slopes []slope, clipped bool) {
 	w := 1.0
 	if e.b.Outcomes[e.in[t]] < 0 {
 		w = e.frozenRatio(t)
-		if e.less(1, w) {
+		if e.below(1, w) {
 			w, clipped = 1, true
 		}
 	}

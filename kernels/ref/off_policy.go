@@ -28,7 +28,6 @@ func (e *evaluation) correction(correction kernels.Correction) map[int]float64 {
 	case kernels.TIS:
 		for _, t := range e.sampled() {
 			weights[t] = math.Min(e.drifted(c.Level, t), c.Cap)
-			e.less(weights[t], c.Cap)
 		}
 		e.normalize(c.Normalize, weights)
 	case kernels.Reject:
@@ -44,7 +43,7 @@ func (e *evaluation) correction(correction kernels.Correction) map[int]float64 {
 		for i := range e.b.Sequences() {
 			keep := true
 			for _, t := range e.sampledIn(i) {
-				keep = !e.less(math.Exp(e.drift(t)), c.Min) && keep
+				keep = !e.below(math.Exp(e.drift(t)), c.Min) && keep
 			}
 			for _, t := range e.sampledIn(i) {
 				weights[t] = one(keep)
@@ -55,12 +54,8 @@ func (e *evaluation) correction(correction kernels.Correction) map[int]float64 {
 	case kernels.BehaviorWeight:
 		for _, t := range e.sampled() {
 			w := e.drifted(c.Level, t)
-			weights[t] = w
-			switch inside := e.within(w, c.Low, c.High); {
-			case !inside && c.Action == kernels.ActionMask:
-				weights[t] = 0
-			case !inside:
-				weights[t] = math.Min(math.Max(w, c.Low), c.High)
+			if weights[t] = math.Min(math.Max(w, c.Low), c.High); c.Action == kernels.ActionMask {
+				weights[t] = w * one(e.within(w, c.Low, c.High))
 			}
 		}
 	}
@@ -73,8 +68,7 @@ func (e *evaluation) drift(t int) float64 {
 	if e.p.Anchor != kernels.AnchorBehavior {
 		current = e.anchor(t)
 	}
-	x, _ := e.limit(current-e.b.Behavior[t], kernels.LogRatioBound)
-	return x
+	return clamp(current - e.b.Behavior[t])
 }
 
 func (e *evaluation) drifts(sequence int) []float64 {
@@ -89,8 +83,7 @@ func (e *evaluation) drifts(sequence int) []float64 {
 func (e *evaluation) drifted(level kernels.CorrectionLevel, t int) float64 {
 	switch level {
 	case kernels.LevelSequence:
-		x, _ := e.limit(sum(e.drifts(e.in[t])), kernels.LogRatioBound)
-		return math.Exp(x)
+		return math.Exp(clamp(sum(e.drifts(e.in[t]))))
 	case kernels.LevelSequenceGeometric:
 		return math.Exp(mean(e.drifts(e.in[t])))
 	}
@@ -133,7 +126,7 @@ func (e *evaluation) accepts(c kernels.Reject, t int) bool {
 	if c.Estimator == kernels.DriftK1 {
 		reduced := mean(x)
 		if c.Level == kernels.RejectSequenceSum {
-			reduced, _ = e.limit(sum(x), kernels.LogRatioBound)
+			reduced = clamp(sum(x))
 		}
 		return e.within(math.Exp(reduced), c.Low, c.High)
 	}
@@ -146,15 +139,15 @@ func (e *evaluation) accepts(c kernels.Reject, t int) bool {
 	}
 	switch c.Level {
 	case kernels.RejectSequenceSum:
-		return !e.less(c.High, sum(estimates))
+		return !e.below(c.High, sum(estimates))
 	case kernels.RejectSequenceMax:
 		largest := 0.0
 		for _, k := range estimates {
 			largest = math.Max(largest, k)
 		}
-		return !e.less(c.High, largest)
+		return !e.below(c.High, largest)
 	}
-	return !e.less(c.High, mean(estimates))
+	return !e.below(c.High, mean(estimates))
 }
 
 // secondMoment drops tokens from the largest x² down until the mean of x² over the rest is less than Tau.
@@ -168,19 +161,24 @@ func (e *evaluation) secondMoment(c kernels.M2PO, weights map[int]float64) {
 		for _, t := range order[from:] {
 			rest = append(rest, square(t))
 		}
-		if e.less(mean(rest), c.Tau) {
+		if e.below(mean(rest), c.Tau) {
 			break
 		}
 	}
 	for i, t := range order {
 		weights[t] = one(i >= from)
 		if i > 0 && i == from {
-			e.less(square(t), square(order[i-1]))
+			e.below(square(t), square(order[i-1]))
 		}
 	}
 }
 
-func (e *evaluation) within(x, low, high float64) bool { return !e.less(x, low) && !e.less(high, x) }
+// clamp is x within ±20.
+func clamp(x float64) float64 {
+	return math.Min(math.Max(x, -kernels.LogRatioBound), kernels.LogRatioBound)
+}
+
+func (e *evaluation) within(x, low, high float64) bool { return !e.below(x, low) && !e.below(high, x) }
 
 func one(keep bool) float64 {
 	if keep {

@@ -28,7 +28,7 @@ func Margin(p kernels.Program, b kernels.Batch[float64], totals kernels.Totals) 
 	if err != nil {
 		return 0, err
 	}
-	return e.margin, nil
+	return math.Min(e.kink, e.choice), nil
 }
 
 // evaluation is one evaluation of a program on a batch.
@@ -46,8 +46,9 @@ type evaluation struct {
 	kept   []bool
 	// penalized and released are the tokens that kl_cov and clip_cov choose from the whole update.
 	penalized, released map[int]bool
-	margin              float64
-	result              kernels.Result[float64]
+	// kink and choice are how close the nearest comparison of what is differentiated, or detached, is to the other outcome.
+	kink, choice float64
+	result       kernels.Result[float64]
 }
 
 // slope is ∂L/∂log π at one token.
@@ -63,7 +64,7 @@ func evaluate(p kernels.Program, b, frozen kernels.Batch[float64], totals kernel
 	if err := b.Check(p, totals); err != nil {
 		return nil, err
 	}
-	e := &evaluation{p: p, b: b, totals: totals, frozen: frozen, margin: math.Inf(1)}
+	e := &evaluation{p: p, b: b, totals: totals, frozen: frozen, kink: math.Inf(1), choice: math.Inf(1)}
 	e.result.DLogProbs = make([]float64, b.Tokens())
 	if p.Reads().Has(kernels.ReadsEntropy) {
 		e.result.DEntropy = make([]float64, b.Tokens())
@@ -179,11 +180,21 @@ func (e *evaluation) lossWeight(t int) float64 {
 	return e.b.LossWeights[t]
 }
 
-// less is x < y, and remembers how close the two are.
+// less is x < y, and remembers how close the loss is to a kink. It is for comparisons of what is differentiated.
 func (e *evaluation) less(x, y float64) bool {
-	e.margin = math.Min(e.margin, math.Abs(x-y)/max(1, math.Abs(x), math.Abs(y)))
+	e.kink = math.Min(e.kink, distance(x, y))
 	return x < y
 }
+
+// below is x < y, and remembers how close that is to being otherwise. It is for comparisons of what is detached, or
+// counted.
+func (e *evaluation) below(x, y float64) bool {
+	e.choice = math.Min(e.choice, distance(x, y))
+	return x < y
+}
+
+// distance is relative where the two are more than 1.
+func distance(x, y float64) float64 { return math.Abs(x-y) / max(1, math.Abs(x), math.Abs(y)) }
 
 // limit is x within ±bound, and whether it was within.
 func (e *evaluation) limit(x, bound float64) (limited float64, inside bool) {

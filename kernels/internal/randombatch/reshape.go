@@ -1,6 +1,11 @@
 package randombatch
 
-import "github.com/turnwise-rl/turnwise/kernels"
+import (
+	"math"
+	"slices"
+
+	"github.com/turnwise-rl/turnwise/kernels"
+)
 
 // Sequence is sequence i of a batch as a batch.
 func Sequence[T kernels.Float](b kernels.Batch[T], i int) kernels.Batch[T] {
@@ -17,6 +22,51 @@ func Sequences[T kernels.Float](b kernels.Batch[T], first, last int) kernels.Bat
 	return reshape(b, offsets, from, to, first, last)
 }
 
+// Joined lays batches with the same streams end to end.
+func Joined[T kernels.Float](batches ...kernels.Batch[T]) kernels.Batch[T] {
+	out := kernels.Batch[T]{Offsets: []int32{0}}
+	for _, b := range batches {
+		at := int32(out.Tokens())
+		for _, end := range b.Offsets[1:] {
+			out.Offsets = append(out.Offsets, at+end)
+		}
+		out.Version = b.Version
+		into, from := append(tokenStreams(&out), sequenceStreams(&out)...), append(tokenStreams(&b), sequenceStreams(&b)...)
+		for i := range into {
+			*into[i] = append(*into[i], *from[i]...)
+		}
+		out.Sampled, out.Chosen = append(out.Sampled, b.Sampled...), append(out.Chosen, b.Chosen...)
+		out.Turn, out.Versions = append(out.Turn, b.Turn...), append(out.Versions, b.Versions...)
+		out.Pair, out.Group = append(out.Pair, b.Pair...), append(out.Group, b.Group...)
+	}
+	return out
+}
+
+// Padded is a batch with n tokens that are not sampled behind every sequence, and where the tokens of the batch went.
+func Padded(b kernels.Batch[float64], n int) (padded kernels.Batch[float64], positions []int) {
+	var pieces []kernels.Batch[float64]
+	at := 0
+	for i := range b.Sequences() {
+		piece := Sequence(b, i)
+		tokens := piece.Tokens()
+		for t := range tokens {
+			positions = append(positions, at+t)
+		}
+		at += tokens + n
+		piece.Offsets = []int32{0, int32(tokens + n)}
+		for range n {
+			for _, s := range tokenStreams(&piece) {
+				if *s != nil {
+					*s = append(*s, math.NaN())
+				}
+			}
+			piece.Sampled, piece.Turn, piece.Versions = append(piece.Sampled, false), append(piece.Turn, -1), append(piece.Versions, 0)
+		}
+		pieces = append(pieces, piece)
+	}
+	return Joined(pieces...), positions
+}
+
 // reshape is a batch with other offsets and with tokens from..to and sequences first..last of every stream.
 func reshape[T kernels.Float](b kernels.Batch[T], offsets []int32, from, to, first, last int) kernels.Batch[T] {
 	out := b
@@ -24,7 +74,7 @@ func reshape[T kernels.Float](b kernels.Batch[T], offsets []int32, from, to, fir
 	for _, s := range tokenStreams(&out) {
 		*s = part(*s, from, to)
 	}
-	for _, s := range []*[]T{&out.RankScores, &out.Outcomes, &out.ClipHigh} {
+	for _, s := range sequenceStreams(&out) {
 		*s = part(*s, first, last)
 	}
 	out.Sampled, out.Turn, out.Versions = part(b.Sampled, from, to), part(b.Turn, from, to), part(b.Versions, from, to)
@@ -47,6 +97,11 @@ func tokenStreams[T kernels.Float](b *kernels.Batch[T]) []*[]T {
 	}
 }
 
+// sequenceStreams are the float sequence streams.
+func sequenceStreams[T kernels.Float](b *kernels.Batch[T]) []*[]T {
+	return []*[]T{&b.RankScores, &b.Outcomes, &b.ClipHigh}
+}
+
 // Rounded is a batch in single precision, and the same numbers in double.
 func Rounded(b kernels.Batch[float64]) (kernels.Batch[float32], kernels.Batch[float64]) {
 	narrow := kernels.Batch[float32]{
@@ -65,13 +120,10 @@ func Rounded(b kernels.Batch[float64]) (kernels.Batch[float32], kernels.Batch[fl
 		}
 		*narrow, *wide = n, w
 	}
-	n, w := tokenStreams(&narrow), tokenStreams(&wide)
+	n, w := append(tokenStreams(&narrow), sequenceStreams(&narrow)...), append(tokenStreams(&wide), sequenceStreams(&wide)...)
 	for i := range n {
 		pairs(n[i], w[i])
 	}
-	pairs(&narrow.RankScores, &wide.RankScores)
-	pairs(&narrow.Outcomes, &wide.Outcomes)
-	pairs(&narrow.ClipHigh, &wide.ClipHigh)
 	return narrow, wide
 }
 
@@ -82,7 +134,7 @@ func Junk(b kernels.Batch[float64], value float64) kernels.Batch[float64] {
 		if *s == nil {
 			continue
 		}
-		values := append([]float64(nil), *s...)
+		values := slices.Clone(*s)
 		for i, sampled := range b.Sampled {
 			if !sampled {
 				values[i] = value
