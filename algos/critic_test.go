@@ -240,6 +240,17 @@ func TestMissingValues(t *testing.T) {
 	if _, err := m.Streams([]rollout.Group{one(valued("a", []int{0, 1}, []float64{math.NaN(), 1}))}, ref.Arithmetic{}); err != nil {
 		t.Errorf("a value at an observation: %v", err)
 	}
+	// Where observations count as time, their values are read too, but for the prompt's.
+	plain := gae(1, 1, kernels.BetweenPlain)
+	trajectory := valued("a", []int{0, 1, 0, 1}, []float64{math.NaN(), 1, math.NaN(), 1})
+	_, err := plain.Streams([]rollout.Group{one(trajectory)}, ref.Arithmetic{})
+	if want := "advantage.terms[0] (outcome): group g: trajectory a: values: token 2: NaN, want a finite number"; err == nil || err.Error() != want {
+		t.Errorf("error %v\nwant  %s", err, want)
+	}
+	trajectory.Values[2] = 0
+	if _, err := plain.Streams([]rollout.Group{one(trajectory)}, ref.Arithmetic{}); err != nil {
+		t.Errorf("a value in the prompt: %v", err)
+	}
 	if strings.Contains(fmt.Sprint(GRPO().Reads()), "true") {
 		t.Errorf("GRPO reads %+v before credit", GRPO().Reads())
 	}

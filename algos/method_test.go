@@ -381,3 +381,27 @@ func BenchmarkStreams(b *testing.B) {
 		}
 	}
 }
+
+// A batch of a million tokens with a critic, whitened.
+func BenchmarkStreamsOfAMillionTokens(b *testing.B) {
+	m := gae(0.99, 0.95, kernels.BetweenSkip)
+	m.Advantage.Transforms = []advantage.Transform{advantage.Whiten{Epsilon: 1e-8}}
+	var groups []rollout.Group
+	for gi := range 64 {
+		g := rollout.Group{ID: fmt.Sprint(gi)}
+		for i := range 8 {
+			var mask []int
+			for len(mask) < 2048 {
+				mask = append(append(mask, repeat(0, 56)...), repeat(1, 200)...)
+			}
+			g.Trajectories = append(g.Trajectories, valued(fmt.Sprintf("%d/%d", gi, i), mask, make([]float64, len(mask))))
+		}
+		groups = append(groups, g)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := m.Streams(groups, ref.Arithmetic{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -109,3 +109,16 @@ func TestWhereRewardsLie(t *testing.T) {
 		agree(t, string(of), want, streams(t, m, one(trajectory))[0].Advantage)
 	}
 }
+
+// prime-rl's broadcast: one score at every sampled token, none at observations.
+func TestBroadcast(t *testing.T) {
+	for _, test := range []struct {
+		mask []int
+		want []float64
+	}{{[]int{0, 1, 1}, []float64{0, 0.7, 0.7}}, {[]int{0, 1, 0}, []float64{0, 0.7, 0}}} {
+		trajectory := masked("a", test.mask...)
+		score := 0.7
+		trajectory.Outcome = &score
+		agree(t, fmt.Sprint(test.mask), test.want, streams(t, termMethod(credit.Broadcast{Of: credit.Outcome}), one(trajectory))[0].Advantage)
+	}
+}

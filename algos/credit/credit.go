@@ -94,8 +94,8 @@ func read(g *scored.Group, i int) bool { return g.Kept(i) || g.Trajectories[i].R
 // tokenTotal is the sum of trajectory i's rewards at single tokens from one position to another.
 func tokenTotal(g *scored.Group, i, from, to int) float64 {
 	total := 0.0
-	if g.Tokens != nil {
-		for _, reward := range g.Tokens[i][from:to] {
+	if at := g.Tokens; at != nil && at[i] != nil {
+		for _, reward := range at[i][from:to] {
 			total += reward
 		}
 	}

@@ -66,12 +66,13 @@ func (r GAE) Scores(b *scored.Batch) ([][][]float64, error) {
 			if !g.Kept(i) {
 				continue
 			}
-			if err := CheckValues(g, i); err != nil {
+			all := scan.Between == kernels.BetweenPlain
+			if err := checkValues(g, i, all); err != nil {
 				return nil, err
 			}
 			for t, v := range g.Trajectories[i].Values {
 				// A value that no pass reads may be anything; one that is not finite must not spread from there.
-				if scan.Between == kernels.BetweenPlain || g.Trajectories[i].Sampled[t] {
+				if all || g.Trajectories[i].Sampled[t] {
 					values[gi][i][t] = float64(v)
 				}
 			}
@@ -84,8 +85,11 @@ func (r GAE) Scores(b *scored.Batch) ([][][]float64, error) {
 	return cut(b, advantages, tokenCount), nil
 }
 
-// CheckValues reports a kept trajectory that does not carry a critic's finite values.
-func CheckValues(g *scored.Group, i int) error {
+// CheckValues reports a kept trajectory that does not carry a critic's finite values where the policy sampled.
+func CheckValues(g *scored.Group, i int) error { return checkValues(g, i, false) }
+
+// checkValues looks at every token from the first sampled one on when all are read.
+func checkValues(g *scored.Group, i int, all bool) error {
 	t := &g.Trajectories[i]
 	fail := func(format string, args ...any) error {
 		return fmt.Errorf("group %s: trajectory %s: values: %s", g.ID, t.ID, fmt.Sprintf(format, args...))
@@ -94,7 +98,8 @@ func CheckValues(g *scored.Group, i int) error {
 		return fail("null: the method reads a critic: record one value per token, or choose a method without a critic")
 	}
 	for p, v := range t.Values {
-		if t.Sampled[p] && (math.IsNaN(float64(v)) || math.IsInf(float64(v), 0)) {
+		began := all && len(t.Turns) > 0 && p >= t.Turns[0].Start
+		if (began || t.Sampled[p]) && (math.IsNaN(float64(v)) || math.IsInf(float64(v), 0)) {
 			return fail("token %d: %v, want a finite number", p, v)
 		}
 	}
