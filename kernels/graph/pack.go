@@ -40,9 +40,10 @@ func (l *layout) read(threads int, offsets []int32, sampled []bool, turn []int32
 	}
 	l.turns = append(l.turns[:0], 0)
 	for i := 0; i+1 < len(l.sequences); i++ {
+		last := turn[l.position(l.sequences[i])]
 		for k := l.sequences[i] + 1; k < l.sequences[i+1]; k++ {
-			if turn[l.position(k)] != turn[l.position(k-1)] {
-				l.turns = append(l.turns, k)
+			if t := turn[l.position(k)]; t != last {
+				l.turns, last = append(l.turns, k), t
 			}
 		}
 		l.turns = append(l.turns, l.sequences[i+1])
@@ -99,14 +100,42 @@ func (l *layout) packed(position int32) int32 {
 	return int32(sort.Search(l.tokens, func(k int) bool { return l.positions[k] >= position }))
 }
 
+// contiguous is true where packed tokens from … from+n stand side by side in the batch.
+func (l *layout) contiguous(from, n int) bool {
+	return l.dense || int(l.positions[from+n-1]-l.positions[from]) == n-1
+}
+
+// stride is how many packed tokens are moved at once where they stand side by side: turns are longer than that.
+const stride = 32
+
 // gather writes the values at packed tokens from, from+1, … of a stream of the batch into out.
 func gather[T element](l *layout, out, stream []T, from int) {
-	if l.dense {
-		copy(out, stream[from:])
-		return
+	for len(out) > 0 {
+		n := min(stride, len(out))
+		if l.contiguous(from, n) {
+			at := l.position(int32(from))
+			copy(out[:n], stream[at:])
+		} else {
+			for i, position := range l.positions[from : from+n] {
+				out[i] = stream[position]
+			}
+		}
+		out, from = out[n:], from+n
 	}
-	for i, position := range l.positions[from : from+len(out)] {
-		out[i] = stream[position]
+}
+
+// scatter writes values to the packed tokens from, from+1, … of a stream of the batch.
+func scatter[T element](l *layout, stream, values []T, from int) {
+	for len(values) > 0 {
+		n := min(stride, len(values))
+		if l.contiguous(from, n) {
+			copy(stream[l.position(int32(from)):], values[:n])
+		} else {
+			for i, position := range l.positions[from : from+n] {
+				stream[position] = values[i]
+			}
+		}
+		values, from = values[n:], from+n
 	}
 }
 

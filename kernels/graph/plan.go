@@ -99,7 +99,7 @@ func (p *plan[T]) run(c *compiled[T], b kernels.Batch[T], result *kernels.Result
 		if in.of != nil {
 			p.streams[i] = in.of(b)
 		}
-		r.scattered = append(r.scattered, in.of != nil && !l.dense)
+		r.fromBatch, r.scattered = append(r.fromBatch, in.of != nil), append(r.scattered, in.of != nil && !l.dense)
 	}
 	for _, g := range c.gradients {
 		r.results = append(r.results, g.into(result))
@@ -134,12 +134,14 @@ type run[T element] struct {
 	*plan[T]
 	layout         *layout
 	threads, tiles int
-	// scattered says of each input that its packed tokens are spread over a stream of the batch.
-	scattered []bool
-	results   [][]T
-	// unchecked are the streams of the batch in whose values the region looks for what is not finite; infinite says
-	// that it found some.
+	// fromBatch says of each input that it is a stream of the batch, scattered that its packed tokens are spread over
+	// it.
+	fromBatch, scattered []bool
+	results              [][]T
+	// unchecked are the streams of the batch in whose values the region looks for what is not finite, unread those
+	// among them that no step reads; infinite says that it found some.
 	unchecked [][]T
+	unread    [][]T
 	infinite  atomic.Bool
 }
 

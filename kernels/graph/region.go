@@ -1,5 +1,7 @@
 package graph
 
+import "slices"
+
 // worker is the scratch memory of one goroutine.
 type worker[T element] struct {
 	// memory has a block for each slot of a stage; views are the slots' present blocks.
@@ -14,6 +16,12 @@ type worker[T element] struct {
 func (r *run[T]) region(s *stage[T]) {
 	if len(s.steps) == 0 && len(r.unchecked) == 0 {
 		return
+	}
+	r.unread = r.unread[:0]
+	for _, stream := range r.unchecked {
+		if !slices.ContainsFunc(s.slots, func(slot slot) bool { return slot.kind == slotInput && &r.streams[slot.of][0] == &stream[0] }) {
+			r.unread = append(r.unread, stream)
+		}
 	}
 	r.partial = resized(r.partial, r.tiles*len(s.totals))
 	kernel := kernelsOf[T]()
@@ -37,13 +45,12 @@ func (r *run[T]) region(s *stage[T]) {
 	})
 }
 
-// check looks for values that are not finite at tokens from … from+n of the streams of the batch. It brings the streams
-// that the steps read into the cache.
+// check looks for values that are not finite at tokens from … from+n of the streams that no step reads.
 func (r *run[T]) check(w *worker[T], from, n int, kernel rowKernels[T]) {
-	for _, stream := range r.unchecked {
+	for _, stream := range r.unread {
 		var block []T
-		if r.layout.dense {
-			block = stream[from : from+n]
+		if r.layout.contiguous(from, n) {
+			block = stream[r.layout.position(int32(from)):][:n]
 		} else {
 			w.gathered = resized(w.gathered, blockSize)
 			block = w.gathered[:n]
@@ -57,20 +64,27 @@ func (r *run[T]) check(w *worker[T], from, n int, kernel rowKernels[T]) {
 
 // block takes tokens from … from+n through the steps of a stage.
 func (r *run[T]) block(s *stage[T], w *worker[T], from, n int, kernel rowKernels[T]) {
+	together, at := r.layout.contiguous(from, n), int(r.layout.position(int32(from)))
 	for i, slot := range s.slots {
 		view := w.memory[i*blockSize : i*blockSize+n]
 		switch slot.kind {
 		case slotInput:
-			if r.scattered[slot.of] {
-				gather(r.layout, view, r.streams[slot.of], from)
-			} else {
+			switch {
+			case !r.scattered[slot.of]:
 				view = r.streams[slot.of][from : from+n]
+			case together:
+				view = r.streams[slot.of][at : at+n]
+			default:
+				gather(r.layout, view, r.streams[slot.of], from)
+			}
+			if len(r.unchecked) > 0 && r.fromBatch[slot.of] && !kernel.finite(view) {
+				r.infinite.Store(true)
 			}
 		case slotBuffer:
 			view = r.buffers[slot.of][from : from+n]
 		case slotResult:
-			if r.layout.dense {
-				view = r.results[slot.of][from : from+n]
+			if together {
+				view = r.results[slot.of][at : at+n]
 			}
 		}
 		w.views[i] = view
@@ -88,15 +102,12 @@ func (r *run[T]) block(s *stage[T], w *worker[T], from, n int, kernel rowKernels
 		}
 		kernel.elementwise(step.code, w.views[step.out], a, b, step.c0, step.c1)
 	}
-	if r.layout.dense {
+	if together {
 		return
 	}
 	for i, slot := range s.slots {
 		if slot.kind == slotResult {
-			result := r.results[slot.of]
-			for k, position := range r.layout.positions[from : from+n] {
-				result[position] = w.views[i][k]
-			}
+			scatter(r.layout, r.results[slot.of], w.views[i], from)
 		}
 	}
 }
