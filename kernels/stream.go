@@ -5,6 +5,8 @@ import "strings"
 // Stream names an optional part of a [Batch]; a set of them is their union.
 type Stream uint32
 
+// The streams that a program may need, each named after its field of [Batch]; ReadsTurns and ReadsPairs stand for Turn,
+// and for Pair with Chosen.
 const (
 	ReadsAdvantages Stream = 1 << iota
 	ReadsProximal
