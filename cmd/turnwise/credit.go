@@ -71,12 +71,14 @@ func (in groupInput) place(i int) string {
 
 // mistake says where the group that an error names stands.
 func (in groupInput) mistake(err error) error {
+	place := in.name
 	for i, group := range in.groups {
 		if strings.Contains(err.Error(), "group "+group.ID+": ") {
-			return usagef("%s: %w", in.place(i), err)
+			place = in.place(i)
+			break
 		}
 	}
-	return usagef("%s: %w", in.name, err)
+	return usagef("%s: %s", place, oneLine(err.Error()))
 }
 
 // readGroups reads all groups of a file, of a run, or of standard input.
@@ -167,9 +169,9 @@ func (a *app) credit(method algos.Method, in groupInput) error {
 		return in.mistake(err)
 	}
 	next := 0
-	for _, group := range in.groups {
+	for i, group := range in.groups {
 		for range group.Trajectories {
-			if err := a.printJSON(newCreditRow(group.ID, streams[next])); err != nil {
+			if err := a.printFinite(in.place(i), newCreditRow(group.ID, streams[next])); err != nil {
 				return err
 			}
 			next++

@@ -85,7 +85,7 @@ func (a *app) explain(method algos.Method, in groupInput, id string) error {
 		return in.mistake(err)
 	}
 	if a.json() {
-		return a.printJSON(e)
+		return a.printFinite(in.name, e)
 	}
 	e.write(a)
 	return nil

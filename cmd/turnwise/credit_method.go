@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -87,4 +88,15 @@ func (a *app) openInput(flag, path string) (io.ReadCloser, string, error) {
 		return nil, "", usagef("%s: %v", flag, err)
 	}
 	return file, path, nil
+}
+
+// printFinite prints a result of the input at a place. Numbers so large that the result has no value are the
+// input's mistake.
+func (a *app) printFinite(place string, result any) error {
+	err := a.printJSON(result)
+	var value *json.UnsupportedValueError
+	if errors.As(err, &value) {
+		return usagef("%s: a result is %s: the numbers are too large for this method", place, value.Str)
+	}
+	return err
 }

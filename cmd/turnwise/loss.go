@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -84,9 +83,7 @@ func (a *app) evaluateLosses(program kernels.Program, in io.Reader, name string)
 		if err != nil {
 			return usageError{err}
 		}
-		if clip, ok := program.Objective.(kernels.Clip); ok {
-			batch.FillClipHigh(clip.ClipHigh)
-		}
+		batch.FillClipHigh(upperBound(program.Objective))
 		if err := checkLoss(program, batch); err != nil {
 			return usagef("%s:%d: %w", name, batch.Line, err)
 		}
@@ -94,14 +91,24 @@ func (a *app) evaluateLosses(program kernels.Program, in io.Reader, name string)
 		if err != nil {
 			return fmt.Errorf("%s:%d: %w", name, batch.Line, err)
 		}
-		out := newLossResult(program, batch, result)
-		if math.IsNaN(out.Loss) || math.IsInf(out.Loss, 0) {
-			return fmt.Errorf("%s:%d: the loss is %g: a stream is too large for this method", name, batch.Line, out.Loss)
-		}
-		if err := a.printJSON(out); err != nil {
+		place := fmt.Sprintf("%s:%d", name, batch.Line)
+		if err := a.printFinite(place, newLossResult(program, batch, result)); err != nil {
 			return err
 		}
 	}
+}
+
+// upperBound is the bound of sequences that have none of their own; 0 where the objective reads none.
+func upperBound(objective kernels.Objective) float64 {
+	switch o := objective.(type) {
+	case kernels.Clip:
+		return o.ClipHigh
+	case kernels.ClipKeep:
+		return o.ClipHigh
+	case kernels.ClipCov:
+		return o.ClipHigh
+	}
+	return 0
 }
 
 // checkLoss reports what the program needs and the batch lacks.
