@@ -5,29 +5,43 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/turnwise-rl/turnwise/algos"
 )
 
-// feed gives a command arbitrary input: it either prints lines of JSON, or says on one line what is wrong.
-func feed(t *testing.T, dataDir string, input []byte, args ...string) {
+// judge checks what a command made of arbitrary input: it either prints lines of JSON, or says on one line
+// what is wrong.
+func judge(t *testing.T, method string, out *bytes.Buffer, err error) {
 	t.Helper()
-	var out, errs bytes.Buffer
-	code := run(t.Context(), append(args, "--data", dataDir), bytes.NewReader(input), &out, &errs)
-	switch {
-	case code == exitUsage:
-		if text := errs.String(); !strings.HasPrefix(text, "turnwise: stdin") || strings.Count(text, "\n") != 1 {
-			t.Errorf("%v: the mistake is not one line that names the input: %q", args, text)
+	if err != nil {
+		text := err.Error()
+		if exitCode(err) != exitUsage || !strings.HasPrefix(text, "stdin") || strings.Contains(text, "\n") {
+			t.Errorf("%s: the mistake is not one line that names the input: %q", method, text)
 		}
-	case code != exitOK:
-		t.Errorf("%v: exit code %d: %s", args, code, errs.String())
 	}
 	for line := range bytes.Lines(out.Bytes()) {
 		if !json.Valid(line) {
-			t.Errorf("%v: no JSON on standard output: %s", args, line)
+			t.Errorf("%s: no JSON on standard output: %s", method, line)
 		}
 	}
+}
+
+// loaded are methods with overrides.
+func loaded(f *testing.F, methods map[string][]string) map[string]algos.Method {
+	f.Helper()
+	out := map[string]algos.Method{}
+	for name, overrides := range methods {
+		method, err := (&methodChoice{name: name}).load("fuzz", overrides)
+		if err != nil {
+			f.Fatal(err)
+		}
+		out[name] = method.Method
+	}
+	return out
 }
 
 // section reads a file of a session.
@@ -49,10 +63,16 @@ func section(f *testing.F, session, name string) []byte {
 func FuzzCredit(f *testing.F) {
 	f.Add(section(f, "credit.txtar", "groups.jsonl"))
 	f.Add(section(f, "credit_input.txtar", "unsampled.jsonl"))
-	dataDir := f.TempDir()
+	methods := loaded(f, map[string][]string{"matchtir": nil, "gigpo": nil, "reinforce-pp-baseline": nil})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, method := range []string{"matchtir", "gigpo", "reinforce-pp-baseline"} {
-			feed(t, dataDir, data, "credit", "--method", method)
+		for name, method := range methods {
+			var out bytes.Buffer
+			a := &app{in: bytes.NewReader(data), out: &out, err: io.Discard}
+			input, err := a.readGroups(t.Context(), "", "")
+			if err == nil {
+				err = a.credit(method, input)
+			}
+			judge(t, name, &out, err)
 		}
 	})
 }
@@ -62,9 +82,12 @@ func FuzzLoss(f *testing.F) {
 	f.Add(section(f, "loss.txtar", "batch.json"))
 	f.Add(section(f, "loss.txtar", "nulls.json"))
 	f.Add(section(f, "loss.txtar", "bounds.json"))
-	dataDir := f.TempDir()
+	methods := loaded(f, map[string][]string{"grpo": nil, "gtpo": {"loss.ratio=turn", "loss.anchor=behavior", "loss.aggregate=step-mean"}})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		feed(t, dataDir, data, "loss", "--method", "grpo")
-		feed(t, dataDir, data, "loss", "--method", "grpo", "loss.ratio=turn", "loss.anchor=behavior", "loss.aggregate=step-mean")
+		for name, method := range methods {
+			var out bytes.Buffer
+			a := &app{out: &out, err: io.Discard}
+			judge(t, name, &out, a.evaluateLosses(method.Loss, bytes.NewReader(data), "stdin"))
+		}
 	})
 }
