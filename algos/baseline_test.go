@@ -101,6 +101,18 @@ func TestTurnWeighted(t *testing.T) {
 	agree(t, "without deviation", []float64{0.75, -0.25}, firsts(t, centered(advantage.TurnWeighted, advantage.NoScale), group))
 }
 
+// Turns are weighted by their own lengths: 1 counts three times and 0 once.
+func TestLengthWeightedTurns(t *testing.T) {
+	trajectory := masked("a", 1, 1, 1, 0, 1)
+	for k, reward := range []float64{1, 0} {
+		trajectory.Turns[k].Rewards = map[string]float64{"r": reward}
+	}
+	m := centered(advantage.LengthWeighted, advantage.NoScale)
+	m.TurnReward = recorded()
+	m.Advantage.Terms[0].Credit, m.Advantage.Terms[0].Compare = credit.TurnReturn{Discount: 0}, advantage.Pooled
+	agree(t, "advantages", []float64{0.25, -0.75}, streams(t, m, one(trajectory))[0].Terms[0].Turns)
+}
+
 // ROLL divides what is centred by group by the deviation of the batch.
 func TestBatchScale(t *testing.T) {
 	groups := outcomes([]float64{1, 3, 5, 7}, []string{"a", "a", "b", "b"})
@@ -172,6 +184,11 @@ func TestGreedyBaselineIsNeeded(t *testing.T) {
 	}
 	groups[0].Trajectories[2].Role = "greedy"
 	agree(t, "greedy", []float64{0.75, -0.25, 0}, firsts(t, m, groups...))
+	// A greedy rollout that failed is no baseline.
+	failed := episode("g/failed", 0, 0)
+	failed.Role, failed.Stop, failed.Outcome = "greedy", rollout.StopToolFailure, nil
+	withFailed := rollout.Group{ID: "g", Trajectories: append([]rollout.Trajectory{failed}, groups[0].Trajectories...)}
+	agree(t, "beside one that failed", []float64{0, 0.75, -0.25, 0}, firsts(t, m, withFailed))
 	// Where no term compares with it, its reward is not even looked at.
 	groups[0].Trajectories[2].Outcome = nil
 	agree(t, "group mean", []float64{0.5, -0.5, 0}, firsts(t, centered(advantage.Mean, advantage.NoScale), groups...))

@@ -164,3 +164,27 @@ func TestClip(t *testing.T) {
 	groups := outcomes([]float64{1, -6, 0.1}, []string{"g", "g", "g"})
 	agree(t, "clipped", []float64{0.2, -0.2, 0.1}, firsts(t, rawOutcomes(advantage.Clip{Bound: 0.2}), groups...))
 }
+
+// look is a transform that reads what it is given.
+type look func(*advantage.Batch)
+
+func (l look) Transform(b *advantage.Batch) error {
+	l(b)
+	return nil
+}
+
+// What a term drops has no advantages left when transforms see the batch, of earlier terms neither.
+func TestTransformsSeeNoAdvantagesOfDroppedMembers(t *testing.T) {
+	groups := outcomes([]float64{1, 2, 5}, []string{"a", "a", "b"})
+	m := rawOutcomes(look(func(b *advantage.Batch) {
+		if tokens := b.Tokens[1][0]; b.Groups[1].Kept(0) || tokens[1] != 0 || b.Terms[1][0][0][0] != 0 {
+			t.Errorf("a dropped trajectory has advantages %v and terms %v", tokens, b.Terms[1][0])
+		}
+	}))
+	alone := GRPO().Advantage.Terms[0]
+	alone.Singleton = advantage.Drop
+	m.Advantage.Terms = append(m.Advantage.Terms, alone)
+	if s := streams(t, m, groups...)[2]; s.Reason != "singleton" {
+		t.Errorf("reason %q", s.Reason)
+	}
+}

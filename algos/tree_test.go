@@ -174,3 +174,19 @@ func TestARPO(t *testing.T) {
 		agree(t, fmt.Sprintf("branch probability at %v", change), v.Branch.P[i], credit.BranchProbability(v.Branch.In.Base, v.Branch.In.Weight, change))
 	}
 }
+
+// Three rollouts share a turn and one of them failed: the mean is over the other two.
+func TestSharedPrefixOfDroppedMember(t *testing.T) {
+	group := one(masked("a", 1, 1, 0, 1), masked("b", 1, 1, 0, 1), masked("c", 1, 1, 0, 1))
+	for i, outcome := range []float64{2, 4, 100} {
+		group.Trajectories[i].Outcome = &outcome
+		if i > 0 {
+			group.Trajectories[i].Parent = &rollout.Parent{Trajectory: "a", Turn: 1}
+		}
+	}
+	group.Trajectories[2].Stop = rollout.StopCancelled
+	got := streams(t, rawOutcomes(advantage.SharedPrefixMean{}), group)
+	for i, want := range [][]float64{{3, 3, 0, 2}, {3, 3, 0, 4}, {0, 0, 0, 0}} {
+		agree(t, got[i].Trajectory, want, got[i].Advantage)
+	}
+}
