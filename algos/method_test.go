@@ -179,6 +179,24 @@ func TestObservationTokensNeverMatter(t *testing.T) {
 	})
 }
 
+// Both arithmetics give the same credit, whatever the method.
+func TestArithmeticsAgree(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m, groups := randomMethod(t), []rollout.Group{randomGroup(t, "g"), randomGroup(t, "h")}
+		want, err := m.Streams(groups, ref.Arithmetic{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := m.Streams(groups, compiled)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-9)); diff != "" {
+			t.Fatalf("streams (-ref +graph):\n%s", diff)
+		}
+	})
+}
+
 // Whatever a dropped member holds, it changes nothing for the others.
 func TestDroppedMembersNeverMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

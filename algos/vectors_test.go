@@ -10,6 +10,7 @@ import (
 	"github.com/turnwise-rl/turnwise/algos/advantage"
 	"github.com/turnwise-rl/turnwise/algos/outcome"
 	"github.com/turnwise-rl/turnwise/algos/turnreward"
+	"github.com/turnwise-rl/turnwise/kernels/graph"
 	"github.com/turnwise-rl/turnwise/kernels/ref"
 	"github.com/turnwise-rl/turnwise/rollout"
 
@@ -77,11 +78,22 @@ func recorded() turnreward.Rule {
 	return turnreward.Recorded{Weights: map[string]float64{"r": 1}}
 }
 
+// compiled is the arithmetic of training: the operations that losses are made of.
+var compiled = graph.NewArithmetic()
+
+// streams gives credit with both arithmetics, which must agree.
 func streams(t *testing.T, m Method, groups ...rollout.Group) []rollout.Streams {
 	t.Helper()
 	out, err := m.Streams(groups, ref.Arithmetic{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	again, err := m.Streams(groups, compiled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(out, again, cmpopts.EquateApprox(0, 1e-9)); diff != "" {
+		t.Errorf("streams (-ref +graph):\n%s", diff)
 	}
 	return out
 }
