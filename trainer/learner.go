@@ -36,10 +36,9 @@ func NewOptimizer(m *policy.Model, c optim.Config) (*optim.AdamW, error) {
 	return optim.NewAdamW(m.Device(), c, tensors)
 }
 
-// Imitation is the loss of supervised imitation: the mean of −log π over the sampled tokens, written
-// as a program whose advantages are all one.
+// Imitation is the loss of supervised imitation: the mean of −log π over the sampled tokens.
 var Imitation = kernels.Program{
-	Ratio: kernels.RatioOne, RatioGradient: kernels.GradientOwn, Anchor: kernels.AnchorProximal, Objective: kernels.Reinforce{},
+	Ratio: kernels.RatioOne, RatioGradient: kernels.GradientOwn, Anchor: kernels.AnchorProximal, Objective: kernels.CrossEntropy{},
 	Rejected: kernels.RejectedStay, Aggregate: kernels.TokenMean,
 }
 

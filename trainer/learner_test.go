@@ -142,12 +142,7 @@ func (s *Sequence) add(token, turn int32, behavior, advantage float32) {
 func imitated(batch []Sequence) []Sequence {
 	var out []Sequence
 	for _, s := range batch {
-		s.Behavior, s.Advantage = nil, make([]float32, len(s.Tokens))
-		for t, sampled := range s.Sampled {
-			if sampled {
-				s.Advantage[t] = 1
-			}
-		}
+		s.Behavior, s.Advantage = nil, nil
 		out = append(out, s)
 	}
 	return out

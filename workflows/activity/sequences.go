@@ -68,13 +68,7 @@ func narrow(values []float64) []float32 {
 
 // imitationSequence is a demonstration as the learner sees it: every sampled token counts alike.
 func imitationSequence(t rollout.Trajectory) trainer.Sequence {
-	advantage := make([]float32, len(t.Tokens))
-	for i, sampled := range t.Sampled {
-		if sampled {
-			advantage[i] = 1
-		}
-	}
-	return trainer.Sequence{Tokens: t.Tokens, Sampled: t.Sampled, Turn: turnIndex(t), Advantage: advantage}
+	return trainer.Sequence{Tokens: t.Tokens, Sampled: t.Sampled, Turn: turnIndex(t)}
 }
 
 // turnIndex is the turn of each token, −1 where the policy did not sample.
