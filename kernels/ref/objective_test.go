@@ -21,7 +21,9 @@ func TestRatiosByHand(t *testing.T) {
 	turns.Turn = []int32{0, 0, 2}
 	far := row([]float64{-1}, 25)
 	check(t, []worked{
-		{"token", of(free), b, -4 - 3, []float64{-4, -3}, func(m kernels.Metrics) bool { return about(m.RatioSum, 5) && m.Clipped == 0 }},
+		{"token", of(free), b, -4 - 3, []float64{-4, -3}, func(m kernels.Metrics) bool {
+			return about(m.RatioSum, 5) && m.Clipped == 0 && about(m.BehaviorK3Sum, 4-1-ln4)
+		}},
 		{"geometric, own", of(free, ratioOf(kernels.RatioSequenceGeometric, kernels.GradientOwn)), b, -8, []float64{-2, -6}, nil},
 		{"geometric, segment", of(free, ratioOf(kernels.RatioSequenceGeometric, kernels.GradientSegment)), b, -8, []float64{-4, -4}, nil},
 		{"product, own", of(free, ratioOf(kernels.RatioSequenceProduct, kernels.GradientOwn)), b, -16, []float64{-4, -12}, nil},
@@ -65,6 +67,8 @@ func TestObjectivesByHand(t *testing.T) {
 			-2 * math.Sqrt2, []float64{0, -math.Sqrt2}, func(m kernels.Metrics) bool { return m.Clipped == 1 && about(m.RatioSum, 4) }},
 		{"gmpo, negative", of(kernels.GMPO{ClipLow: ln2, ClipHigh: 0.1}, ratioOf(kernels.RatioSequenceGeometric, kernels.GradientOwn)), row([]float64{-1, -1}, -ln4, ln4),
 			2 * math.Sqrt2, []float64{0, math.Sqrt2}, nil},
+		{"gmpo, nothing to gain", of(kernels.GMPO{ClipLow: 5, ClipHigh: 5}, ratioOf(kernels.RatioSequenceGeometric, kernels.GradientOwn)), row([]float64{0, 1}, ln4, 0),
+			-1, []float64{0, -0.5}, func(m kernels.Metrics) bool { return m.Clipped == 0 }},
 		{"dppo", of(kernels.DPPO{Low: 0.2, High: 0.2}), moved, 2, []float64{0, 2, 0}, func(m kernels.Metrics) bool { return m.Clipped == 2 && m.Kept == 3 }},
 		{"dppo, symmetric", of(kernels.DPPO{Low: 0.2, High: 0.2, Symmetric: true}), moved, 0, []float64{0, 0, 0}, nil},
 		{"distill", of(kernels.Distill{DropBelow: 0.2}), taught, -2 * ln2, []float64{-2 * ln2, 0, 0}, nil},
@@ -84,6 +88,7 @@ func TestCovarianceObjectivesByHand(t *testing.T) {
 		{"kl_cov of two", of(kernels.KLCov{Share: 0.7, Coef: 1}), b, -4 + 2 - 1 + 2 + 2*ln2, []float64{-4 + 1, 2, -1, 2 + 1}, nil},
 		{"clip_cov lets two go", of(all), b, 2 - 1, []float64{0, 2, -1, 0}, func(m kernels.Metrics) bool { return m.Clipped == 0 && m.Kept == 4 }},
 		{"clip_cov below its bounds", of(kernels.ClipCov{ClipLow: 0.2, ClipHigh: 5, Share: 1, Low: 1.5, High: 5}), b, 2 - 1 + 2, []float64{0, 2, -1, 2}, nil},
+		{"clip_cov lets the smallest lot go", of(kernels.ClipCov{ClipLow: 0.2, ClipHigh: 5, Share: 0.25, Low: -5, High: 5}), b, -4 + 2 + 2, []float64{-4, 2, 0, 2}, nil},
 		{"clip_cov of less than a token", of(kernels.ClipCov{ClipLow: 0.2, ClipHigh: 5, Share: 0.2, Low: 0, High: 5}), b, -4 + 2 - 1 + 2, []float64{-4, 2, -1, 2}, nil},
 		{"clip_cov leaves the clipped", of(kernels.ClipCov{ClipLow: 0.2, ClipHigh: 0.5, Share: 1, Low: 0, High: 5}), b, -3 + 2 - 1, []float64{0, 2, -1, 0}, nil},
 	})

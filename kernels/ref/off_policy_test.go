@@ -44,6 +44,7 @@ func TestWeightsByHand(t *testing.T) {
 		{"tis geometric", plain(tis(kernels.LevelSequenceGeometric, 3, kernels.NormalizeNone)), drifting(one, ln4, 0), []float64{2, 2}, 2},
 		{"tis, mean 1 over tokens", plain(tis(kernels.LevelToken, 3, kernels.NormalizeTokens)), drifting(two, ln4, -ln2, -ln2), []float64{9. / 4, 3. / 8, 3. / 8}, 3},
 		{"tis, mean 1 over sequences", plain(tis(kernels.LevelSequence, 3, kernels.NormalizeSequences)), drifting(two, ln2, 0, 0), []float64{4. / 3, 4. / 3, 2. / 3}, 3},
+		{"tis, mean 1 over first tokens", plain(tis(kernels.LevelToken, 3, kernels.NormalizeSequences)), drifting(two, ln4, -ln2, ln2), []float64{6. / 5, 1. / 5, 4. / 5}, 3},
 		{"icepop", plain(corrected(kernels.IcePop{Low: 0.5, High: 3})), drifting([]int32{0, 3}, ln4, -ln4, ln2), []float64{0, 0, 2}, 1},
 		{"behavior weight, clamped", plain(behavior(kernels.LevelToken, kernels.ActionClamp)), drifting([]int32{0, 3}, ln4, -ln4, ln2), []float64{3, 0.5, 2}, 3},
 		{"behavior weight, masked", plain(behavior(kernels.LevelToken, kernels.ActionMask)), drifting([]int32{0, 3}, ln4, -ln4, ln2), []float64{0, 0, 2}, 1},

@@ -28,9 +28,9 @@ func TestPairsByHand(t *testing.T) {
 		{"ipo", of(kernels.IPO{Beta: 0.5}), b, (0.25 + 9) / 2, []float64{-0.25, -0.25, -3, 0.5, 3}, ordered},
 		{"dmpo", of(kernels.DMPO{Beta: 1, Discount: 0.5}), turns, -(math.Log(sigmoid(z)) + math.Log(sigmoid(-2))) / 2,
 			[]float64{-sigmoid(-z) / 2, -sigmoid(-z) / 3, -sigmoid(2) / 2, sigmoid(-z) / 2, sigmoid(2) / 2}, ordered},
-		{"dmpo, by turns and with a margin", of(kernels.DMPO{Beta: 1, Discount: 0.5, Margin: 0.25, LengthNormalize: true}), turns,
-			-(math.Log(sigmoid(half-0.25)) + math.Log(sigmoid(-2.25))) / 2,
-			[]float64{-sigmoid(0.25-half) / 4, -sigmoid(0.25-half) / 6, -sigmoid(2.25) / 2, sigmoid(0.25-half) / 2, sigmoid(2.25) / 2}, nil},
+		{"dmpo, by turns and with a margin", of(kernels.DMPO{Beta: 2, Discount: 0.5, Margin: 0.25, LengthNormalize: true}), turns,
+			-(math.Log(sigmoid(2*half-0.25)) + math.Log(sigmoid(-4.25))) / 2,
+			[]float64{-sigmoid(0.25-2*half) / 2, -sigmoid(0.25-2*half) / 3, -sigmoid(4.25), sigmoid(0.25 - 2*half), sigmoid(4.25)}, nil},
 	})
 	far := b
 	far.LogProbs = []float64{-1, -1, -2000, -1, -1}
