@@ -16,7 +16,6 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/kernels/graph"
-	"github.com/turnwise-rl/turnwise/kernels/ref"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/workflows"
 	"github.com/turnwise-rl/turnwise/workflows/activity"
@@ -40,8 +39,8 @@ func parseRoles(list string) ([]string, error) {
 	return out, nil
 }
 
-// newArithmetic is what credit computes with.
-func newArithmetic() kernels.Arithmetic { return ref.Arithmetic{} }
+// newArithmetic is what credit computes with: the operations of the loss graphs.
+func newArithmetic() kernels.Arithmetic { return graph.NewArithmetic() }
 
 // workers are the Temporal workers of one process, one a role.
 type workers []worker.Worker
