@@ -40,6 +40,7 @@ type value[T element] struct {
 // expression is the differentiated graph as values in the order of evaluation, without what no result needs and
 // with equal sub-expressions once.
 type expression[T element] struct {
+	maker  maker[T]
 	graph  *G.ExprGraph
 	inputs map[*G.Node]int
 	values []value[T]
@@ -89,11 +90,13 @@ func (e *expression[T]) derive(node *G.Node) (int, error) {
 		of, vector = append(of, i), append(vector, child.Shape()[0] != 1)
 	}
 	o, ours := node.Op().(*op[T])
+	if !ours {
+		if len(of) != 2 || !isAddition(node.Op()) {
+			return 0, fmt.Errorf("%v: an operation that the plan does not know", node)
+		}
+		o = e.maker.elementwise(nil, opAdd, [2]float64{}, e.maker.domain(node.Shape()[0]), []bool{false, false}).(*op[T])
+	}
 	switch {
-	case !ours && len(of) == 2 && isAddition(node.Op()):
-		return e.element(opAdd, [2]float64{}, of...), nil
-	case !ours:
-		return 0, fmt.Errorf("%v: an operation that the plan does not know", node)
 	case o.kind == kindElementwise:
 		return e.element(o.code, o.constants, of...), nil
 	case o.kind == kindSpread:
@@ -162,3 +165,38 @@ func (v value[T]) length(l *layout) int {
 func (v value[T]) is(constant T) bool { return v.source == fromConstant && v.constant == constant }
 
 func (v value[T]) negates() bool { return v.source == fromElements && v.code == opNeg }
+
+// pruned are the values that sums and gradients need, which are renumbered: simplification leaves values that nothing
+// reads.
+func pruned[T element](values []value[T], sums, gradients []int) []value[T] {
+	needed := make([]bool, len(values))
+	for _, results := range [][]int{sums, gradients} {
+		for _, i := range results {
+			needed[i] = true
+		}
+	}
+	for i := len(values) - 1; i >= 0; i-- {
+		for _, operand := range values[i].of {
+			needed[operand] = needed[operand] || needed[i]
+		}
+	}
+	var out []value[T]
+	number := make([]int, len(values))
+	for i, v := range values {
+		if !needed[i] {
+			continue
+		}
+		number[i] = len(out)
+		renumber(v.of, number)
+		out = append(out, v)
+	}
+	renumber(sums, number)
+	renumber(gradients, number)
+	return out
+}
+
+func renumber(list, number []int) {
+	for k, i := range list {
+		list[k] = number[i]
+	}
+}

@@ -35,9 +35,10 @@ type plan[T element] struct {
 
 // newPlan plans the sums and gradients of a graph.
 func newPlan[T element](c *compiled[T], graph *G.ExprGraph) (*plan[T], error) {
-	e := &expression[T]{graph: graph, inputs: map[*G.Node]int{}, known: map[*G.Node]int{}, same: map[string]int{}}
+	e := &expression[T]{maker: maker[T]{layout: c.layout}, graph: graph, inputs: map[*G.Node]int{}, known: map[*G.Node]int{}, same: map[string]int{}}
 	for i, in := range c.inputs {
 		e.inputs[in.node] = i
+		e.maker.capacity = max(e.maker.capacity, in.node.Shape()[0])
 	}
 	e.known[c.seed] = e.add(value[T]{source: fromConstant, one: true, constant: 1})
 	p := &plan[T]{}
@@ -56,7 +57,7 @@ func newPlan[T element](c *compiled[T], graph *G.ExprGraph) (*plan[T], error) {
 		}
 		gradients = append(gradients, i)
 	}
-	p.values = e.values
+	p.values = pruned(e.values, p.sums, gradients)
 	s := newSchedule(p.values, gradients)
 	for number := range s.stages {
 		p.stages = append(p.stages, s.emit(number, gradients))

@@ -32,6 +32,7 @@ var simdOf = [codes]simd{
 	opNeg: {cpu.ElementNeg, true}, opAbs: {cpu.ElementAbs, true}, opScale: {cpu.ElementScale, true}, opShift: {cpu.ElementShift, true},
 	opClip: {cpu.ElementClip, true}, opInside: {cpu.ElementInside, true}, opSign: {cpu.ElementSign, true},
 	opSigmoid: {cpu.ElementSigmoid, true}, opAdd: {cpu.ElementAdd, true}, opSub: {cpu.ElementSub, true}, opMul: {cpu.ElementMul, true},
+	opSqrt: {cpu.ElementSqrt, true}, opInvert: {cpu.ElementInvert, true}, opDiffers: {cpu.ElementDiffers, true},
 	opMin: {cpu.ElementMin, true}, opMax: {cpu.ElementMax, true}, opLess: {cpu.ElementLess, true}, opLessEq: {cpu.ElementLessEq, true},
 }
 

@@ -12,6 +12,8 @@ const (
 	ElementInside                 // 1 where c0 ≤ a ≤ c1, else 0
 	ElementSign                   // −1, 0 or 1
 	ElementSigmoid                // 1/(1 + e^−a)
+	ElementSqrt                   // √a
+	ElementInvert                 // 1/a, 0 where a is 0
 	ElementAdd                    // a + b
 	ElementSub                    // a − b
 	ElementMul                    // a·b
@@ -20,6 +22,7 @@ const (
 	ElementMax                    // the larger one; NaN where either is
 	ElementLess                   // 1 where a < b, else 0
 	ElementLessEq                 // 1 where a ≤ b, else 0
+	ElementDiffers                // 1 where a ≠ b, else 0
 	Elements                      // how many there are
 )
 

@@ -12,6 +12,8 @@ var elementKernels = [Elements]struct {
 	ElementInside:  {elementInsideAVX512, elementInsideAVX2},
 	ElementSign:    {elementSignAVX512, elementSignAVX2},
 	ElementSigmoid: {elementSigmoidAVX512, elementSigmoidAVX2},
+	ElementSqrt:    {elementSqrtAVX512, elementSqrtAVX2},
+	ElementInvert:  {elementInvertAVX512, elementInvertAVX2},
 	ElementAdd:     {elementAddAVX512, elementAddAVX2},
 	ElementSub:     {elementSubAVX512, elementSubAVX2},
 	ElementMul:     {elementMulAVX512, elementMulAVX2},
@@ -20,6 +22,7 @@ var elementKernels = [Elements]struct {
 	ElementMax:     {elementMaxAVX512, elementMaxAVX2},
 	ElementLess:    {elementLessAVX512, elementLessAVX2},
 	ElementLessEq:  {elementLessEqAVX512, elementLessEqAVX2},
+	ElementDiffers: {elementDiffersAVX512, elementDiffersAVX2},
 }
 
 func (i isa) element(e Element, dst, a, b []float32, c0, c1 float32) bool {

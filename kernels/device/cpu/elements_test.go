@@ -16,6 +16,13 @@ var elementOf = [Elements]func(a, b, c0, c1 float32) float32{
 	ElementInside:  func(a, _, c0, c1 float32) float32 { return zeroOrOne(c0 <= a && a <= c1) },
 	ElementSign:    func(a, _, _, _ float32) float32 { return zeroOrOne(a > 0) - zeroOrOne(a < 0) },
 	ElementSigmoid: func(a, _, _, _ float32) float32 { return float32(1 / (1 + math.Exp(-float64(a)))) },
+	ElementSqrt:    func(a, _, _, _ float32) float32 { return float32(math.Sqrt(float64(a))) },
+	ElementInvert: func(a, _, _, _ float32) float32 {
+		if a == 0 {
+			return 0
+		}
+		return 1 / a
+	},
 	ElementAdd:     func(a, b, _, _ float32) float32 { return a + b },
 	ElementSub:     func(a, b, _, _ float32) float32 { return a - b },
 	ElementMul:     func(a, b, _, _ float32) float32 { return a * b },
@@ -24,6 +31,7 @@ var elementOf = [Elements]func(a, b, c0, c1 float32) float32{
 	ElementMax:     func(a, b, _, _ float32) float32 { return max(a, b) },
 	ElementLess:    func(a, b, _, _ float32) float32 { return zeroOrOne(a < b) },
 	ElementLessEq:  func(a, b, _, _ float32) float32 { return zeroOrOne(a <= b) },
+	ElementDiffers: func(a, b, _, _ float32) float32 { return zeroOrOne(a != b) },
 }
 
 func zeroOrOne(b bool) float32 {

@@ -382,6 +382,16 @@ func elementInsideAVX512(dst *float32, a *float32, b *float32, n int, c0 float32
 //go:noescape
 func elementSignAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
 
+// elementSqrtAVX512 computes dst = √a.
+//
+//go:noescape
+func elementSqrtAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementInvertAVX512 computes dst = 1/a, 0 where a is 0.
+//
+//go:noescape
+func elementInvertAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
 // elementAddAVX512 computes dst = a + b.
 //
 //go:noescape
@@ -421,6 +431,11 @@ func elementLessAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, 
 //
 //go:noescape
 func elementLessEqAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementDiffersAVX512 computes dst = 1 where a ≠ b, else 0.
+//
+//go:noescape
+func elementDiffersAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
 
 // elementSigmoidAVX512 computes dst = 1/(1 + exp(-a)).
 //
@@ -582,6 +597,16 @@ func elementInsideAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, 
 //go:noescape
 func elementSignAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
 
+// elementSqrtAVX2 computes dst = √a.
+//
+//go:noescape
+func elementSqrtAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementInvertAVX2 computes dst = 1/a, 0 where a is 0.
+//
+//go:noescape
+func elementInvertAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
 // elementAddAVX2 computes dst = a + b.
 //
 //go:noescape
@@ -621,6 +646,11 @@ func elementLessAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1
 //
 //go:noescape
 func elementLessEqAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+
+// elementDiffersAVX2 computes dst = 1 where a ≠ b, else 0.
+//
+//go:noescape
+func elementDiffersAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
 
 // elementSigmoidAVX2 computes dst = 1/(1 + exp(-a)).
 //

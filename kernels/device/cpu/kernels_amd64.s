@@ -7636,6 +7636,142 @@ walked:
 	VZEROUPPER
 	RET
 
+// func elementSqrtAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementSqrtAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Z0
+	VBROADCASTSS c1+36(FP), Z0
+	VMOVUPS      constant3f800000<>+0(SB), Z0
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x40
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Z0
+	VSQRTPS Z0, Z0
+	VMOVUPS Z0, (AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Z0
+	VSQRTPS Z0, Z0
+	VMOVUPS Z0, 64(AX)(BX*4)
+	VMOVUPS 128(CX)(BX*4), Z0
+	VSQRTPS Z0, Z0
+	VMOVUPS Z0, 128(AX)(BX*4)
+	VMOVUPS 192(CX)(BX*4), Z0
+	VSQRTPS Z0, Z0
+	VMOVUPS Z0, 192(AX)(BX*4)
+	ADDQ    $0x40, BX
+	SUBQ    $0x40, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x10
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Z0
+	VSQRTPS Z0, Z0
+	VMOVUPS Z0, (AX)(BX*4)
+	ADDQ    $0x10, BX
+	SUBQ    $0x10, DX
+	JMP     single
+
+singleEnd:
+	TESTQ     DX, DX
+	JZ        walked
+	XORL      SI, SI
+	BTSL      DX, SI
+	DECL      SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX)(BX*4), K1, Z0
+	VSQRTPS   Z0, Z0
+	VMOVUPS   Z0, K1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementInvertAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·elementInvertAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Z0
+	VBROADCASTSS c1+36(FP), Z0
+	VMOVUPS      constant3f800000<>+0(SB), Z0
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ      DX, $0x40
+	JLT       severalEnd
+	VMOVUPS   (CX)(BX*4), Z0
+	VXORPS    Z1, Z1, Z1
+	VMOVUPS   constant3f800000<>+0(SB), Z2
+	VDIVPS    Z0, Z2, Z2
+	VCMPPS    $0x04, Z1, Z0, K1
+	VMOVAPS.Z Z2, K1, Z2
+	VMOVUPS   Z2, (AX)(BX*4)
+	VMOVUPS   64(CX)(BX*4), Z0
+	VXORPS    Z1, Z1, Z1
+	VMOVUPS   constant3f800000<>+0(SB), Z2
+	VDIVPS    Z0, Z2, Z2
+	VCMPPS    $0x04, Z1, Z0, K1
+	VMOVAPS.Z Z2, K1, Z2
+	VMOVUPS   Z2, 64(AX)(BX*4)
+	VMOVUPS   128(CX)(BX*4), Z0
+	VXORPS    Z1, Z1, Z1
+	VMOVUPS   constant3f800000<>+0(SB), Z2
+	VDIVPS    Z0, Z2, Z2
+	VCMPPS    $0x04, Z1, Z0, K1
+	VMOVAPS.Z Z2, K1, Z2
+	VMOVUPS   Z2, 128(AX)(BX*4)
+	VMOVUPS   192(CX)(BX*4), Z0
+	VXORPS    Z1, Z1, Z1
+	VMOVUPS   constant3f800000<>+0(SB), Z2
+	VDIVPS    Z0, Z2, Z2
+	VCMPPS    $0x04, Z1, Z0, K1
+	VMOVAPS.Z Z2, K1, Z2
+	VMOVUPS   Z2, 192(AX)(BX*4)
+	ADDQ      $0x40, BX
+	SUBQ      $0x40, DX
+	JMP       several
+
+severalEnd:
+single:
+	CMPQ      DX, $0x10
+	JLT       singleEnd
+	VMOVUPS   (CX)(BX*4), Z0
+	VXORPS    Z1, Z1, Z1
+	VMOVUPS   constant3f800000<>+0(SB), Z2
+	VDIVPS    Z0, Z2, Z2
+	VCMPPS    $0x04, Z1, Z0, K1
+	VMOVAPS.Z Z2, K1, Z2
+	VMOVUPS   Z2, (AX)(BX*4)
+	ADDQ      $0x10, BX
+	SUBQ      $0x10, DX
+	JMP       single
+
+singleEnd:
+	TESTQ     DX, DX
+	JZ        walked
+	XORL      SI, SI
+	BTSL      DX, SI
+	DECL      SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX)(BX*4), K1, Z0
+	VXORPS    Z1, Z1, Z1
+	VMOVUPS   constant3f800000<>+0(SB), Z2
+	VDIVPS    Z0, Z2, Z2
+	VCMPPS    $0x04, Z1, Z0, K2
+	VMOVAPS.Z Z2, K2, Z2
+	VMOVUPS   Z2, K1, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
 // func elementAddAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
 // Requires: AVX, AVX512F
 TEXT ·elementAddAVX512(SB), NOSPLIT, $0-40
@@ -8153,6 +8289,73 @@ singleEnd:
 	VMOVUPS.Z (CX)(SI*4), K1, Z1
 	VMOVUPS.Z (DX)(SI*4), K1, Z2
 	VCMPPS    $0x12, Z2, Z1, K2
+	VMOVAPS.Z Z0, K2, Z0
+	VMOVUPS   Z0, K1, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementDiffersAVX512(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX, AVX512F
+TEXT ·elementDiffersAVX512(SB), NOSPLIT, $0-40
+	MOVQ    dst+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	VMOVUPS constant3f800000<>+0(SB), Z0
+	MOVQ    n+24(FP), BX
+	XORQ    SI, SI
+
+several:
+	CMPQ      BX, $0x40
+	JLT       severalEnd
+	VMOVUPS   (CX)(SI*4), Z1
+	VMOVUPS   (DX)(SI*4), Z2
+	VCMPPS    $0x04, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, (AX)(SI*4)
+	VMOVUPS   64(CX)(SI*4), Z1
+	VMOVUPS   64(DX)(SI*4), Z2
+	VCMPPS    $0x04, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, 64(AX)(SI*4)
+	VMOVUPS   128(CX)(SI*4), Z1
+	VMOVUPS   128(DX)(SI*4), Z2
+	VCMPPS    $0x04, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, 128(AX)(SI*4)
+	VMOVUPS   192(CX)(SI*4), Z1
+	VMOVUPS   192(DX)(SI*4), Z2
+	VCMPPS    $0x04, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, 192(AX)(SI*4)
+	ADDQ      $0x40, SI
+	SUBQ      $0x40, BX
+	JMP       several
+
+severalEnd:
+single:
+	CMPQ      BX, $0x10
+	JLT       singleEnd
+	VMOVUPS   (CX)(SI*4), Z1
+	VMOVUPS   (DX)(SI*4), Z2
+	VCMPPS    $0x04, Z2, Z1, K1
+	VMOVAPS.Z Z0, K1, Z1
+	VMOVUPS   Z1, (AX)(SI*4)
+	ADDQ      $0x10, SI
+	SUBQ      $0x10, BX
+	JMP       single
+
+singleEnd:
+	TESTQ     BX, BX
+	JZ        walked
+	XORL      DI, DI
+	BTSL      BX, DI
+	DECL      DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z1
+	VMOVUPS.Z (DX)(SI*4), K1, Z2
+	VCMPPS    $0x04, Z2, Z1, K2
 	VMOVAPS.Z Z0, K2, Z0
 	VMOVUPS   Z0, K1, (AX)(SI*4)
 
@@ -10682,6 +10885,138 @@ walked:
 	VZEROUPPER
 	RET
 
+// func elementSqrtAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementSqrtAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Y0
+	VBROADCASTSS c1+36(FP), Y0
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Y0
+	VSQRTPS Y0, Y0
+	VMOVUPS Y0, (AX)(BX*4)
+	VMOVUPS 32(CX)(BX*4), Y0
+	VSQRTPS Y0, Y0
+	VMOVUPS Y0, 32(AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Y0
+	VSQRTPS Y0, Y0
+	VMOVUPS Y0, 64(AX)(BX*4)
+	VMOVUPS 96(CX)(BX*4), Y0
+	VSQRTPS Y0, Y0
+	VMOVUPS Y0, 96(AX)(BX*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x20, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Y0
+	VSQRTPS Y0, Y0
+	VMOVUPS Y0, (AX)(BX*4)
+	ADDQ    $0x08, BX
+	SUBQ    $0x08, DX
+	JMP     single
+
+singleEnd:
+	TESTQ      DX, DX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), SI
+	NEGQ       DX
+	VMOVUPS    32(SI)(DX*4), Y0
+	VMASKMOVPS (CX)(BX*4), Y0, Y1
+	VSQRTPS    Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementInvertAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementInvertAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	VBROADCASTSS c0+32(FP), Y0
+	VBROADCASTSS c1+36(FP), Y0
+	MOVQ         n+24(FP), DX
+	XORQ         BX, BX
+
+several:
+	CMPQ    DX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(BX*4), Y0
+	VXORPS  Y1, Y1, Y1
+	VMOVUPS constant3f800000<>+0(SB), Y2
+	VDIVPS  Y0, Y2, Y2
+	VCMPPS  $0x04, Y1, Y0, Y0
+	VANDPS  Y0, Y2, Y2
+	VMOVUPS Y2, (AX)(BX*4)
+	VMOVUPS 32(CX)(BX*4), Y0
+	VXORPS  Y1, Y1, Y1
+	VMOVUPS constant3f800000<>+0(SB), Y2
+	VDIVPS  Y0, Y2, Y2
+	VCMPPS  $0x04, Y1, Y0, Y0
+	VANDPS  Y0, Y2, Y2
+	VMOVUPS Y2, 32(AX)(BX*4)
+	VMOVUPS 64(CX)(BX*4), Y0
+	VXORPS  Y1, Y1, Y1
+	VMOVUPS constant3f800000<>+0(SB), Y2
+	VDIVPS  Y0, Y2, Y2
+	VCMPPS  $0x04, Y1, Y0, Y0
+	VANDPS  Y0, Y2, Y2
+	VMOVUPS Y2, 64(AX)(BX*4)
+	VMOVUPS 96(CX)(BX*4), Y0
+	VXORPS  Y1, Y1, Y1
+	VMOVUPS constant3f800000<>+0(SB), Y2
+	VDIVPS  Y0, Y2, Y2
+	VCMPPS  $0x04, Y1, Y0, Y0
+	VANDPS  Y0, Y2, Y2
+	VMOVUPS Y2, 96(AX)(BX*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x20, DX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    DX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(BX*4), Y0
+	VXORPS  Y1, Y1, Y1
+	VMOVUPS constant3f800000<>+0(SB), Y2
+	VDIVPS  Y0, Y2, Y2
+	VCMPPS  $0x04, Y1, Y0, Y0
+	VANDPS  Y0, Y2, Y2
+	VMOVUPS Y2, (AX)(BX*4)
+	ADDQ    $0x08, BX
+	SUBQ    $0x08, DX
+	JMP     single
+
+singleEnd:
+	TESTQ      DX, DX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), SI
+	NEGQ       DX
+	VMOVUPS    32(SI)(DX*4), Y0
+	VMASKMOVPS (CX)(BX*4), Y0, Y1
+	VXORPS     Y2, Y2, Y2
+	VMOVUPS    constant3f800000<>+0(SB), Y3
+	VDIVPS     Y1, Y3, Y3
+	VCMPPS     $0x04, Y2, Y1, Y1
+	VANDPS     Y1, Y3, Y3
+	VMASKMOVPS Y3, Y0, (AX)(BX*4)
+
+walked:
+	VZEROUPPER
+	RET
+
 // func elementAddAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
 // Requires: AVX
 TEXT ·elementAddAVX2(SB), NOSPLIT, $0-40
@@ -11195,6 +11530,71 @@ singleEnd:
 	VMASKMOVPS (CX)(SI*4), Y0, Y1
 	VMASKMOVPS (DX)(SI*4), Y0, Y2
 	VCMPPS     $0x12, Y2, Y1, Y1
+	VANDPS     constant3f800000<>+0(SB), Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)(SI*4)
+
+walked:
+	VZEROUPPER
+	RET
+
+// func elementDiffersAVX2(dst *float32, a *float32, b *float32, n int, c0 float32, c1 float32)
+// Requires: AVX
+TEXT ·elementDiffersAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
+	XORQ SI, SI
+
+several:
+	CMPQ    BX, $0x20
+	JLT     severalEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VCMPPS  $0x04, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	VMOVUPS 32(CX)(SI*4), Y0
+	VMOVUPS 32(DX)(SI*4), Y1
+	VCMPPS  $0x04, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 32(AX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Y0
+	VMOVUPS 64(DX)(SI*4), Y1
+	VCMPPS  $0x04, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 64(AX)(SI*4)
+	VMOVUPS 96(CX)(SI*4), Y0
+	VMOVUPS 96(DX)(SI*4), Y1
+	VCMPPS  $0x04, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, 96(AX)(SI*4)
+	ADDQ    $0x20, SI
+	SUBQ    $0x20, BX
+	JMP     several
+
+severalEnd:
+single:
+	CMPQ    BX, $0x08
+	JLT     singleEnd
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VCMPPS  $0x04, Y1, Y0, Y0
+	VANDPS  constant3f800000<>+0(SB), Y0, Y0
+	VMOVUPS Y0, (AX)(SI*4)
+	ADDQ    $0x08, SI
+	SUBQ    $0x08, BX
+	JMP     single
+
+singleEnd:
+	TESTQ      BX, BX
+	JZ         walked
+	LEAQ       tailMasks<>+0(SB), DI
+	NEGQ       BX
+	VMOVUPS    32(DI)(BX*4), Y0
+	VMASKMOVPS (CX)(SI*4), Y0, Y1
+	VMASKMOVPS (DX)(SI*4), Y0, Y2
+	VCMPPS     $0x04, Y2, Y1, Y1
 	VANDPS     constant3f800000<>+0(SB), Y1, Y1
 	VMASKMOVPS Y1, Y0, (AX)(SI*4)
 

@@ -19,6 +19,7 @@ const (
 	unordered   = 3
 	lessOrdered = 17
 	atMost      = 18
+	differs     = 4 // or unordered
 )
 
 // elements emits the kernels that compute each value of a row from the same values of one or two others. All
@@ -70,6 +71,23 @@ func elements(i isa) {
 		VSUBPS(down, up, up)
 		return up
 	})
+	one("elementSqrt", "computes dst = √a.", 1, func(_ lanes, a, _, _ reg.VecVirtual) reg.VecVirtual {
+		VSQRTPS(a, a)
+		return a
+	})
+	one("elementInvert", "computes dst = 1/a, 0 where a is 0.", 1, func(l lanes, a, _, _ reg.VecVirtual) reg.VecVirtual {
+		zero, inverse := i.zeros(1)[0], i.constantRegister(1)
+		VDIVPS(a, inverse, inverse)
+		if i == avx512 {
+			other := K()
+			VCMPPS(Imm(differs), zero, a, other)
+			VMOVAPS_Z(inverse, other, inverse)
+			return inverse
+		}
+		VCMPPS(Imm(differs), zero, a, a)
+		VANDPS(a, inverse, inverse)
+		return inverse
+	})
 	two("elementAdd", "computes dst = a + b.", func(_ lanes, a, b reg.VecVirtual) reg.VecVirtual {
 		VADDPS(b, a, a)
 		return a
@@ -101,6 +119,9 @@ func elements(i isa) {
 	})
 	two("elementLessEq", "computes dst = 1 where a ≤ b, else 0.", func(l lanes, a, b reg.VecVirtual) reg.VecVirtual {
 		return l.indicator(atMost, a, b, constant)
+	})
+	two("elementDiffers", "computes dst = 1 where a ≠ b, else 0.", func(l lanes, a, b reg.VecVirtual) reg.VecVirtual {
+		return l.indicator(differs, a, b, constant)
 	})
 	elementSigmoid(i, signature)
 	sumDouble(i)
