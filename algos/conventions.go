@@ -35,6 +35,10 @@ func (m Method) Conventions() []Convention {
 			out = append(out, Convention{"obs_tokens", string(rule.ObsTokens), path + "credit.obs_tokens"})
 		case credit.TokenReturn:
 			out = append(out, Convention{"obs_tokens", string(rule.ObsTokens), path + "credit.obs_tokens"})
+		case credit.TurnReturn:
+			out = append(out, Convention{"obs_tokens", "skip: time passes from turn to turn", ""})
+		case credit.Broadcast, credit.SegmentBroadcast:
+			out = append(out, Convention{"obs_tokens", "one total: no return crosses an observation", ""})
 		}
 	}
 	for j, transform := range m.Advantage.Transforms {
@@ -59,6 +63,7 @@ func (m Method) lossConventions() []Convention {
 			Convention{"ratio_anchor", string(m.Loss.Anchor), "loss.anchor"},
 			Convention{"ratio_clamp", fmt.Sprintf("log-ratio within ±%v", kernels.LogRatioBound), ""})
 	}
+	plain := len(out)
 	for j, term := range m.Loss.Regularizers {
 		if k, ok := term.(kernels.KL); ok {
 			path := fmt.Sprintf("loss.regularizers[%d].", j)
@@ -71,6 +76,9 @@ func (m Method) lossConventions() []Convention {
 		if k, ok := shaper.(shape.KLInReward); ok {
 			out = append(out, Convention{"kl", "in the reward, " + string(k.Estimator), fmt.Sprintf("shape[%d].estimator", j)})
 		}
+	}
+	if len(out) == plain {
+		out = append(out, Convention{"kl", "none", ""})
 	}
 	return out
 }

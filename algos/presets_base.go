@@ -26,9 +26,10 @@ func basePresets() []Preset {
 		{"max-rl", "outcome minus the group mean, divided by the group mean", "prime-rl orchestrator/algo max_rl", Code, "", maxRL},
 		{"pass-at-k", "the best member gets its lead over the second best, the others nothing", "arXiv 2503.19595; verl core_algos.py", Code, "", passAtK},
 		{"rae", "outcome minus a running mean of outcomes", "SPIRAL, arXiv 2506.24119; prime-rl", Code, "carrying the running mean from step to step: it starts anew with each batch", rae},
+		{"hierarchical-grpo", "outcome minus the mean of the members with the same role: solvers of one proposal, or proposals of one task, as one group", "prime-rl orchestrator/algo hierarchical_grpo", Code, "agents that propose and solve, and a group for each set of peers", hierarchicalGRPO},
 		{"prime-rl-grpo", "mean-centered rewards with a penalty on what a trajectory costs", "prime-rl orchestrator/advantage.py", Code, "", primeRLGRPO},
-		{"td-grpo", "group z-score that fades with the turns left to the end", "VerlTool, verl_tool/trainer; methods sheet of VerlTool", Code, "", tdGRPO},
-		{"gapo", "group z-score whose statistics weigh members by their turns", "VerlTool, verl_tool/trainer; methods sheet of VerlTool", Code, "", gapo},
+		{"td-grpo", "group z-score that fades with the turns left to the end", "VerlTool, verl_tool/trainer/ppo/core_algos.py", Code, "", tdGRPO},
+		{"gapo", "group z-score whose statistics weigh members by their turns", "VerlTool, verl_tool/trainer/ppo/core_algos.py", Code, "", gapo},
 	}
 }
 
@@ -139,6 +140,13 @@ func rae() Method {
 	m := outcomeGRPO("rae")
 	term := &m.Advantage.Terms[0]
 	term.Compare, term.Center, term.Scale, term.Decay = advantage.WholeBatch, advantage.EMA, advantage.NoScale, 0.95
+	return m
+}
+
+func hierarchicalGRPO() Method {
+	m := outcomeGRPO("hierarchical-grpo")
+	term := &m.Advantage.Terms[0]
+	term.Compare, term.Scale, term.Singleton = advantage.SameRole, advantage.NoScale, advantage.Zero
 	return m
 }
 

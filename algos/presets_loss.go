@@ -2,6 +2,8 @@ package algos
 
 import (
 	"github.com/turnwise-rl/turnwise/algos/advantage"
+	"github.com/turnwise-rl/turnwise/algos/filter"
+	"github.com/turnwise-rl/turnwise/algos/outcome"
 	"github.com/turnwise-rl/turnwise/kernels"
 )
 
@@ -15,15 +17,15 @@ func lossPresets() []Preset {
 		{"gpg", "plain policy gradient on mean-centered rewards, scaled by the share of rewards that are not 0", "arXiv 2504.02546; verl core_algos.py", Code, "", gpg},
 		{"gmpo", "geometric mean of ratios clipped token by token", "arXiv 2507.20673; verl core_algos.py", Code, "", gmpo},
 		{"sapo", "sigmoid gate of the ratio in place of a clip", "arXiv 2511.20347; verl core_algos.py", Code, "", sapo},
-		{"topr", "successes as they are, failures by no more than their ratio", "arXiv 2503.14286", Memory, "", topr},
-		{"decoupled-ppo", "clip around the proximal policy, weighted by how far that has left the behavior policy", "AReaL, arXiv 2505.24298; areal/utils/functional/functional.py", Code, "", decoupledPPO},
-		{"tis", "clipped surrogate times the truncated importance weight of each token", "verl rollout_corr_helper.py", Code, "", tis},
-		{"mis", "clipped surrogate on sequences whose likelihood ratio lies in bounds", "verl rollout_corr_helper.py", Code, "", mis},
-		{"geometric-rejection", "clipped surrogate on sequences with a mean drift near 0, times each token's truncated importance weight", "verl docs/algo/rollout_corr_math.md", Code, "", geometricRejection},
-		{"icepop", "clipped surrogate times the importance weight of tokens within bounds, 0 outside", "arXiv 2510.18855", Memory, "", icepop},
-		{"m2po", "clipped surrogate on the tokens that keep the second moment of the drift small", "arXiv 2510.01161; verl rollout_corr_helper.py", Code, "", m2po},
-		{"dppo", "importance-weighted loss on tokens whose probability has not moved too far, with a squared log-ratio penalty", "prime-rl trainer/rl/loss.py", Code, "", dppo},
-		{"intellect-3", "mean-centered rewards, detached token ratios masked outside [0.125, 8], sequences with an all but impossible token vetoed", "INTELLECT-3, prime-rl trainer/rl/loss.py, October to December 2025", Code, "", intellect3},
+		{"topr", "signed verdicts: successes as they are, failures by no more than the ratio of their sequence", "arXiv 2503.14286", Memory, "", topr},
+		{"decoupled-ppo", "clip around the proximal policy, weighted by how far that has left the behavior policy", "AReaL, arXiv 2505.24298; areal/utils/functional/functional.py", Code, asynchronous, decoupledPPO},
+		{"tis", "clipped surrogate times the truncated importance weight of each token", "verl rollout_corr_helper.py", Code, "drift to make up for: rollouts of a run are synchronous and the sampler computes as the trainer does", tis},
+		{"mis", "clipped surrogate on sequences whose likelihood ratio lies in bounds", "verl rollout_corr_helper.py", Code, "drift to make up for: rollouts of a run are synchronous and the sampler computes as the trainer does", mis},
+		{"geometric-rejection", "clipped surrogate on sequences with a mean drift near 0, times each token's truncated importance weight", "verl docs/algo/rollout_corr_math.md", Code, "drift to make up for: rollouts of a run are synchronous and the sampler computes as the trainer does", geometricRejection},
+		{"icepop", "clipped surrogate times the importance weight of tokens within bounds, 0 outside", "arXiv 2510.18855", Memory, "drift to make up for: rollouts of a run are synchronous and the sampler computes as the trainer does", icepop},
+		{"m2po", "clipped surrogate on the tokens that keep the second moment of the drift small", "arXiv 2510.01161; verl rollout_corr_helper.py", Code, "drift to make up for: rollouts of a run are synchronous and the sampler computes as the trainer does", m2po},
+		{"dppo", "importance-weighted loss on tokens whose probability has not moved too far, with a squared log-ratio penalty", "prime-rl trainer/rl/loss.py", Code, asynchronous, dppo},
+		{"intellect-3", "mean-centered rewards, detached token ratios masked outside [0.125, 8], sequences with an all but impossible token vetoed", "INTELLECT-3, prime-rl trainer/rl/loss.py, October to December 2025", Code, "asynchronous rollouts, up to eight steps old, sampled until the batch is full", intellect3},
 		{"dro", "squared distance of log-ratio and advantage, without importance weights", "arXiv 2405.19107; verl core_algos.py", Code, "", dro},
 		{"clip-cov", "clipped surrogate without the gradient of a few tokens of high covariance", "arXiv 2505.22617; verl core_algos.py", Code, "", clipCov},
 		{"kl-cov", "surrogate with a log-ratio penalty on the tokens of highest covariance", "arXiv 2505.22617; verl core_algos.py", Code, "", klCov},
@@ -73,8 +75,10 @@ func sapo() Method {
 
 func topr() Method {
 	m := outcomeGRPO("topr")
+	m.Outcome = outcome.Signed{Threshold: 1, Correct: 1, Wrong: -1}
 	m.Advantage.Terms[0].Center, m.Advantage.Terms[0].Scale = advantage.NoCenter, advantage.NoScale
 	m.Loss.Ratio, m.Loss.Anchor, m.Loss.Objective = kernels.RatioSequenceProduct, kernels.AnchorBehavior, kernels.TOPR{}
+	m.Loss.Aggregate = kernels.SequenceMeanTokenSum
 	return m
 }
 
@@ -117,6 +121,7 @@ func dppo() Method {
 
 func intellect3() Method {
 	m := dppo()
+	m.Filter = []filter.Rule{filter.ZeroVariance{Of: filter.Outcome}}
 	m.Name, m.Loss.Objective, m.Loss.Regularizers = "intellect-3", kernels.Reinforce{}, nil
 	m.Loss.OffPolicy = []kernels.Correction{
 		kernels.Reject{Level: kernels.RejectToken, Estimator: kernels.DriftK1, Low: 0.125, High: 8}, kernels.Veto{Min: 1e-4},

@@ -5,7 +5,6 @@ import (
 	"github.com/turnwise-rl/turnwise/algos/mask"
 	"github.com/turnwise-rl/turnwise/algos/outcome"
 	"github.com/turnwise-rl/turnwise/algos/pair"
-	"github.com/turnwise-rl/turnwise/algos/shape"
 	"github.com/turnwise-rl/turnwise/algos/weight"
 	"github.com/turnwise-rl/turnwise/kernels"
 )
@@ -15,15 +14,15 @@ func preferencePresets() []Preset {
 	return []Preset{
 		{"dpo", "the best against the worst member of a group", "arXiv 2305.18290; areal/engine", Code, "", dpo},
 		{"ipo", "the best against the worst member of a group, at a fixed margin per token", "arXiv 2310.12036; AReaL", Code, "", ipo},
-		{"magnet-mdpo", "recorded pairs of trajectories, observations masked, plus imitation of the chosen", "Magnet, arXiv 2503.07826", Memory, "the hints that make the chosen and the rejected trajectory", magnet},
-		{"diatool-dpo", "recorded pairs of dialogues, early turns weighing more, normalised by the number of turns", "arXiv 2504.02882", Reconstructed, "pairing dialogues by their state types: pairs are recorded", diaTool},
-		{"trice", "ranks answers by how right they and their tool decisions are, and imitates the best", "train/train_stage2.py, generate_data/score.py", Code, "", trice},
-		{"toolplanner", "ranks solution paths by two feedbacks, and imitates the best", "toolbench/train/train_RRHF.py", Code, "the feedback that rates completion and instruction match, recorded as the score feedback", toolPlanner},
+		{"magnet-mdpo", "recorded pairs of trajectories, observations masked; imitate_coef adds imitation of the chosen", "Magnet, arXiv 2503.07826", Memory, "the hints that make the chosen and the rejected trajectory", magnet},
+		{"diatool-dpo", "recorded pairs of dialogues, early turns weighing more, normalised by the number of turns", "DiaTool-DPO, arXiv 2504.02882", Reconstructed, "pairing dialogues by their state types: pairs are recorded", diaTool},
+		{"trice", "ranks answers by how right they and their tool decisions are, and imitates the best", "TRICE, arXiv 2305.13068; train/train_stage2.py, generate_data/score.py", Code, "whether a task needs a tool and how close a wrong answer is, recorded as the scores tool_needed and closeness", trice},
+		{"toolplanner", "ranks solution paths by two feedbacks, and imitates the best", "ToolPlanner, arXiv 2409.14826; toolbench/train/train_RRHF.py", Code, "the feedback that rates completion and instruction match, recorded as the score feedback", toolPlanner},
 		{"rrhf", "ranks the members of a group by their rewards, and imitates the best", "arXiv 2304.05302", Memory, "", rrhf},
-		{"sft", "imitates every sampled token of every trajectory", "prime-rl trainer/sft", Code, "", sft},
+		{"sft", "imitates every sampled token of every trajectory", "prime-rl trainer/sft", Code, "demonstrations as training data: a run imitates what its policy samples", sft},
 		{"rft", "imitates the trajectories that succeeded", "ET-Agent, rejection-sampling fine-tuning", Code, "", rft},
 		{"filtered-sft", "imitates trajectories that succeeded without their erroneous turns, which stay as context (AskToAct, ToolMind, DEER, GEM, TOUCAN, Simple o3, TaskCraft, FABRIC, AutoSafe)", "methods of filtered traces", Memory, "the pipelines that write and filter the traces", filteredSFT},
-		{"tl-training-sft", "imitates calls with more weight on the tokens that tell tools apart (PKT), without turns whose calls failed (MAE)", "code/mae/mae.py, code/pkt/utils.py", Code, "the token ids of the tools' names, which are the tokenizer's: set weight[0].tools", tlTrainingSFT},
+		{"tl-training-sft", "imitates calls with more weight on the tokens that tell tools apart (PKT), without turns whose calls failed (MAE)", "TL-Training, code/mae/mae.py, code/pkt/utils.py", Code, "demonstrations as training data, and the token ids of the tools' names, which are the tokenizer's: set weight[0].tools", tlTrainingSFT},
 		{"mindflow", "imitates dialogues that carry their reward as a token in the prompt", "MindFlow+ abstract", Reconstructed, "writing the discretised reward into the prompt", mindFlow},
 		{"toolprmbench", "imitates the choice of the better of two actions", "ToolPRMBench abstract", Reconstructed, "cases of a good and a bad action at one history", toolPRMBench},
 		{"toolprmbench-rl", "GRPO on choosing the better of two actions, with a small reward for format", "ToolPRMBench abstract", Reconstructed, "cases of a good and a bad action at one history", toolPRMBenchRL},
@@ -46,13 +45,13 @@ func dpo() Method { return preference("dpo", pair.BestWorst{Of: pair.Outcome}, k
 func ipo() Method { return preference("ipo", pair.BestWorst{Of: pair.Outcome}, kernels.IPO{Beta: 0.1}) }
 
 func magnet() Method {
-	m := preference("magnet-mdpo", pair.Recorded{}, kernels.DPO{Beta: 0.1, ImitateCoef: 0.1})
+	m := preference("magnet-mdpo", pair.Recorded{}, kernels.DPO{Beta: 0.1})
 	m.Outcome = outcome.None{}
 	return m
 }
 
 func diaTool() Method {
-	m := preference("diatool-dpo", pair.Recorded{}, kernels.DMPO{Beta: 0.1, Discount: 0.9, LengthNormalize: true})
+	m := preference("diatool-dpo", pair.Recorded{}, kernels.DMPO{Beta: 0.1, Discount: 0.9})
 	m.Outcome = outcome.None{}
 	return m
 }
@@ -119,7 +118,7 @@ func toolPRMBench() Method {
 
 func toolPRMBenchRL() Method {
 	m := outcomeGRPO("toolprmbench-rl")
-	m.Shape = []shape.Shaper{shape.FormatBonus{Weight: 0.1, Of: shape.EveryTurn}}
+	m.Outcome = outcome.Picked{Format: 0.1}
 	return m
 }
 

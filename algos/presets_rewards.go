@@ -17,41 +17,41 @@ import (
 // rewardPresets give credit by the outcome alone and differ in how it is rewarded, shaped, filtered and masked.
 func rewardPresets() []Preset {
 	return []Preset{
-		{"verltool", "signed verdict with small penalties for invalid, failed, missing and unfinished calls", "verl_tool/trainer/config/verltool/agent.yaml", Code, "", verlTool},
-		{"adatooler", "a bonus for tools that helps where tools help and costs where they do not (AT-GRPO)", "verl_tool/workers/reward_manager/AdaTooler-V .py", Code, "the reference model's samples with and without tools, recorded as the score tool_benefit", adaTooler},
-		{"adareasoner", "8 for a right answer, else the mean rung its calls reached, nothing for broken format (Tool-GRPO)", "AdaTG/verl/utils/reward_score/unified_tool.py", Code, "randomised tool names", adaReasoner},
-		{"openthinkimg", "accuracy plus the share of well-formed turns (V-ToolRL)", "r1_v/open_r1/tool_grpo.py", Code, "", openThinkIMG},
+		{"verltool", "signed verdict, with penalties for invalid, failed, missing and unfinished calls that are off until set", "VerlTool, verl_tool/trainer/config/verltool/agent.yaml", Code, "", verlTool},
+		{"adatooler", "a bonus for tools that helps where tools help and costs where they do not (AT-GRPO)", "AdaTooler-V, verltool/verl_tool/workers/reward_manager/AdaTooler-V .py", Code, "the reference model's samples with and without tools, recorded as the score tool_benefit", adaTooler},
+		{"adareasoner", "8 for a right answer, else the mean rung its calls reached, nothing for broken format (Tool-GRPO)", "AdaReasoner, AdaTG/verl/utils/reward_score/unified_tool.py", Code, "randomised tool names, and tools that record the reward tool_score: a call that ran is worth 2", adaReasoner},
+		{"openthinkimg", "accuracy plus the share of well-formed turns, under TRL's defaults (V-ToolRL)", "OpenThinkIMG, r1_v/open_r1/tool_grpo.py", Code, "", openThinkIMG},
 		{"vista-r1", "repetition dominates, then format, then correctness; prompts of middling pass rate", "VISTA-Gym 61b1388", Notes, "", vistaR1},
-		{"deepeyes-v2", "0.8 accuracy, a tenth less when search was used, plus 0.2 format", "reinforcement_learning/verl/utils/reward_score/deepeyesv2.py", Code, "the judge of accuracy", deepEyes},
-		{"mini-o3", "rollouts that ran out of turns count in the baseline and not in the loss", "verl/workers/actor/dp_actor.py", Code, "the judge of accuracy", miniO3},
-		{"envscaler", "share of passed checks, normalised by group, whitened, clipped to ±0.2", "rl/roll/pipeline/agentic/env/envscaler_env/base_env.py", Code, "environments with checks of the final state", envScaler},
-		{"mua-rl", "1 where the database ends as it should and everything required was said", "verl/utils/reward_score/taubench.py", Code, "the model that plays the user", muaRL},
+		{"deepeyes-v2", "0.8 accuracy, a tenth less when search was used, plus 0.2 format", "DeepEyesV2, reinforcement_learning/verl/utils/reward_score/deepeyesv2.py", Code, "the judge of accuracy: the environment's verdict takes its place", deepEyes},
+		{"mini-o3", "rollouts that ran out of turns count in the baseline and not in the loss", "Mini-o3, verl/workers/actor/dp_actor.py", Code, "the judge of accuracy: the environment's verdict takes its place", miniO3},
+		{"envscaler", "share of passed checks, normalised by group, whitened, clipped to ±0.2", "EnvScaler, rl/roll/pipeline/agentic/env/envscaler_env/base_env.py", Code, "environments with checks of the final state, recorded as the scores checks_passed and checks_total", envScaler},
+		{"mua-rl", "1 where the database ends as it should and everything required was said", "MUA-RL, verl/utils/reward_score/taubench.py", Code, "the model that plays the user, and environments with a database, recorded as the scores db_state and required_outputs", muaRL},
 		{"tgrl", "correctness plus small terms for format and for few calls", "TGRL abstract", Reconstructed, "", tgrl},
-		{"mtr", "answer match plus consistency of the trace minus schema errors", "MTR abstract", Reconstructed, "tools simulated by a model, and the judge of consistency", mtr},
-		{"agent0", "agreement with the majority answer, scaled and clipped by how sure the majority is (ADPO)", "Agent0/executor_train/verl_tool/trainer/ppo/core_algos.py", Code, "the curriculum agent that proposes tasks", agent0},
-		{"agent0-curriculum", "tasks rewarded for being uncertain, unlike others and tool-using", "Agent0/curriculum_train/examples/reward_function/curriculum_reward.py", Code, "the executor whose answers give the scores, and clustering of the tasks", agent0Curriculum},
+		{"mtr", "answer match plus consistency of the trace minus schema errors", "MTR abstract", Reconstructed, "tools simulated by a model, and the judge of traces, recorded as the scores consistency and schema_errors", mtr},
+		{"agent0", "agreement with the majority answer, scaled and clipped by how sure the majority is (ADPO)", "arXiv 2511.16043; Agent0/executor_train/verl_tool/trainer/ppo/core_algos.py", Code, "the curriculum agent that proposes tasks", agent0},
+		{"agent0-curriculum", "tasks rewarded for being uncertain, unlike others and tool-using", "Agent0/curriculum_train/examples/reward_function/curriculum_reward.py", Code, "the executor whose answers give the score majority_share, and clustering of the tasks for the score cluster_share", agent0Curriculum},
 		{"otc-grpo", "correctness times how near the calls are to the fewest that sufficed", "OTC-PO, arXiv 2504.14870", Notes, "the fewest calls of a prompt kept across epochs: it is that of the group", otcGRPO},
 		{"otc-ppo", "correctness times a cosine of the number of calls, under a critic", "OTC-PO, arXiv 2504.14870", Notes, "", otcPPO},
 		{"aspo", "group z-score plus a bounded bonus for code that comes early", "arXiv 2508.19201; verl recipe ASPO", CodeThird, "", aspo},
-		{"et-agent", "correctness times sigmoids of calls and length, minus 1 for broken format; Pareto sampling", "ARPO/verl_arpo_entropy/verl/utils/reward_score/efficiency.py", Code, "ARPO's branching sampler", etAgent},
-		{"webseer", "best recall of the submitted answers, less with each further submission", "verl/tools/re_rag_tool.py", Code, "the environment that lets an episode submit several answers", webSeer},
+		{"et-agent", "correctness times sigmoids of calls and length, minus 1 for broken format; Pareto sampling", "ET-Agent, ARPO/verl_arpo_entropy/verl/utils/reward_score/efficiency.py", Code, "ARPO's branching sampler, and rounds: Pareto sampling picks groups of each batch by shaped outcomes, not prompts between rounds by their correctness", etAgent},
+		{"webseer", "best recall of the submitted answers, less with each further submission", "WebSeer, verl/tools/re_rag_tool.py", Code, "the environment that lets an episode submit several answers, whose verdict is the best recall and which records the score submissions", webSeer},
 		{"timely-rl", "correctness and format plus a sine of the time used", "Timely-RL abstract", Reconstructed, "the timer tool", timelyRL},
 		{"calibrated", "correctness with a score of the stated confidence that keeps right above wrong (CAR, MSCR)", "Confidence Dichotomy abstract", Reconstructed, "the parser of stated confidences, recorded as the score confidence", calibrated},
 		{"prs-vspo", "staged rewards on prompts resampled by their value, with smoothed advantages", "PRS + VSPO abstract", Reconstructed, "refilling the batch with copies: a copy is a weight", prsVSPO},
-		{"supo", "one z-score over rollouts for all segments that summaries cut them into; overlong rollouts masked", "arXiv 2510.06727", Notes, "summarising the context when it is long", supo},
-		{"retool", "signed verdict under a critic, interpreter output masked", "arXiv 2504.11536", Memory, "", reTool},
-		{"retool-dapo", "signed verdict, failures that used tools punished less, under DAPO's clip", "retool/retool.py in verl-recipe", Code, "", reToolDAPO},
-		{"medresearcher", "task success plus an expert's view plus efficiency", "MedResearcher-R1, arXiv 2508.14880", Memory, "the expert judge and the efficiency score", medResearcher},
-		{"genome-bench", "1 for format plus 2 for the right letter", "training/rl_training.py", Code, "", genomeBench},
+		{"supo", "one z-score over rollouts for all segments that summaries cut them into; overlong rollouts masked", "arXiv 2510.06727", Notes, "summarising the context when it is long, and recording each segment as a trajectory with its rollout's verdict, stop and score rollout", supo},
+		{"retool", "signed verdict under a critic, interpreter output masked", "ReTool, arXiv 2504.11536", Memory, "", reTool},
+		{"retool-dapo", "signed verdict, failures that used tools punished less, under DAPO's clip", "ReTool, retool/retool.py in verl-recipe", Code, "", reToolDAPO},
+		{"medresearcher", "task success plus an expert's view plus efficiency", "MedResearcher-R1, arXiv 2508.14880", Memory, "the expert judge and the measure of efficiency, recorded as the scores expert and efficiency", medResearcher},
+		{"genome-bench", "1 for format plus 2 for the right letter, under TRL's conventions", "Genome-Bench, training/rl_training.py", Code, "", genomeBench},
 		{"funreason-mt", "GRPO on a match of the call's syntax tree: the paper states no objective", "FunReason-MT abstract", Reconstructed, "", funReason},
-		{"tl-training", "a ladder from −2 to 1 for each call, under a critic, with the divergence in the reward", "code/irm/dschat/rlhf/ppo_trainer.py", Code, "", tlTraining},
-		{"longcat", "mean-centered rewards, a clip that bounds failures on both sides, sequences of incomplete signal masked", "LongCat-Flash-Thinking, first report", Notes, "rollouts of several policy versions at once, and the filter with replacement", longCat},
+		{"tl-training", "a ladder from −2 to 1 for each call, under a critic, with the divergence in the reward", "TL-Training, code/irm/dschat/rlhf/ppo_trainer.py", Code, "", tlTraining},
+		{"longcat", "mean-centered rewards, a clip that bounds failures on both sides, sequences of incomplete signal masked", "LongCat-Flash-Thinking, first report", Notes, "rollouts of several policy versions at once, the filter with replacement, and the score signal that says a verdict is whole: a trajectory without it is masked", longCat},
 	}
 }
 
 func verlTool() Method {
 	m := outcomeGRPO("verltool")
-	m.Outcome, m.Shape = outcome.Signed{Threshold: 1, Correct: 1, Wrong: -1}, []shape.Shaper{shape.NewPenalties()}
+	m.Outcome, m.Shape = outcome.Signed{Threshold: 1, Correct: 1, Wrong: -1}, []shape.Shaper{shape.Penalties{}}
 	return m
 }
 
@@ -68,7 +68,8 @@ func adaReasoner() Method {
 }
 
 func openThinkIMG() Method {
-	m := outcomeGRPO("openthinkimg")
+	m := trl(outcomeGRPO("openthinkimg"))
+	m.Loss.Regularizers = []kernels.Regularizer{kl(0.04)}
 	m.Shape = []shape.Shaper{shape.FormatBonus{Weight: 1, Of: shape.MeanTurn}}
 	return m
 }
@@ -83,7 +84,6 @@ func vistaR1() Method {
 
 func deepEyes() Method {
 	m := outcomeGRPO("deepeyes-v2")
-	m.Outcome = outcome.Score{Score: "accuracy"}
 	m.Shape = []shape.Shaper{
 		shape.CallDiscount{Tools: []string{"search"}, Discount: 0.1, Count: shape.CountIssued},
 		shape.Weighted{Outcome: 0.8}, shape.FormatBonus{Weight: 0.2, Of: shape.EveryTurn},
@@ -93,7 +93,7 @@ func deepEyes() Method {
 
 func miniO3() Method {
 	m := outcomeGRPO("mini-o3")
-	m.Outcome, m.Mask = outcome.Score{Score: "judge"}, []mask.Rule{mask.OverTurn{}}
+	m.Mask = []mask.Rule{mask.OverTurn{}}
 	m.Loss.Objective = kernels.Clip{ClipLow: 0.2, ClipHigh: 0.3}
 	return m
 }
@@ -101,6 +101,7 @@ func miniO3() Method {
 func envScaler() Method {
 	m := outcomeGRPO("envscaler")
 	m.Outcome = outcome.NewChecklist()
+	m.Advantage.Terms[0].Singleton = advantage.Zero
 	m.Advantage.Transforms = []advantage.Transform{advantage.Whiten{Epsilon: 1e-8}, advantage.Clip{Bound: 0.2}}
 	m.Loss.Regularizers = []kernels.Regularizer{kl(0.1)}
 	return m
@@ -173,7 +174,7 @@ func etAgent() Method {
 
 func webSeer() Method {
 	m := outcomeGRPO("webseer")
-	m.Outcome, m.Shape = outcome.Score{Score: "best_recall"}, []shape.Shaper{shape.RetryDecay{Decay: 0.8, Score: "submissions"}}
+	m.Shape = []shape.Shaper{shape.RetryDecay{Decay: 0.8, Score: "submissions"}}
 	m.Loss.Objective = kernels.Clip{ClipLow: 0.2, ClipHigh: 0.28}
 	m.Loss.Regularizers = []kernels.Regularizer{kl(1e-4)}
 	return m
@@ -201,6 +202,7 @@ func prsVSPO() Method {
 
 func supo() Method {
 	m := outcomeGRPO("supo")
+	m.Advantage.Terms[0].Credit = credit.SegmentBroadcast{Of: credit.Outcome, Rollout: "rollout"}
 	m.Mask = []mask.Rule{mask.OverTurn{}}
 	return m
 }
@@ -208,12 +210,14 @@ func supo() Method {
 func reTool() Method {
 	m := ppo()
 	m.Name, m.Outcome = "retool", outcome.Signed{Threshold: 1, Correct: 1, Wrong: -1}
+	m.Loss.Objective = kernels.Clip{ClipLow: 0.2, ClipHigh: 0.28}
 	return m
 }
 
 func reToolDAPO() Method {
-	m := outcomeGRPO("retool-dapo")
-	m.Outcome, m.Shape = outcome.Signed{Threshold: 1, Correct: 1, Wrong: -1}, []shape.Shaper{shape.NewLiftToolUse()}
+	m, lift := outcomeGRPO("retool-dapo"), shape.NewLiftToolUse()
+	lift.Count = shape.CountMessages // as the released recipe counts turns
+	m.Outcome, m.Shape = outcome.Signed{Threshold: 1, Correct: 1, Wrong: -1}, []shape.Shaper{lift}
 	m.Loss.Objective = kernels.Clip{ClipLow: 0.2, ClipHigh: 0.28}
 	return m
 }
@@ -225,7 +229,7 @@ func medResearcher() Method {
 }
 
 func genomeBench() Method {
-	m := outcomeGRPO("genome-bench")
+	m := trl(outcomeGRPO("genome-bench"))
 	m.Shape = []shape.Shaper{shape.Weighted{Outcome: 2}, shape.FormatBonus{Weight: 1, Of: shape.EveryTurn}}
 	m.Loss.Regularizers = []kernels.Regularizer{kl(0.005)}
 	return m

@@ -13,19 +13,19 @@ import (
 // turnPresets give credit turn by turn, or along a tree of turns.
 func turnPresets() []Preset {
 	return []Preset{
-		{"matchtir", "turn rewards by matching tool calls to the known solution; half trajectory z-score, half turn-index z-score", "arXiv 2601.10712; verl/trainer/ppo/core_algos.py", Code, "", MatchTIR},
-		{"matchtir-ot", "MatchTIR with optimal transport in place of one-to-one matching", "arXiv 2601.10712; verl/trainer/ppo/core_algos.py", Code, "", matchTIRTransport},
-		{"gtpo", "discounted turn returns, standardised over all turns of the group; failed code earns by its likeness to code that works (reconstructed)", "arXiv 2511.14846; skyrl/backends/skyrl_train/utils/ppo_utils.py", CodeThird, "", gtpo},
-		{"at2po", "leaf z-scores backed up a tree of turns by entropy; turn-level ratios", "arXiv 2601.04767; ATPO/verl_atpo", Code, "the sampler that grows the tree at uncertain turns", at2po},
-		{"aepo", "group z-score that uncertain tokens scale up, clipped without losing the gradient", "arXiv 2510.14545, in the release of AT²PO", Code, "the sampler that balances branches by entropy", aepo},
-		{"arpo", "group z-score on rollouts that branch after uncertain observations", "arXiv 2507.19849; ARPO/verl_arpo_entropy", Code, "the sampler that branches where entropy rises", arpo},
+		{"matchtir", "turn rewards by matching tool calls to the known solution; half trajectory z-score, half turn-index z-score", "arXiv 2601.10712; Code/verl/utils/reward_score/tool.py, Code/verl/trainer/ppo/core_algos.py", Code, "", MatchTIR},
+		{"matchtir-ot", "MatchTIR with optimal transport in place of one-to-one matching", "arXiv 2601.10712; Code/verl/utils/reward_score/tool.py", Code, "", matchTIRTransport},
+		{"gtpo", "discounted turn returns, standardised over all turns of the group; failed code earns by its likeness to code that works (reconstructed)", "arXiv 2511.14846; skyrl/backends/skyrl_train/utils/ppo_utils.py in a public SkyRL fork", CodeThird, "", gtpo},
+		{"at2po", "leaf z-scores backed up a tree of turns by entropy; turn-level ratios", "arXiv 2601.04767; ATPO/verl_atpo/verl/trainer/ppo/core_algos.py", Code, "the sampler that grows the tree at uncertain turns", at2po},
+		{"aepo", "group z-score that uncertain tokens scale up, clipped without losing the gradient", "arXiv 2510.14545; ATPO/verl_atpo in the release of AT²PO", Code, "the sampler that balances branches by entropy", aepo},
+		{"arpo", "group z-score on rollouts that branch after uncertain observations", "arXiv 2507.19849; ARPO/verl_arpo_entropy/verl/utils/reward_score/deep_research.py", Code, "the sampler that branches where entropy rises", arpo},
 		{"arpo-hard", "ARPO that gives tokens shared by several rollouts the mean of their advantages", "arXiv 2507.19849", Memory, "the sampler that branches where entropy rises", arpoHard},
 		{"toolpo", "mean-centered success everywhere plus mean-centered correct calls on the turns that call", "DeepAgent, arXiv 2510.21618", Notes, "folding the context into memories, and tools simulated by a model", toolPO},
-		{"steptool", "step rewards for successful and contributing calls under a critic", "arXiv 2410.07745; src/steptool/step_ppotrainer.py", Code, "the judge that rates a step's contribution", stepTool},
-		{"reveal", "gains in pass rate for code, validity for tests, each credited to the neighbour it helped, minus a critic", "TAPO, arXiv 2506.11442", Notes, "the environment that runs generated tests and records pass rates, and a context of three turns", reveal},
+		{"steptool", "step rewards for successful and contributing calls under a critic, the divergence in the reward with a coefficient that adapts", "arXiv 2410.07745; src/steptool/step_ppotrainer.py", Code, "the judge that rates each step, recorded as the turn's reward contribution", stepTool},
+		{"reveal", "gains in pass rate for code, validity for tests, each credited to the neighbour it helped, minus a critic", "TAPO, arXiv 2506.11442", Notes, "the environment that runs generated code and tests and records the rewards pass_rate and test_validity at turns, and a context of three turns", reveal},
 		{"gigpo", "group z-score of the outcome plus z-score of turn returns among turns that start in the same state", "arXiv 2505.10978; openmanus_rl/algorithms/gigpo.py", Code, "", gigpo},
-		{"prints", "scores of a process judge by how well they tell better from worse steps", "verl/workers/reward_manager/pair.py", Code, "sampling several steps at one history, and the gain of each by playing on from it", prints},
-		{"mindwatcher", "group z-score averaged over tokens, then turns, then trajectories", "arXiv 2512.23412", Notes, "the judge that grades the answer", mindWatcher},
+		{"prints", "scores of a process judge by how well they tell better from worse steps; members of one step are compared", "PRInTS, verl/workers/reward_manager/pair.py", Code, "the judge as the policy: two steps at one history, the gain of each by playing on from it, and several scores for each", prints},
+		{"mindwatcher", "answer, format and answered calls rewarded; the loss averaged over tokens, then turns, then trajectories", "arXiv 2512.23412", Notes, "a judge of free answers, whose verdict is the environment's here, and the scores responses and residue that count what tools answered and what stands outside tags", mindWatcher},
 	}
 }
 
@@ -129,7 +129,8 @@ func stepTool() Method {
 
 func reveal() Method {
 	m := outcomeGRPO("reveal")
-	m.Outcome, m.TurnReward = outcome.Score{Score: "pass_rate"}, turnreward.PassRateGain{Improvement: 1}
+	// The verdict is the share of unit tests passed, and the reward of the result 5 times that and 1 for the format, else −1.
+	m.TurnReward = turnreward.PassRateGain{Improvement: 1}
 	m.Shape = []shape.Shaper{shape.Weighted{Outcome: 5, Constant: -1}, shape.FormatBonus{Weight: 2, Of: shape.EveryTurn}}
 	term := &m.Advantage.Terms[0]
 	term.Name, term.Credit = "neighbor", credit.NeighborReturn{Of: credit.Total}
@@ -153,13 +154,14 @@ func gigpo() Method {
 func prints() Method {
 	m := outcomeGRPO("prints")
 	m.Outcome = outcome.PairGain{Range: 8, Unparsable: -4}
+	m.Advantage.Terms[0].Compare = advantage.SameRole
 	m.Loss.Regularizers = []kernels.Regularizer{kl(0.001)}
 	return m
 }
 
 func mindWatcher() Method {
 	m := outcomeGRPO("mindwatcher")
-	m.Outcome, m.Shape = outcome.Score{Score: "judge"}, []shape.Shaper{shape.NewHallucination()}
+	m.Shape = []shape.Shaper{shape.NewHallucination()}
 	m.Loss.Aggregate = kernels.StepMean
 	return m
 }

@@ -46,7 +46,7 @@ func TestSettingsOutOfRange(t *testing.T) {
 		`coef: +Inf is not a finite number`:                                                                    advantage.EntropyScale{Coef: math.Inf(1)},
 		`decay: NaN is outside [0, 1]`:                                                                         advantage.TurnDecay{Decay: math.NaN()},
 		`advantage.terms[0].credit: missing: set its type to one of ` + alternatives(credit.Table):             term(func(t *advantage.Term) { t.Credit = nil }),
-		`advantage.terms[0].compare: unknown value "task": use one of group, turn-index, pooled, state, batch`: term(func(t *advantage.Term) { t.Compare = "task" }),
+		`advantage.terms[0].compare: unknown value "task": use one of group, turn-index, pooled, state, role, batch`: term(func(t *advantage.Term) { t.Compare = "task" }),
 		`advantage.terms[0].center: unknown value "median": use one of [mean leave-one-out length-weighted turn-weighted runner-up greedy ema critic none]`: term(func(t *advantage.Term) { t.Center = "median" }),
 		`advantage.terms[0].scale: unknown value "range": use one of [sample population batch group-mean none]`:                                             term(func(t *advantage.Term) { t.Scale = "range" }),
 		`advantage.terms[0].singleton: unknown value "keep": use one of [raw zero drop]`:                                                                    term(func(t *advantage.Term) { t.Singleton = "keep" }),

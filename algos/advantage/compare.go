@@ -15,6 +15,7 @@ const (
 	TurnIndex   Compare = "turn-index" // the turns of its group with the same index
 	Pooled      Compare = "pooled"     // all turns, or all tokens, of its group
 	SameState   Compare = "state"      // the turns of its group that started in the same environment state
+	SameRole    Compare = "role"       // the trajectories of its group with the same role
 	WholeBatch  Compare = "batch"      // all trajectories, turns or tokens of the batch
 )
 
@@ -27,6 +28,7 @@ var Compares = []struct {
 	{TurnIndex, []credit.Level{credit.Turn}},
 	{Pooled, []credit.Level{credit.Turn, credit.Token}},
 	{SameState, []credit.Level{credit.Turn}},
+	{SameRole, []credit.Level{credit.Trajectory}},
 	{WholeBatch, []credit.Level{credit.Trajectory, credit.Turn, credit.Token}},
 }
 
@@ -39,7 +41,7 @@ type item struct {
 // setKey names a comparison set; the fields that do not matter to a comparison stay zero.
 type setKey struct {
 	group, unit int
-	state       string
+	state       string // or the role
 }
 
 // key returns the set an item belongs to.
@@ -51,6 +53,8 @@ func (c Compare) key(groups []*scored.Group, it item) (setKey, error) {
 		return setKey{group: it.group, unit: it.unit}, nil
 	case WholeBatch:
 		return setKey{}, nil
+	case SameRole:
+		return setKey{group: it.group, state: groups[it.group].Trajectories[it.trajectory].Role}, nil
 	case SameState:
 		t := &groups[it.group].Trajectories[it.trajectory]
 		state := t.Turns[it.unit].State

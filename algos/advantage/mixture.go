@@ -7,8 +7,10 @@ package advantage
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/turnwise-rl/turnwise/algos/credit"
+	"github.com/turnwise-rl/turnwise/algos/fact"
 	"github.com/turnwise-rl/turnwise/algos/scored"
 	"github.com/turnwise-rl/turnwise/rollout"
 )
@@ -26,7 +28,7 @@ type Support string
 
 const (
 	AllTurns    Support = "all"    // every sampled token
-	CallTurns   Support = "calls"  // the tokens of turns that issued a call
+	CallTurns   Support = "calls"  // the tokens of turns that issued a call that parses
 	AnswerTurns Support = "answer" // the tokens of the turn that gave the final answer
 )
 
@@ -42,7 +44,7 @@ type Term struct {
 	// Credit gives the raw scores.
 	Credit credit.Rule `yaml:"credit"`
 	// Compare is the set a score is compared with. Default group.
-	Compare Compare `yaml:"compare" jsonschema:"enum=group,enum=turn-index,enum=pooled,enum=state,enum=batch"`
+	Compare Compare `yaml:"compare" jsonschema:"enum=group,enum=turn-index,enum=pooled,enum=state,enum=role,enum=batch"`
 	// Center is what is subtracted. Default mean.
 	Center Center `yaml:"center" jsonschema:"enum=mean,enum=leave-one-out,enum=length-weighted,enum=turn-weighted,enum=runner-up,enum=greedy,enum=ema,enum=critic,enum=none"`
 	// Decay is the part of the baseline that center ema keeps at each trajectory; unused otherwise. Default 0.95.
@@ -206,12 +208,15 @@ func unit(level credit.Level, k, p int) int {
 func (s Support) has(t *rollout.Trajectory, k int) bool {
 	switch s {
 	case CallTurns:
-		return len(t.Turns[k].Calls) > 0
+		return slices.ContainsFunc(t.Turns[k].Calls, parses)
 	case AnswerTurns:
-		return k == len(t.Turns)-1 && t.Stop == rollout.StopAnswer
+		return fact.Answered(t, k)
 	}
 	return true
 }
+
+// parses is true for a call that a tool could be looked up for.
+func parses(call rollout.Call) bool { return call.Status != rollout.CallUnparsable }
 
 // ClearDropped sets the advantages, terms and returns of dropped trajectories to 0.
 func (b *Batch) ClearDropped() {
