@@ -37,7 +37,7 @@ func (c *methodChoice) load(verb string, overrides []string) (*configs.ResolvedM
 	case c.file != "":
 		data, err := os.ReadFile(c.file)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, usagef("no method file %s; methods: %s", c.file, strings.Join(configs.MethodNames(), ", "))
+			return nil, usagef("no method file %s; a method of this program goes with --method", c.file)
 		}
 		if err != nil {
 			return nil, usagef("read method: %v", err)
@@ -46,7 +46,7 @@ func (c *methodChoice) load(verb string, overrides []string) (*configs.ResolvedM
 	default:
 		preset, err := configs.Preset(c.name)
 		if err != nil || !slices.Contains(configs.MethodNames(), c.name) {
-			return nil, usagef("no method is called %q; `turnwise methods` lists them: %s", c.name, strings.Join(configs.MethodNames(), ", "))
+			return nil, usagef("no method is called %q; %s`turnwise methods` lists them", c.name, nearNames(c.name))
 		}
 		source = preset
 	}
@@ -55,6 +55,21 @@ func (c *methodChoice) load(verb string, overrides []string) (*configs.ResolvedM
 		return nil, oneLineError(err)
 	}
 	return method, nil
+}
+
+// nearNames asks for methods whose names hold the given one, or begin like it; "" when there are none.
+func nearNames(name string) string {
+	var near []string
+	for _, candidate := range configs.MethodNames() {
+		start := min(3, len(name), len(candidate))
+		if strings.Contains(candidate, name) || strings.EqualFold(candidate[:start], name[:start]) {
+			near = append(near, candidate)
+		}
+	}
+	if len(near) == 0 || len(near) > 8 || name == "" {
+		return ""
+	}
+	return "did you mean " + strings.Join(near, ", ") + "? "
 }
 
 // oneLineError is the first thing that is wrong with a config, on one line, and how many more there are.
