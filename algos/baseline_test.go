@@ -144,6 +144,17 @@ func TestGroupConventions(t *testing.T) {
 	agree(t, "no variance", []float64{0, 0, 0}, firsts(t, GRPO(), flat...))
 }
 
+// Hierarchical GRPO compares a role with its peers: what proposes tasks, what solves them.
+func TestComparisonByRole(t *testing.T) {
+	groups := outcomes([]float64{1, 5, 0, 9}, []string{"g", "g", "g", "g"})
+	for i, role := range []string{"solver", "proposer", "solver", "proposer"} {
+		groups[0].Trajectories[i].Role = role
+	}
+	m := centered(advantage.Mean, advantage.NoScale)
+	m.Advantage.Terms[0].Compare = advantage.SameRole
+	agree(t, "advantages", []float64{0.5, -2, -0.5, 2}, firsts(t, m, groups...))
+}
+
 // verl's sessions of several trajectories, which are SUPO's segments: the last one of each session is compared, and
 // all of them get its advantage.
 func TestSegmentsOfARollout(t *testing.T) {
@@ -223,6 +234,12 @@ func TestToolPO(t *testing.T) {
 	action.Name, action.Credit, action.Support = "action", credit.Broadcast{Of: credit.Turns}, advantage.CallTurns
 	m.Advantage.Terms = append(m.Advantage.Terms, action)
 	agree(t, "advantages", v.Token, turnAdvantages(t, []rollout.Group{group}, streams(t, m, group)))
+
+	// What does not parse is no call.
+	unparsable := group.Trajectories[0].Turns[1].Calls
+	group.Trajectories[0].Turns[1].Calls = []rollout.Call{{Status: rollout.CallUnparsable}}
+	agree(t, "unparsable", 0.5, streams(t, m, group)[0].Advantage[2])
+	group.Trajectories[0].Turns[1].Calls = unparsable
 
 	m.Advantage.Terms[1].Support = advantage.AnswerTurns
 	group.Trajectories[1].Stop = rollout.StopMaxTurns

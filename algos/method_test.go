@@ -113,6 +113,27 @@ func TestCentredGroupsSumToZero(t *testing.T) {
 	})
 }
 
+// RLOO is the centred outcome, G/(G − 1)-fold: the two forms that verl has.
+func TestLeaveOneOutIsTheScaledMean(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		group := randomGroup(t, "g")
+		mean, err := centered(advantage.Mean, advantage.NoScale).Streams([]rollout.Group{group}, ref.Arithmetic{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		others, err := centered(advantage.LeaveOneOut, advantage.NoScale).Streams([]rollout.Group{group}, ref.Arithmetic{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := float64(len(mean))
+		for i := range mean {
+			if a, b := mean[i].Terms[0].Turns[0]*n/(n-1), others[i].Terms[0].Turns[0]; math.Abs(a-b) > 1e-12 {
+				t.Fatalf("trajectory %d: %v from the mean of all, %v from the mean of the others", i, a, b)
+			}
+		}
+	})
+}
+
 func TestPermutingAGroupPermutesItsStreams(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := randomMethod(t)
@@ -416,10 +437,14 @@ func BenchmarkStreamsOfAMillionTokens(b *testing.B) {
 		}
 		groups = append(groups, g)
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := m.Streams(groups, ref.Arithmetic{}); err != nil {
-			b.Fatal(err)
-		}
+	for name, arithmetic := range map[string]kernels.Arithmetic{"ref": ref.Arithmetic{}, "graph": compiled} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := m.Streams(groups, arithmetic); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

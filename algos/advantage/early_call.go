@@ -12,8 +12,8 @@ import (
 //
 //	A_i ← A_i + clip(Delta·(p_i − mean_E p)/mean_E L, −Bound·|A_i|, Bound·|A_i|),  i ∈ E
 //
-// p is where the first turn that calls the tool begins and L is where the rollout ends, both in tokens from its
-// first sampled one, observations included. A negative Delta rewards early calls; the bound keeps an advantage's
+// p is where the first turn with a call of the tool that parses begins and L is where the rollout ends, both in
+// tokens from its first sampled one, observations included. A negative Delta rewards early calls; the bound keeps an advantage's
 // sign for Bound < 1. Other rollouts are left as they are. ASPO, arXiv 2508.19201.
 type EarlyCall struct {
 	// Tool is the name of the tool whose call counts; "" is any. Default "".
@@ -77,7 +77,7 @@ func (e EarlyCall) start(g *scored.Group, i int) (float64, bool) {
 	turns := g.Trajectories[i].Turns
 	for _, turn := range turns {
 		for _, call := range turn.Calls {
-			if e.Tool == "" || call.Name == e.Tool {
+			if parses(call) && (e.Tool == "" || call.Name == e.Tool) {
 				return float64(turn.Start - turns[0].Start), true
 			}
 		}
