@@ -68,9 +68,6 @@ func newCalculation(of func(b *builder, in operands) []*G.Node) (*calculation, e
 			i := vectors
 			vectors++
 			return c.filled(b, fmt.Sprint("vector ", i), nominal, func(_ kernels.Batch[float64], _ kernels.Totals, values []float64) {
-				if i == 0 {
-					c.layout.follow()
-				}
 				copy(values, c.vectors[i])
 			})
 		},

@@ -24,7 +24,14 @@ func (x index) domain() domain {
 }
 
 func (l *layout) index(x index) []int32 {
-	return [...][]int32{l.following, l.better, l.worse}[x]
+	switch x {
+	case better:
+		return l.better
+	case worse:
+		return l.worse
+	}
+	l.follow()
+	return l.following
 }
 
 // gather is x at the tokens of an index, 0 where there is none.

@@ -17,8 +17,8 @@ type layout struct {
 	dense bool
 	// turns and sequences bound the segments: segment i is [turns[i], turns[i+1]).
 	turns, sequences []int32
-	// following, better and worse are token numbers to gather from; pairs are sequences to compare. They are laid out
-	// for the programs that need them.
+	// following, better and worse are token numbers to gather from, pairs are sequences to compare. Each is laid out for
+	// the graphs that look at it.
 	following, better, worse []int32
 	pairs                    []pair
 	// counts are the sampled tokens of each tile of the batch.
