@@ -113,7 +113,7 @@ func (e *evaluation) objective() error {
 		if err != nil {
 			return err
 		}
-		if clipped && e.b.Advantages[t] != 0 || clipped && e.p.Objective.Reads()&kernels.ReadsAdvantages == 0 {
+		if clipped && (!e.p.Objective.Reads().Has(kernels.ReadsAdvantages) || e.b.Advantages[t] != 0) {
 			e.result.Metrics.Clipped++
 		}
 		e.add(shares[t]*e.weight[t]*e.lossWeight(t), loss, slopes)
