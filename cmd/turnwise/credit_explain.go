@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/turnwise-rl/turnwise/algos"
 	"github.com/turnwise-rl/turnwise/algos/advantage"
+	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/rollout"
 )
 
@@ -200,7 +202,7 @@ func (e *explanation) addTerms(method algos.Method, in groupInput, row int) erro
 // withoutComparison gives credit without scales, and without centers if so asked, and returns the terms of
 // one trajectory.
 func withoutComparison(method algos.Method, in groupInput, row int, scores bool) ([]rollout.Term, error) {
-	terms := append([]advantage.Term(nil), method.Advantage.Terms...)
+	terms := slices.Clone(method.Advantage.Terms)
 	for j := range terms {
 		terms[j].Scale = advantage.NoScale
 		if scores {
@@ -208,6 +210,12 @@ func withoutComparison(method algos.Method, in groupInput, row int, scores bool)
 		}
 	}
 	method.Advantage.Terms, method.Advantage.Transforms = terms, nil
+	if !slices.ContainsFunc(terms, advantage.Term.ReadsValues) { // then nothing may train a critic
+		method.Loss.Regularizers = slices.DeleteFunc(slices.Clone(method.Loss.Regularizers), func(r kernels.Regularizer) bool {
+			_, critic := r.(kernels.Value)
+			return critic
+		})
+	}
 	streams, err := method.Streams(in.groups, newArithmetic())
 	if err != nil {
 		return nil, err
