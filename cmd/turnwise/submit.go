@@ -150,5 +150,5 @@ func describeMethod(m algos.Method) string {
 	for i, term := range m.Advantage.Terms {
 		terms[i] = fmt.Sprintf("%g × %s over %s", term.Weight, algos.NameOf(term.Credit), term.Compare)
 	}
-	return fmt.Sprintf("%s = turn_reward %s → advantage %s → %s loss", m.Name, algos.NameOf(m.TurnReward), strings.Join(terms, " + "), m.Loss.Objective)
+	return fmt.Sprintf("%s = turn_reward %s → advantage %s → %s loss", m.Name, algos.NameOf(m.TurnReward), strings.Join(terms, " + "), algos.NameOf(m.Loss.Objective))
 }
