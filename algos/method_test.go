@@ -80,7 +80,13 @@ func randomMethod(t *rapid.T) Method {
 		m.Advantage.Terms = append(m.Advantage.Terms, randomTerm(t))
 	}
 	if rapid.Bool().Draw(t, "critic") {
-		critic := termMethod(credit.GAE{Of: credit.Total, Discount: 0.9, Lambda: 0.8, ObsTokens: kernels.BetweenSkip})
+		critic := termMethod(credit.GAE{
+			Of: credit.Total, Discount: rapid.Float64Range(0, 1).Draw(t, "discount"), Lambda: rapid.Float64Range(0, 1).Draw(t, "lambda"),
+			ObsTokens: rapid.SampledFrom([]kernels.Between{kernels.BetweenSkip, kernels.BetweenReset, kernels.BetweenZero}).Draw(t, "observations"),
+		})
+		if rapid.Bool().Draw(t, "as a centre") {
+			critic.Advantage.Terms[0].Credit, critic.Advantage.Terms[0].Center = credit.NeighborReturn{Of: credit.Total}, advantage.Critic
+		}
 		m.Advantage.Terms = append(m.Advantage.Terms, critic.Advantage.Terms...)
 		m.Loss = critic.Loss
 	}
