@@ -149,3 +149,24 @@ func prefers(t *testing.T, steps []trace) {
 		}
 	}
 }
+
+// TestCriticFromAnExport starts a critic on a policy that has none; what is exported is the policy alone, which a run
+// without a critic goes on from.
+func TestCriticFromAnExport(t *testing.T) {
+	first := newDriver(t, prepared(t))
+	complete(t, first)
+	short := []string{"sampling={max_turns: 3, max_turn_tokens: 24, max_tokens: 250, slots: 2}", "warm_start.steps=0"}
+	d, config := from(t, first.folder().PolicyPath(), append(short, trainedMethods["ppo"].edits...)...)
+	if err := CheckStart(config); err != nil {
+		t.Fatal(err)
+	}
+	d.beforeStep = func(int) { d.restart() }
+	complete(t, d)
+	learnsValues(t, d.traces()[1:])
+	digestOf(t, d.folder().PolicyPath()) // reads the folder without a value head
+	again, config := from(t, d.folder().PolicyPath(), short...)
+	if err := CheckStart(config); err != nil {
+		t.Fatal(err)
+	}
+	complete(t, again)
+}
