@@ -44,16 +44,22 @@ func pipe[T any](t *testing.T, input string, args ...string) []T {
 		t.Fatalf("turnwise %s: exit code %d\n%s", strings.Join(args, " "), code, errs.String())
 	}
 	var rows []T
-	decoder := json.NewDecoder(&out)
-	decoder.DisallowUnknownFields()
-	for decoder.More() {
-		var row T
-		if err := decoder.Decode(&row); err != nil {
-			t.Fatal(err)
-		}
-		rows = append(rows, row)
+	for line := range strings.Lines(out.String()) {
+		rows = append(rows, parse[T](t, line))
 	}
 	return rows
+}
+
+// parse reads one line of a result.
+func parse[T any](t *testing.T, line string) T {
+	t.Helper()
+	var row T
+	decoder := json.NewDecoder(strings.NewReader(line))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&row); err != nil {
+		t.Fatal(err)
+	}
+	return row
 }
 
 // rewarded is a trajectory with the rewards r at its turns: a prompt token, then per turn two sampled tokens
