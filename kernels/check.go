@@ -1,6 +1,9 @@
 package kernels
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Check reports the first way in which the batch cannot be evaluated by p with these totals: a stream
 // that p needs and that is nil, a stream of the wrong length, offsets, turns or pairs out of order, a value
@@ -40,20 +43,39 @@ func (t Totals) Check(p Program, count Totals) error {
 	if p.Scope() == WholeUpdate && (t.Tokens != count.Tokens || t.Sequences != count.Sequences) {
 		return fmt.Errorf("batch: %d of %d tokens: the program compares sequences of the whole update, so that it must be evaluated in one piece", count.Tokens, t.Tokens)
 	}
-	for _, weights := range []struct {
-		name        string
-		used        bool
-		have, batch float64
-	}{
-		{"loss_weights", p.Aggregate == WeightedMean, t.LossWeight, count.LossWeight},
-		{"ce_weights", p.Reads().Has(ReadsCEWeights), t.CEWeight, count.CEWeight},
-		{"reference_kl_weights", p.Reads().Has(ReadsReferenceKLWeights), t.ReferenceKLWeight, count.ReferenceKLWeight},
-	} {
-		if weights.used && weights.have == 0 && weights.batch != 0 {
-			return fmt.Errorf("batch: totals sum %s to 0, the batch alone to %v: add up Count over all micro-batches of the update", weights.name, weights.batch)
+	batch := count.divisors(p)
+	for i, d := range t.divisors(p) {
+		if d.sum == 0 && batch[i].sum != 0 {
+			return fmt.Errorf("batch: totals sum %s to 0, the batch alone to %v: add up Count over all micro-batches of the update", d.name, batch[i].sum)
 		}
 	}
 	return nil
+}
+
+// divisor is a sum of weights that a program divides by.
+type divisor struct {
+	name string
+	sum  float64
+}
+
+func (t Totals) divisors(p Program) []divisor {
+	var out []divisor
+	if p.Aggregate == WeightedMean {
+		out = append(out, divisor{"loss_weights", t.LossWeight})
+	}
+	if p.Reads().Has(ReadsCEWeights) {
+		out = append(out, divisor{"ce_weights", t.CEWeight})
+	}
+	if p.Reads().Has(ReadsReferenceKLWeights) {
+		out = append(out, divisor{"reference_kl_weights", t.ReferenceKLWeight})
+	}
+	return out
+}
+
+// Weightless is true when the totals sum to 0 a stream of weights that p divides by, which is right only where all those
+// weights are 0. An evaluator that does not use [Batch.Check] has to look.
+func (t Totals) Weightless(p Program) bool {
+	return slices.ContainsFunc(t.divisors(p), func(d divisor) bool { return d.sum == 0 })
 }
 
 // TokenStreams are the float streams that the batch has, one value per token each.

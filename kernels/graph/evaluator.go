@@ -50,8 +50,10 @@ func (e *Evaluator[T]) Evaluate(p kernels.Program, b kernels.Batch[T], totals ke
 	if err := p.Validate(); err != nil {
 		return kernels.Result[T]{}, fmt.Errorf("loss program: %w", err)
 	}
-	if b.CheckLayout(p) != nil {
-		return kernels.Result[T]{}, b.Check(p, totals) // which reports the first of all mistakes
+	if b.CheckLayout(p) != nil || totals.Weightless(p) {
+		if err := b.Check(p, totals); err != nil { // which reports the first of all mistakes
+			return kernels.Result[T]{}, err
+		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
