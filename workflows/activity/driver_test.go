@@ -18,7 +18,6 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/kernels/graph"
-	"github.com/turnwise-rl/turnwise/kernels/ref"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/workflows"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
@@ -74,7 +73,7 @@ func fresh(dataDir string) *Activities {
 		DataDir: dataDir, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Device:       cpu.New(),
 		NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() },
-		Arithmetic:   ref.Arithmetic{},
+		Arithmetic:   graph.NewArithmetic(),
 	}
 }
 
