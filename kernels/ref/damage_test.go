@@ -1,7 +1,6 @@
 package ref
 
 import (
-	"math"
 	"testing"
 
 	"github.com/turnwise-rl/turnwise/kernels"
@@ -17,7 +16,7 @@ func TestDamagedBatches(t *testing.T) {
 		p, b := randombatch.Program(t), randombatch.Batch(t)
 		totals := kernels.Count(b)
 		for range rapid.IntRange(1, 3).Draw(t, "damages") {
-			damage(t, &b)
+			randombatch.Damage(t, &b)
 		}
 		if rapid.Bool().Draw(t, "count again") && b.CheckLayout(p) == nil {
 			totals = kernels.Count(b)
@@ -37,42 +36,4 @@ func TestDamagedBatches(t *testing.T) {
 			}
 		}
 	})
-}
-
-// damage breaks one thing.
-func damage(t *rapid.T, b *kernels.Batch[float64]) {
-	streams := []*[]float64{
-		&b.LogProbs, &b.Proximal, &b.Behavior, &b.Reference, &b.Entropy, &b.Values, &b.OldValues, &b.Returns, &b.Advantages, &b.LossWeights,
-		&b.CEWeights, &b.ReferenceKLWeights, &b.RankScores, &b.Outcomes, &b.ClipHigh,
-	}
-	floats := rapid.SampledFrom(streams).Draw(t, "stream")
-	integers := rapid.SampledFrom([]*[]int32{&b.Turn, &b.Versions, &b.Pair, &b.Group, &b.Offsets}).Draw(t, "integers")
-	booleans := rapid.SampledFrom([]*[]bool{&b.Sampled, &b.Chosen}).Draw(t, "booleans")
-	number := int32(rapid.IntRange(-2, 12).Draw(t, "number"))
-	value := rapid.SampledFrom([]float64{math.NaN(), math.Inf(1), -1, 0}).Draw(t, "value")
-	switch rapid.IntRange(0, 7).Draw(t, "damage") {
-	case 0:
-		*floats = nil
-	case 1:
-		*integers = nil
-	case 2:
-		*floats = append([]float64(nil), (*floats)[:len(*floats)/2]...)
-	case 3:
-		*integers = append([]int32(nil), (*integers)[:len(*integers)/2]...)
-	case 4:
-		*booleans = append([]bool(nil), (*booleans)[:len(*booleans)/2]...)
-	case 5:
-		if n := len(*floats); n > 0 {
-			(*floats)[rapid.IntRange(0, n-1).Draw(t, "at")] = value
-		}
-	case 6:
-		if n := len(*integers); n > 0 {
-			(*integers)[rapid.IntRange(0, n-1).Draw(t, "at")] = number
-		}
-	case 7:
-		if n := len(*booleans); n > 0 {
-			at := rapid.IntRange(0, n-1).Draw(t, "at")
-			(*booleans)[at] = !(*booleans)[at]
-		}
-	}
 }
