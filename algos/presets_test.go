@@ -35,21 +35,22 @@ func TestPresetsAreValid(t *testing.T) {
 func TestEveryPublishedMethodHasAPreset(t *testing.T) {
 	rows := map[string][]string{
 		"per-turn or structured credit": {
-			"matchtir", "gtpo", "at2po", "arpo", "toolpo", "steptool", "reveal", "gigpo", "prints", "mindwatcher",
+			"matchtir", "gtpo", "at2po", "arpo", "toolpo", "steptool", "reveal", "gigpo", "prints", "mindwatcher", "aepo", "arpo-hard", "matchtir-ot",
 		},
 		"outcome credit and reward design": {
 			"verltool", "adatooler", "adareasoner", "openthinkimg", "vista-r1", "deepeyes-v2", "mini-o3", "envscaler", "mua-rl", "tgrl", "mtr",
-			"agent0", "otc-grpo", "otc-ppo", "aspo", "et-agent", "webseer", "timely-rl", "calibrated", "prs-vspo", "supo", "retool",
+			"agent0", "otc-grpo", "otc-ppo", "aspo", "et-agent", "webseer", "timely-rl", "calibrated", "prs-vspo", "supo", "retool", "retool-dapo", "agent0-curriculum",
 			"medresearcher", "genome-bench", "funreason-mt", "tl-training", "longcat", "intellect-3", "cat",
 		},
 		"preference, ranking, offline and supervised": {
-			"diatool-dpo", "magnet-mdpo", "trice", "toolplanner", "tl-training-sft", "mindflow", "toolprmbench", "ste", "tora", "filtered-sft",
+			"diatool-dpo", "magnet-mdpo", "trice", "toolplanner", "tl-training-sft", "mindflow", "toolprmbench", "toolprmbench-rl", "rft", "ste", "tora", "filtered-sft",
 		},
 		"base algorithms": {
 			"ppo", "grpo", "dr-grpo", "dapo", "rloo", "reinforce-pp", "reinforce-pp-baseline", "remax", "gspo", "gspo-token", "cispo", "gpg", "gmpo",
-			"sapo", "gigpo", "topr", "opo", "decoupled-ppo", "tis", "mis", "geometric-rejection", "icepop", "m2po", "dppo", "dpo", "rrhf", "sft",
+			"sapo", "gigpo", "topr", "opo", "max-rl", "pass-at-k", "rae", "hierarchical-grpo", "prime-rl-grpo", "td-grpo", "gapo", "clip-cov", "kl-cov", "dro", "ipo", "decoupled-ppo", "tis", "mis", "geometric-rejection", "icepop", "m2po", "dppo", "dpo", "rrhf", "sft",
 		},
-		"conventions of others": {"like-verl", "like-skyrl", "like-trl", "like-openrlhf", "like-areal", "like-prime-rl"},
+		"conventions of others": {"like-trl-async", "like-nemo", "like-slime", "like-roll", "like-verl-ppo", "like-skyrl-ppo", "like-openrlhf-ppo",
+			"like-verl-reinforce-pp", "like-skyrl-reinforce-pp", "like-slime-reinforce-pp", "like-verl", "like-skyrl", "like-trl", "like-openrlhf", "like-areal", "like-prime-rl"},
 	}
 	have := map[string]bool{}
 	for _, p := range algos.Presets() {
