@@ -84,6 +84,40 @@ func TestShownConfigsLoad(t *testing.T) {
 	}
 }
 
+// packageClause begins a whole program.
+var packageClause = regexp.MustCompile(`(?m)^package \w+$`)
+
+// TestShownProgramsAreFiles holds whole programs in the documents to the files that the compiler and the tests see.
+func TestShownProgramsAreFiles(t *testing.T) {
+	programs := map[string]string{}
+	for _, s := range open(t).sources {
+		programs[strings.Join(readLines(t, s.path), "\n")] = s.path
+	}
+	quoted := map[string][]string{}
+	for _, name := range documents(t) {
+		for _, b := range blocks(t, name) {
+			if b.language != "go" || !packageClause.MatchString(b.text) {
+				continue
+			}
+			file, ok := programs[b.text]
+			if !ok {
+				t.Errorf("%s:%d: the program shown here is no file of the repository, word for word: copy the file again", name, b.line)
+			}
+			quoted[name] = append(quoted[name], file)
+		}
+	}
+	for name, files := range map[string][]string{
+		"docs/writing-a-method.md":       {"algos/example_part_test.go", "kernels/graph/example_objective_test.go"},
+		"docs/writing-an-environment.md": {"rollout/env/internal/example/example.go"},
+	} {
+		for _, file := range files {
+			if !slices.Contains(quoted[name], file) {
+				t.Errorf("%s does not quote %s", name, file)
+			}
+		}
+	}
+}
+
 // command finds an invocation of the program in a shell block.
 var command = regexp.MustCompile(`(?:^|[\s;&|(])(?:\./|go run \./cmd/)?turnwise ([a-z]+)`)
 
