@@ -84,16 +84,28 @@ var compareMetrics = []struct {
 	{"entropy", "entropy of the policy, nats per token", func(l runfolder.MetricsLine) float64 { return l.Entropy }, false},
 	{"kl", "divergence of the policy from the one that sampled, k3, nats per token", func(l runfolder.MetricsLine) float64 { return l.BehaviorKL }, false},
 	{"clip_ratio", "share of the tokens whose surrogate is clipped", func(l runfolder.MetricsLine) float64 { return l.ClipRatio }, true},
+	{"kept_ratio", "share of the tokens that no mask and no off-policy part rejects", func(l runfolder.MetricsLine) float64 { return l.KeptRatio }, true},
 	{"ratio_mean", "mean ratio of current to anchor policy", func(l runfolder.MetricsLine) float64 { return l.RatioMean }, false},
+	{"reference_kl", "divergence of the policy from the reference, nats per token", func(l runfolder.MetricsLine) float64 { return l.ReferenceKL }, false},
+	{"value_error", "the critic's mean squared error", func(l runfolder.MetricsLine) float64 { return l.ValueError }, false},
+	{"explained_variance", "share of the returns' variance that the critic tells", func(l runfolder.MetricsLine) float64 { return l.ExplainedVariance }, false},
+	{"pair_accuracy", "share of the preferences that the policy has the right way round", func(l runfolder.MetricsLine) float64 { return l.PairAccuracy }, true},
 	{"grad_norm", "norm of the gradient before clipping", func(l runfolder.MetricsLine) float64 { return l.GradNorm }, false},
 	{"tokens", "tokens that the policy sampled", func(l runfolder.MetricsLine) float64 { return float64(l.TokensSampled) }, false},
 	{"seconds", "time of the update", func(l runfolder.MetricsLine) float64 { return l.UpdateSeconds }, false},
 }
 
+// ofEveryStep are metrics that the steps of the warm start have too; ofSomeMethods those that are 0 when a method
+// does not have them.
+var (
+	ofEveryStep   = []string{"loss", "grad_norm", "seconds"}
+	ofSomeMethods = []string{"reference_kl", "value_error", "explained_variance", "pair_accuracy"}
+)
+
 func compareMetricHelp() string {
 	text := ""
 	for _, m := range compareMetrics {
-		text += fmt.Sprintf("  %-10s %s\n", m.name, m.doc)
+		text += fmt.Sprintf("  %-18s %s\n", m.name, m.doc)
 	}
 	return text[:len(text)-1]
 }
@@ -230,18 +242,21 @@ func (r *comparedRun) addCurves(metrics []string) error {
 		if err != nil {
 			return err
 		}
-		c := curve{Name: name, share: compareMetrics[i].share}
+		c := curve{Name: name, Points: []point{}, share: compareMetrics[i].share}
 		for _, line := range r.recorded.metrics {
-			if line.Step > r.WarmSteps || name == "loss" || name == "grad_norm" || name == "seconds" {
+			if line.Step > r.WarmSteps || slices.Contains(ofEveryStep, name) {
 				c.Points = append(c.Points, point{line.Step, compareMetrics[i].value(line)})
 			}
+		}
+		if slices.Contains(ofSomeMethods, name) && !slices.ContainsFunc(c.Points, func(p point) bool { return p.Value != 0 }) {
+			c.Points = []point{}
 		}
 		r.Curves = append(r.Curves, c)
 	}
 	if len(metrics) > 0 {
 		return nil
 	}
-	r.Curves = []curve{{Name: heldOutCurve, share: true}}
+	r.Curves = []curve{{Name: heldOutCurve, Points: []point{}, share: true}}
 	for _, e := range r.recorded.evaluations {
 		r.curve(heldOutCurve).add(e.Version, e.Success)
 		for _, score := range e.ByEnvironment {
