@@ -1,11 +1,15 @@
 // Package graph compiles a loss [kernels.Program] into a gorgonia expression graph over flat token
 // vectors and evaluates it: scalar loss in, loss and its gradient out.
 //
-// Only sampled tokens enter the graph. An evaluation packs them, runs the graph and scatters the
-// gradient back, so observation tokens cannot matter whatever they hold. An objective is an
-// expression of the differentiable operations in rules.go and segment.go; the gradient comes from
-// gorgonia's differentiation and is never written by hand.
+// Only sampled tokens enter the graph, so observation tokens cannot matter whatever they hold. An objective is an
+// expression of differentiable operations: element-wise ones (rules.go), and those on whole vectors such as reductions
+// over segments (whole.go). The gradient comes from gorgonia's differentiation and is never written by hand.
 //
-// Use [New] and [Evaluator.Evaluate]. A graph is built once per program, stream set and power-of-two
-// token count, and reused. The package refuses to know what an advantage is for.
+// What gorgonia's machine would compute one vector after the other, a plan computes fused: expression.go reads the
+// differentiated graph, schedule.go divides it into stages between the operations on whole vectors, and region.go takes
+// blocks of tokens through the element-wise operations of a stage, on several goroutines. No bit of a result depends on
+// their number. The plan knows operations by their kind and nothing of objectives.
+//
+// Use [New] and [Evaluator.Evaluate]. A graph is built once per program and set of streams, and serves batches
+// of any size. The package refuses to know what an advantage is for.
 package graph
