@@ -32,6 +32,36 @@ func TestNewObjectiveNeedsNoDerivative(t *testing.T) {
 	}
 }
 
+// What a table of parts names, a graph can compute.
+func TestEveryPartHasAnExpression(t *testing.T) {
+	var programs []kernels.Program
+	for _, variant := range kernels.ObjectiveTable {
+		p := program(variant.New().(kernels.Objective))
+		if variant.Name == "gmpo" {
+			p.Ratio = kernels.RatioSequenceGeometric
+		}
+		programs = append(programs, p)
+	}
+	for _, variant := range kernels.CorrectionTable {
+		programs = append(programs, ppo(offPolicy(variant.New().(kernels.Correction))))
+	}
+	for _, variant := range kernels.MaskTable {
+		programs = append(programs, ppo(masked(variant.New().(kernels.Mask))))
+	}
+	for _, variant := range kernels.RegularizerTable {
+		programs = append(programs, ppo(regularized(variant.New().(kernels.Regularizer))))
+	}
+	for _, p := range programs {
+		if err := p.Validate(); err != nil {
+			t.Errorf("%s: %v", p, err)
+		}
+		k := key{capacity: nominal, has: present{behavior: true, entropy: true, lossWeights: true, clipHigh: true}}
+		if _, err := compile[float32](p, k, objectiveOf(p.Objective)); err != nil {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+}
+
 // evaluationOf compiles a program with any objective. The batch is read anew at every call.
 func evaluationOf(t testing.TB, p kernels.Program, of objective, b kernels.Batch[float64]) func() kernels.Result[float64] {
 	t.Helper()

@@ -82,6 +82,10 @@ func TestPullbacksOfWholeOperations(t *testing.T) {
 		"scatter worse": ofTokens(func(b *builder, x *G.Node) *G.Node {
 			return b.scatter(worse, b.mul(b.gather(better, x), b.gather(worse, x)))
 		}),
+		"a comparison twice": func(b *builder, x, u *G.Node) *G.Node {
+			d := b.sub(b.gather(better, x), b.gather(worse, x))
+			return b.total(b.mul(b.gather(better, u), b.mul(d, b.exp(b.scale(0.1, d)))))
+		},
 		"total of comparisons": func(b *builder, x, u *G.Node) *G.Node {
 			of := b.gather(better, b.mul(u, x))
 			return b.total(b.mul(of, b.spreadTo(comparisons, b.total(b.gather(worse, x)))))
