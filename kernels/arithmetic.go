@@ -14,7 +14,7 @@ type Arithmetic interface {
 	// values has one entry per token. Schulman et al., arXiv 1506.02438, eq. 16.
 	GAE(r Scan, values []float64, discount, lambda float64) ([]float64, error)
 	// Whiten returns (x − mean)/√(var + epsilon) over counted values, var with n−1; 0 elsewhere. With fewer than two
-	// counted values they stay as they are.
+	// counted values they stay as they are; with variance and epsilon 0 they are 0.
 	Whiten(values []float64, counted []bool, epsilon float64) ([]float64, error)
 }
 

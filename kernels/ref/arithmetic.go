@@ -97,6 +97,9 @@ func (Arithmetic) Whiten(values []float64, counted []bool, epsilon float64) ([]f
 		}
 	}
 	scale := math.Sqrt(squares/(n-1) + epsilon)
+	if scale == 0 { // and so is every difference
+		return make([]float64, len(values)), nil
+	}
 	for i, x := range values {
 		if counted[i] {
 			out[i] = (x - mean) / scale
