@@ -51,7 +51,9 @@ func (a *Arithmetic) compute(name string, bounds []int32, vectors [][]float64, n
 		return [][]float64{result.DLogProbs, result.DEntropy}, nil
 	}
 	c.vectors, c.numbers, c.threads = vectors, numbers, 1
-	if err := c.run(b, kernels.Totals{Tokens: n, Sequences: n}, &result); err != nil {
+	err := c.run(b, kernels.Totals{Tokens: n, Sequences: n}, &result)
+	c.vectors = nil // which belong to the caller
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return [][]float64{result.DLogProbs, result.DEntropy}, nil

@@ -168,6 +168,17 @@ func TestWhitenVectors(t *testing.T) {
 	}
 }
 
+// Without a variance and without an epsilon there is nothing to divide by.
+func TestWhitenEqualValues(t *testing.T) {
+	for name, arithmetic := range arithmetics {
+		got, err := arithmetic.Whiten([]float64{2, math.NaN(), 2}, []bool{true, false, true}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, name, []float64{0, 0, 0}, got)
+	}
+}
+
 func TestConcurrentArithmetic(t *testing.T) {
 	arithmetic := NewArithmetic()
 	var wg sync.WaitGroup
