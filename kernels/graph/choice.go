@@ -88,13 +88,3 @@ func drawOf[T element](share float64, lot func(place int) uint64) func(*layout, 
 		}
 	}
 }
-
-// descending are the tokens by their values from the largest down, of equal ones the earlier first.
-func descending[T element](x []T) []int32 {
-	order := make([]int32, len(x))
-	for t := range order {
-		order[t] = int32(t)
-	}
-	slices.SortStableFunc(order, func(i, j int32) int { return cmp.Compare(x[j], x[i]) })
-	return order
-}
