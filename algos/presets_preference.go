@@ -21,7 +21,7 @@ func preferencePresets() []Preset {
 		{"rrhf", "ranks the members of a group by their rewards, and imitates the best", "arXiv 2304.05302", Memory, "", rrhf},
 		{"sft", "imitates every sampled token of every trajectory", "prime-rl trainer/sft", Code, "demonstrations as training data: a run imitates what its policy samples", sft},
 		{"rft", "imitates the trajectories that succeeded", "ET-Agent, rejection-sampling fine-tuning", Code, "", rft},
-		{"filtered-sft", "imitates trajectories that succeeded without their erroneous turns, which stay as context (AskToAct, ToolMind, DEER, GEM, TOUCAN, Simple o3, TaskCraft, FABRIC, AutoSafe)", "methods of filtered traces", Memory, "the pipelines that write and filter the traces", filteredSFT},
+		{"filtered-sft", "imitates trajectories that succeeded without their erroneous turns, which stay as context (AskToAct, ToolMind, DEER, GEM, TOUCAN, Simple o3, TaskCraft, FABRIC, AutoSafe)", "AskToAct, ToolMind and the others named, their papers", Memory, "the pipelines that write and filter the traces", filteredSFT},
 		{"tl-training-sft", "imitates calls with more weight on the tokens that tell tools apart (PKT), without turns whose calls failed (MAE)", "TL-Training, code/mae/mae.py, code/pkt/utils.py", Code, "demonstrations as training data, and the token ids of the tools' names, which are the tokenizer's: set weight[0].tools", tlTrainingSFT},
 		{"mindflow", "imitates dialogues that carry their reward as a token in the prompt", "MindFlow+ abstract", Reconstructed, "writing the discretised reward into the prompt", mindFlow},
 		{"toolprmbench", "imitates the choice of the better of two actions", "ToolPRMBench abstract", Reconstructed, "cases of a good and a bad action at one history", toolPRMBench},

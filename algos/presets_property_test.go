@@ -17,7 +17,7 @@ import (
 )
 
 // draws is how many batches every preset is tried on.
-const draws = 12
+const draws = 8
 
 // nearly compares floats at 1e-9 relative to the larger one, where that is more than 1.
 var nearly = cmp.Options{cmpopts.EquateEmpty(), cmp.Comparer(func(x, y float64) bool {

@@ -122,7 +122,7 @@ func stepTool() Method {
 	m := critic(outcomeGRPO("steptool"), credit.GAE{Of: credit.Turns, Discount: 0.99, Lambda: 0.95, ObsTokens: kernels.BetweenSkip})
 	m.TurnReward = turnreward.NewStepContribution()
 	charge := klInReward(0.3)
-	charge.Target = 6
+	charge.Target, charge.Per = 6, shape.PerTrajectory // as the library it trains with has it
 	m.Shape = []shape.Shaper{charge}
 	return m
 }

@@ -2,7 +2,7 @@ package shape
 
 import "github.com/turnwise-rl/turnwise/rollout"
 
-// Divergence is the mean of what KLInReward charges for, per sampled token, over the trajectories that carry both
+// Divergence is the mean of what KLInReward charges for, by Per, over the trajectories that carry both
 // log-probabilities, and how many these are: what the controller of the coefficient looks at.
 func (s KLInReward) Divergence(groups []rollout.Group) (mean float64, trajectories int) {
 	sum, tokens := 0.0, 0
@@ -21,8 +21,11 @@ func (s KLInReward) Divergence(groups []rollout.Group) (mean float64, trajectori
 			}
 		}
 	}
-	if tokens == 0 {
+	switch {
+	case tokens == 0:
 		return 0, trajectories
+	case s.Per == PerTrajectory:
+		return sum / float64(trajectories), trajectories
 	}
 	return sum / float64(tokens), trajectories
 }

@@ -23,23 +23,34 @@ type KLInReward struct {
 	Estimator kernels.Divergence `yaml:"estimator" jsonschema:"enum=k1,enum=k2,enum=k3,enum=abs"`
 	// Coef multiplies it. Default 0.001.
 	Coef float64 `yaml:"coef"`
-	// Target is the divergence per token towards which the coefficient adapts from step to step; 0 keeps it.
-	// Default 0; StepTool has 6, from a coefficient of 0.3.
+	// Target is the mean divergence towards which the coefficient adapts from step to step; 0 keeps it. Default
+	// 0; StepTool has 6 per trajectory, from a coefficient of 0.3.
 	Target float64 `yaml:"target"`
+	// Per says what the mean divergence that Target is compared with is a mean over: of a token, as in verl, or of the
+	// sum over a trajectory, as in TRL. Unused without a target. Default token.
+	Per DivergencePer `yaml:"per" jsonschema:"enum=token,enum=trajectory"`
 	// Horizon is how many trajectories the adapting takes; the more, the slower. Default 10000.
 	Horizon int `yaml:"horizon"`
 }
 
+// DivergencePer is what a mean divergence is taken over.
+type DivergencePer string
+
+const (
+	PerToken      DivergencePer = "token"      // sampled tokens
+	PerTrajectory DivergencePer = "trajectory" // trajectories, each with the sum over its sampled tokens
+)
+
 // NewKLInReward returns KLInReward with its defaults.
 func NewKLInReward() KLInReward {
-	return KLInReward{Estimator: kernels.KLK1, Coef: 0.001, Horizon: 10000}
+	return KLInReward{Estimator: kernels.KLK1, Coef: 0.001, Per: PerToken, Horizon: 10000}
 }
 
 // Validate reports settings that are unknown or out of range.
 func (s KLInReward) Validate() error {
 	estimators := []kernels.Divergence{kernels.KLK1, kernels.KLK2, kernels.KLK3, kernels.KLAbs}
 	return first(oneOf("estimator", s.Estimator, estimators), fact.NotNegative("coef", s.Coef), fact.NotNegative("target", s.Target),
-		fact.Positive("horizon", float64(s.Horizon)))
+		oneOf("per", s.Per, []DivergencePer{PerToken, PerTrajectory}), fact.Positive("horizon", float64(s.Horizon)))
 }
 
 // ReadsReference is true: the trajectories must carry the reference policy's log-probabilities.
@@ -108,7 +119,7 @@ func divergence(estimator kernels.Divergence, d float64) float64 {
 }
 
 // NextKLCoef is the adaptive controller: the coefficient of the next step after one with this mean divergence
-// per token over so many samples,
+// over so many samples,
 //
 //	β ← β·(1 + clip(mean/target − 1, −0.2, 0.2)·samples/horizon)
 //

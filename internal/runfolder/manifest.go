@@ -79,7 +79,8 @@ type Rewards struct {
 type Divergence struct {
 	// Coef is the coefficient the step was made with.
 	Coef float64 `json:"coef"`
-	// Mean is the divergence per sampled token, over so many trajectories.
+	// Mean is the divergence that the coefficient adapts to, per sampled token or per trajectory, over so many
+	// trajectories.
 	Mean         float64 `json:"mean"`
 	Trajectories int     `json:"trajectories"`
 }
