@@ -145,10 +145,4 @@ func (a *app) runPath(id string) string {
 }
 
 // describeMethod is a method on one line.
-func describeMethod(m algos.Method) string {
-	terms := make([]string, len(m.Advantage.Terms))
-	for i, term := range m.Advantage.Terms {
-		terms[i] = fmt.Sprintf("%g × %s over %s", term.Weight, algos.NameOf(term.Credit), term.Compare)
-	}
-	return fmt.Sprintf("%s = turn_reward %s → advantage %s → %s loss", m.Name, algos.NameOf(m.TurnReward), strings.Join(terms, " + "), algos.NameOf(m.Loss.Objective))
-}
+func describeMethod(m algos.Method) string { return m.Name + " = " + m.Summary() }
