@@ -220,3 +220,31 @@ func evaluates(t *testing.T, evaluator *graph.Evaluator[float64], p kernels.Prog
 	}
 	return true
 }
+
+// TestWholePresetsReadWhatRunsRecord: a preset that misses nothing lives on what a run's workers record and its
+// learner annotates; no scores, no rewards at turns, no roles, no parents.
+func TestWholePresetsReadWhatRunsRecord(t *testing.T) {
+	for _, p := range algos.Presets() {
+		if p.Missing != "" {
+			continue
+		}
+		for seed := range uint64(draws) {
+			groups := newRich(seed).groups()
+			for gi := range groups {
+				members := groups[gi].Trajectories[:0]
+				for _, trajectory := range groups[gi].Trajectories {
+					if trajectory.Role == "greedy" {
+						continue
+					}
+					trajectory.Scores, trajectory.Role, trajectory.Pair, trajectory.Parent = nil, "", "", nil
+					for k := range trajectory.Turns {
+						trajectory.Turns[k].Rewards = nil
+					}
+					members = append(members, trajectory)
+				}
+				groups[gi].Trajectories = members
+			}
+			checkStreams(t, p.New(), groups, given(t, p.New(), groups))
+		}
+	}
+}
