@@ -135,6 +135,9 @@ func (a *Activities) initialise(ctx context.Context, folder *runfolder.Folder, i
 	if err := r.putDemonstrations(ctx); err != nil {
 		return fmt.Errorf("demonstrations: %w", err)
 	}
+	if err := r.rehearse(ctx, a.Arithmetic); err != nil {
+		return err
+	}
 	model, err := a.startModel(r)
 	if err != nil {
 		return lasting(err)

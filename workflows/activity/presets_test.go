@@ -2,16 +2,19 @@ package activity
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/turnwise-rl/turnwise/algos"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
+	"github.com/turnwise-rl/turnwise/workflows"
 )
 
 // TestEveryPresetTrains makes one update with each method that comes with the program, on groups that the small
-// run sampled. A method that misses something may refuse the groups, and says why then.
+// run sampled. A method that misses something may refuse the groups, and says why then; preparing the run has said so
+// before.
 func TestEveryPresetTrains(t *testing.T) {
 	d := newDriver(t, prepared(t))
 	if err := d.play(3); err != nil {
@@ -41,6 +44,9 @@ func TestEveryPresetTrains(t *testing.T) {
 				t.Fatal(err)
 			}
 			streams, err := own.config.Method.Streams(groups, s.arithmetic)
+			if rehearsed := own.rehearse(t.Context(), s.arithmetic); (err == nil) != (rehearsed == nil) {
+				t.Errorf("credit: %v; rehearsed: %v", err, rehearsed)
+			}
 			if err != nil && preset.Missing != "" {
 				refused++
 				t.Skipf("misses %s: %v", preset.Missing, err)
@@ -93,5 +99,13 @@ func succeed(groups []rollout.Group) {
 			outcome := float64(i % 2)
 			groups[g].Trajectories[i].Outcome = &outcome
 		}
+	}
+}
+
+// TestMethodIsRehearsed refuses, before anything is trained, a run whose method reads what its episodes do not carry.
+func TestMethodIsRehearsed(t *testing.T) {
+	_, err := fresh(t.TempDir()).prepare(t.Context(), workflows.PrepareInput{Run: runID, Config: string(resolve(t, "method=steptool").YAML())})
+	if !isLasting(classify(err)) || !strings.Contains(err.Error(), "method steptool cannot give credit to episodes of lookup") || !strings.Contains(err.Error(), `"contribution"`) {
+		t.Errorf("%v; want a lasting error that names the method, the environment and what is missing", err)
 	}
 }
