@@ -245,6 +245,7 @@ func funReason() Method {
 func tlTraining() Method {
 	m := critic(outcomeGRPO("tl-training"), credit.GAE{Of: credit.Turns, Discount: 1, Lambda: 0.95, ObsTokens: kernels.BetweenPlain})
 	m.Outcome, m.TurnReward = outcome.None{}, turnreward.ParameterLadder{}
+	m.Advantage.Transforms = nil // the released trainer does not whiten
 	m.Shape = []shape.Shaper{shape.ClipReward{Bound: 5}, klInReward(0.3)}
 	return m
 }
