@@ -101,6 +101,10 @@ func (s *batchStep) minibatch(ctx context.Context, part []Sequence) error {
 	for _, sequence := range part {
 		totals = totals.Add(sequence.totals())
 	}
+	part = speaking(part, s.update.Program)
+	if len(part) == 0 {
+		return nil // nothing to learn from, and an optimizer's momentum is no reason to move
+	}
 	micros := cut(part, s.update.MicroBatchTokens)
 	if s.update.Program.Scope() == kernels.WholeUpdate && len(micros) > 1 {
 		if err := s.accumulateWhole(ctx, part, micros, totals); err != nil {

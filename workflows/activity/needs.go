@@ -24,34 +24,14 @@ func needsOf(method algos.Method) needs {
 	return n
 }
 
-// untrained says why a loss leaves a trajectory out that no part of the method dropped; "" when it does not. A
-// trajectory with an advantage of 0 throughout stays in every count but is not gone through, because nothing
-// would come of it: quiet is true.
-func untrained(loss kernels.Program, s rollout.Streams) (reason string, quiet bool) {
+// untrained says why a loss leaves a trajectory out that no part of the method dropped; "" when it does not.
+func untrained(loss kernels.Program, s rollout.Streams) (reason string) {
 	reads := loss.Reads()
 	switch {
-	case reads.Has(kernels.ReadsPairs):
-		if s.Pair == "" {
-			return "unpaired", false
-		}
-	case reads.Has(kernels.ReadsRankScores):
-		if s.RankScore == nil {
-			return "unranked", false
-		}
-	case reads&(kernels.ReadsReturns|kernels.ReadsValues) != 0:
-		// The critic learns at every token, whatever the advantage.
-	case reads.Has(kernels.ReadsAdvantages):
-		return "", !nonZero(s.Advantage) && !(reads.Has(kernels.ReadsCEWeights) && nonZero(s.CEWeight)) &&
-			!(reads.Has(kernels.ReadsReferenceKLWeights) && nonZero(s.ReferenceKLWeight))
+	case reads.Has(kernels.ReadsPairs) && s.Pair == "":
+		return "unpaired"
+	case reads.Has(kernels.ReadsRankScores) && s.RankScore == nil:
+		return "unranked"
 	}
-	return "", false
-}
-
-func nonZero(values []float64) bool {
-	for _, v := range values {
-		if v != 0 {
-			return true
-		}
-	}
-	return false
+	return ""
 }

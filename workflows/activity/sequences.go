@@ -22,11 +22,11 @@ func trained(groups []rollout.Group, streams []rollout.Streams, loss kernels.Pro
 	for _, group := range groups {
 		for _, trajectory := range group.Trajectories {
 			s := streams[next]
-			reason, quiet := s.Reason, false
+			reason := s.Reason
 			if s.Kept {
-				reason, quiet = untrained(loss, s)
+				reason = untrained(loss, s)
 			}
-			if reason == "" && !quiet && len(trajectory.Turns) > 0 {
+			if reason == "" && len(trajectory.Turns) > 0 {
 				sequences = append(sequences, sequence(group.ID, trajectory, s, loss.Reads()))
 			}
 			reasons[next] = reason
