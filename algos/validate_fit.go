@@ -9,6 +9,9 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels"
 )
 
+// clipBounder is a weight that gives trajectories a clip bound of their own.
+type clipBounder interface{ BoundsClip() bool }
+
 // ceWriter and referenceKLWriter are weights that write the streams of those regularizers.
 type ceWriter interface{ WritesCEWeights() bool }
 
@@ -101,6 +104,13 @@ func (m Method) fitCritic() error {
 
 // fitWeights holds regularizers with weights of their own and the parts that write these together.
 func (m Method) fitWeights() error {
+	_, own := m.Loss.OwnBound()
+	for j, part := range m.Weight {
+		if w, ok := part.(clipBounder); ok && w.BoundsClip() && !own {
+			return fmt.Errorf("weight[%d].type: %s gives trajectories clip bounds of their own, which loss.objective.type %s does not have: set that to clip, or remove the part",
+				j, NameOf(part), kernels.NameOf(m.Loss.Objective))
+		}
+	}
 	for _, stream := range []struct {
 		regularizer string
 		reads       kernels.Stream

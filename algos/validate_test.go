@@ -100,6 +100,9 @@ func TestValidateNamesBothPlaces(t *testing.T) {
 		}, "loss.regularizers[0].type: reference_kl reads weights that no part of weight writes: add one, or remove it"},
 		{"weights for nothing", func(m *Method) { m.Weight = []weight.Rule{weight.NewImitate()} },
 			"weight[0].type: imitate writes weights that no part of the loss reads: add a part of type cross_entropy to loss.regularizers, or remove it"},
+		{"bounds for nothing", func(m *Method) {
+			m.Weight, m.Loss.Objective = []weight.Rule{weight.NewTrustClip()}, kernels.CISPO{ClipLow: 1, ClipHigh: 0.28}
+		}, "weight[0].type: trust_clip gives trajectories clip bounds of their own, which loss.objective.type cispo does not have: set that to clip, or remove the part"},
 		{"signs of outcomes without outcomes", func(m *Method) {
 			m.Outcome, m.Loss = outcome.None{}, kernels.Program{
 				Ratio: kernels.RatioSequenceProduct, RatioGradient: kernels.GradientOwn, Anchor: kernels.AnchorBehavior,

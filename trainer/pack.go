@@ -26,11 +26,8 @@ func newLayout(batch []Sequence, update Update) layout {
 		l.weights = l.weights || s.LossWeight != nil
 		l.clipHigh = l.clipHigh || s.ClipHigh != nil
 	}
-	if clip, ok := update.Program.Objective.(kernels.Clip); ok {
-		l.bound = float32(clip.ClipHigh)
-	} else {
-		l.clipHigh = false // nothing else has a bound per sequence
-	}
+	bound, own := update.Program.OwnBound()
+	l.bound, l.clipHigh = float32(bound), l.clipHigh && own
 	return l
 }
 

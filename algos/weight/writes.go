@@ -5,3 +5,6 @@ func (w Imitate) WritesCEWeights() bool { return w.Stream == StreamCE }
 
 // WritesReferenceKLWeights is true.
 func (Distill) WritesReferenceKLWeights() bool { return true }
+
+// BoundsClip is true.
+func (TrustClip) BoundsClip() bool { return true }

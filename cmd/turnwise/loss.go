@@ -83,7 +83,8 @@ func (a *app) evaluateLosses(program kernels.Program, in io.Reader, name string)
 		if err != nil {
 			return usageError{err}
 		}
-		batch.FillClipHigh(upperBound(program.Objective))
+		bound, _ := program.OwnBound()
+		batch.FillClipHigh(bound)
 		if err := checkLoss(program, batch); err != nil {
 			return usagef("%s:%d: %w", name, batch.Line, err)
 		}
@@ -96,19 +97,6 @@ func (a *app) evaluateLosses(program kernels.Program, in io.Reader, name string)
 			return err
 		}
 	}
-}
-
-// upperBound is the bound of sequences that have none of their own; 0 where the objective reads none.
-func upperBound(objective kernels.Objective) float64 {
-	switch o := objective.(type) {
-	case kernels.Clip:
-		return o.ClipHigh
-	case kernels.ClipKeep:
-		return o.ClipHigh
-	case kernels.ClipCov:
-		return o.ClipHigh
-	}
-	return 0
 }
 
 // checkLoss reports what the program needs and the batch lacks.
