@@ -40,7 +40,8 @@ func TestLossesOfAllMethodsAgreeWithTheOracle(t *testing.T) {
 			t.Fatal(err)
 		}
 		program := method.Method.Loss
-		batch.FillClipHigh(upperBound(program.Objective))
+		bound, _ := program.OwnBound()
+		batch.FillClipHigh(bound)
 		want, err := ref.Evaluate(program, batch.Batch, kernels.Count(batch.Batch))
 		if err != nil {
 			t.Errorf("%s: oracle: %v", name, err)

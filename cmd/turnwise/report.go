@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,7 +56,9 @@ type reportSeconds struct {
 type trajectoryCounts struct {
 	Trained int `json:"trained"`
 	Dropped int `json:"dropped"`
-	Failed  int `json:"failed"`
+	// DroppedFor counts the dropped ones by the reason the method gave.
+	DroppedFor map[string]int `json:"dropped_for,omitempty"`
+	Failed     int            `json:"failed"`
 }
 
 // newReport reads a finished run's folder.
@@ -79,6 +83,7 @@ func newReport(ctx context.Context, folder *runfolder.Folder, id string, resolve
 
 // count goes through the manifests.
 func (r *report) count(ctx context.Context, folder *runfolder.Folder, spec runstate.Spec) error {
+	r.Trajectories.DroppedFor = map[string]int{}
 	var first, warm time.Time
 	for step := 0; step <= spec.LastStep(); step++ {
 		manifest, err := folder.Manifest(ctx, step)
@@ -96,6 +101,7 @@ func (r *report) count(ctx context.Context, folder *runfolder.Folder, spec runst
 				r.Trajectories.Trained++
 			} else {
 				r.Trajectories.Dropped++
+				r.Trajectories.DroppedFor[row.Reason]++
 			}
 		}
 		r.WeightsDigest = manifest.WeightsDigest
@@ -184,6 +190,13 @@ func (a *app) printTable(r *report) {
 	row("all", r.SuccessBefore, r.SuccessAfter, r.HeldOutTasks)
 	a.print("\nwarm start %.0f s, reinforcement learning %.0f s; %d trajectories trained, %d dropped",
 		r.Seconds.WarmStart, r.Seconds.RL, r.Trajectories.Trained, r.Trajectories.Dropped)
+	if r.Trajectories.Dropped > 0 {
+		var reasons []string
+		for _, reason := range slices.Sorted(maps.Keys(r.Trajectories.DroppedFor)) {
+			reasons = append(reasons, fmt.Sprintf("%s %d", reason, r.Trajectories.DroppedFor[reason]))
+		}
+		a.print(" (%s)", strings.Join(reasons, ", "))
+	}
 	if r.PeakRSSBytes > 0 { // known only to the process that carries the run
 		a.print("; peak memory %.2f GiB", float64(r.PeakRSSBytes)/(1<<30))
 	}
