@@ -67,7 +67,7 @@ func TestRandomExpressionsAreThoseOfTheTapeMachine(t *testing.T) {
 			b = randombatch.AllSampled(b)
 		}
 		if !slices.Contains(b.Sampled, true) {
-			t.Skip("nothing to compute")
+			return // nothing to compute
 		}
 		k := key{program: p.String(), capacity: max(nominal, b.Tokens()), has: presentIn(b)}
 		c, err := compile[float64](p, k, recipe.objective)
