@@ -75,6 +75,8 @@ type Group struct {
 	Task Task `json:"task"`
 	// Trajectories are the members, in member order.
 	Trajectories []Trajectory `json:"trajectories"`
+	// Attempts is the attempt ledger of the members, failed ones included; nil when it is unknown.
+	Attempts []Attempt `json:"attempts,omitempty"`
 }
 
 // OldestVersion returns the smallest version that sampled a token of the group and false when no
