@@ -125,19 +125,18 @@ func (m *Machine) groupReady(e GroupReady) {
 func (m *Machine) groupShort(e GroupShort) {
 	s := &m.state
 	g := s.group(e.Number)
-	if g == nil || e.Round != g.Round || len(e.Failed) == 0 || g.Place == Ready || g.Place == InBatch {
+	if g == nil || e.Round != g.Round || g.Place == Ready || g.Place == InBatch {
 		return
 	}
+	members := m.members(g)
+	e.Failed = slices.DeleteFunc(slices.Clone(e.Failed), func(f MemberFailure) bool { return !slices.Contains(members, f.Member) })
+	if len(e.Failed) == 0 {
+		return
+	}
+	g.Members, g.Tried = members, slices.Clone(g.Tried)
 	for _, failure := range e.Failed {
 		s.Failures = add(s.Failures, failure.Kind, 1)
 	}
-	if g.Members == nil {
-		for member := range m.spec().GroupSize {
-			g.Members = append(g.Members, member)
-		}
-	}
-	g.Members = slices.Clone(g.Members)
-	g.Tried = slices.Clone(g.Tried)
 	for _, failure := range e.Failed {
 		if reason := m.memberFailed(g, failure); reason != "" {
 			m.outcomes(0, len(e.Failed))
@@ -152,12 +151,21 @@ func (m *Machine) groupShort(e GroupShort) {
 	}
 }
 
+// members are those that a group is to have.
+func (m *Machine) members(g *Group) []int {
+	if g.Members != nil {
+		return slices.Clone(g.Members)
+	}
+	members := make([]int, m.spec().GroupSize)
+	for i := range members {
+		members[i] = i
+	}
+	return members
+}
+
 // memberFailed retries or replaces a member; otherwise it says why the group cannot be finished.
 func (m *Machine) memberFailed(g *Group, failure MemberFailure) string {
 	at := slices.Index(g.Members, failure.Member)
-	if at < 0 {
-		return ""
-	}
 	tried := slices.IndexFunc(g.Tried, func(t Tries) bool { return t.Member == failure.Member })
 	if tried < 0 {
 		tried = len(g.Tried)

@@ -16,8 +16,11 @@ func (m *Machine) poolServing(e PoolServing) {
 	if p == nil || e.Tenure <= p.Tenure {
 		return
 	}
-	m.release(e.Pool)
+	m.release(e.Pool, 0)
 	*p = Pool{Serving: true, Tenure: e.Tenure, Worker: e.Worker, Since: m.now}
+	for other := range m.state.Pools {
+		m.release(other, m.spec().Slots) // what the others have not begun is shared anew
+	}
 	m.note("pool %d is served by %s (tenure %d)", e.Pool, e.Worker, e.Tenure)
 }
 
@@ -31,15 +34,19 @@ func (m *Machine) poolLost(e PoolLost) {
 		p.Reason = e.Reason
 		return
 	}
-	m.release(e.Pool)
+	m.release(e.Pool, 0)
 	*p = Pool{Tenure: max(p.Tenure, e.Tenure), Since: m.now, Reason: e.Reason}
-	m.note("pool %d lost its worker: %s", e.Pool, e.Reason)
+	m.note("pool %d is not served any more: %s", e.Pool, e.Reason)
 }
 
-// release takes the groups of a pool's share back. Their turns so far are recorded.
-func (m *Machine) release(pool int) {
+// release takes the groups of a pool's share back, but for the first ones. Their turns so far are recorded.
+func (m *Machine) release(pool, keep int) {
 	for i := range m.state.Open {
-		if g := &m.state.Open[i]; g.Place == Playing && g.Pool == pool {
+		g := &m.state.Open[i]
+		if g.Place != Playing || g.Pool != pool {
+			continue
+		}
+		if keep--; keep < 0 {
 			g.Place, g.Pool, g.Moved = Waiting, 0, true
 		}
 	}

@@ -223,7 +223,7 @@ func (w *world) stray(t *rapid.T) {
 		StepFailed{Step: w.committed + 2, Reason: "stray"}, EvaluationFailed{Version: w.committed + 1, Reason: "stray"},
 		StepTimedOut{Step: w.committed + 2}, StepCorrupt{Step: w.committed + 2, Groups: []int{0}},
 		Evaluated{Version: w.committed + 1}, GroupReady{Group: group(1000, 0, 0)}, GroupReady{Group: group(-1, 0, 0)},
-		GroupShort{Number: 1000, Failed: []MemberFailure{{}}}, GroupDropped{Number: -1, Reason: "stray"},
+		GroupShort{Number: 1000, Failed: []MemberFailure{{Member: 9}}}, GroupDropped{Number: -1, Reason: "stray"},
 		PoolQuiet{Pool: 0, Tenure: 1000, Revision: 1000}, PoolLost{Pool: 77}, PoolServing{Pool: -1, Tenure: 1000},
 		Repaired{Key: "nothing", Reason: "stray"}, Changed{Config: w.config, Spec: Spec{}}, Prepared{Committed: 7}, ContinuedAsNew{},
 	}

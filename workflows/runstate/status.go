@@ -164,9 +164,10 @@ func (m *Machine) evaluating() string {
 	return fmt.Sprintf("the evaluation of version %d", m.state.Due[0].Version)
 }
 
+// What ends a wait.
 const (
-	needLearner = "needs a learner: `turnwise worker --roles learner`"
-	needRollout = "needs a rollout worker: `turnwise worker --roles rollout`"
+	needLearner = "needs a learner that answers: `turnwise describe` shows who has the work, `turnwise worker --roles learner` starts one"
+	needRollout = "needs a rollout worker that answers: `turnwise describe` shows who has the work, `turnwise worker --roles rollout` starts one"
 )
 
 // wait names what the run waits for, and what would end the wait.
@@ -194,5 +195,5 @@ func (m *Machine) wait() (what, unblock string) {
 	if serving == 0 {
 		return what + ", no pool is served", needRollout
 	}
-	return what, fmt.Sprintf("pools play %d groups: `turnwise describe run` shows where each is", s.count(Playing))
+	return what, fmt.Sprintf("pools play %d groups: `turnwise describe` shows the pools and what failed", s.count(Playing))
 }

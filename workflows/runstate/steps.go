@@ -83,6 +83,7 @@ func (m *Machine) dropSurplus() {
 	left := (spec.LastStep() - max(s.Committed, spec.WarmSteps)) * spec.GroupsPerStep
 	for i := len(s.Open) - 1; i >= 0 && len(s.Open) > left; i-- {
 		if s.Open[i].Place != InBatch {
+			m.recall = true
 			m.drop(s.Open[i].Number, "surplus: the plan has no step for it")
 		}
 	}
