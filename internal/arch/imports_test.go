@@ -43,6 +43,7 @@ var arrows = []arrow{
 	{folder: "internal/blob", alone: true, reason: "the store knows bytes and digests, not what they mean"},
 	{folder: "internal/connect", alone: true, reason: "finding a Temporal server needs nothing of a run"},
 	{folder: "internal/gpu", alone: true, reason: "the vendor stays behind a narrow door that speaks our words and needs none of our packages"},
+	{folder: "internal/ledger", alone: true, reason: "comparing store, ledger and history is a pure function of facts; whoever reads them ties it to files and Temporal"},
 	{folder: "internal/runfolder", alone: true, may: []string{"internal/blob", "rollout/.", "trainer/.", "workflows/runstate"},
 		reason: "a run folder is read by every view; it must not pull in what makes it"},
 	{folder: "internal/temporalserver", may: []string{"internal/connect"},
