@@ -7,7 +7,6 @@ import (
 	"github.com/turnwise-rl/turnwise/algos"
 	"github.com/turnwise-rl/turnwise/algos/advantage"
 	"github.com/turnwise-rl/turnwise/algos/pair"
-	"github.com/turnwise-rl/turnwise/kernels"
 )
 
 var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$`)
@@ -29,18 +28,6 @@ var checks = []check{
 			return at("name", "%q is not a run's name: up to 48 lower-case letters, digits and hyphens, for example quickstart-2", shorten(r.Name))
 		}
 		return nil
-	}},
-	{[]string{"training.staleness"}, func(r *Run) error {
-		stale, loss := r.Training.Staleness, r.Method.Loss
-		switch {
-		case stale == 0:
-			return nil
-		case loss.UsesAnchor() && loss.Anchor == kernels.AnchorProximal && len(loss.OffPolicy) == 0:
-			return at("training.staleness", "%d is not supported: only 0, the synchronous mode, is; nor would the loss, with method.loss.anchor %s and nothing in method.loss.off_policy, see that older policies sampled",
-				stale, loss.Anchor)
-		default:
-			return at("training.staleness", "%d is not supported: only 0, the synchronous mode, is", stale)
-		}
 	}},
 	{[]string{"method"}, func(r *Run) error {
 		for i, term := range r.Method.Advantage.Terms {

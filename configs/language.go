@@ -180,6 +180,9 @@ type bounds struct {
 	exclusiveMinimum, exclusiveMaximum *float64
 	minItems                           int
 	enum                               []string
+	// longest is the most a duration may be and typical what it mostly is; 0 sets no limit. A limited
+	// duration is one that nothing may outlast.
+	longest, typical time.Duration
 }
 
 func parseBounds(tag string) bounds {
@@ -192,6 +195,14 @@ func parseBounds(tag string) bounds {
 		if name == "enum" {
 			b.enum = append(b.enum, text)
 			continue
+		}
+		if span, err := time.ParseDuration(text); err == nil {
+			switch name {
+			case "longest":
+				b.longest = span
+			case "typical":
+				b.typical = span
+			}
 		}
 		number, err := strconv.ParseFloat(text, 64)
 		if err != nil {
@@ -228,6 +239,14 @@ func (b bounds) refuse(x float64, written string) string {
 	return ""
 }
 
+// refuseDuration says why a limited duration is out of bounds, "" when it is not or has no limit.
+func (b bounds) refuseDuration(d time.Duration, written string) string {
+	if b.longest == 0 || d > 0 && d <= b.longest {
+		return ""
+	}
+	return fmt.Sprintf("%s where a time above 0 and up to %s is wanted, typically %s: nothing may wait for ever", shorten(written), shortDuration(b.longest), shortDuration(b.typical))
+}
+
 // String writes the bounds for the reference, "" when there are none.
 func (b bounds) String() string {
 	var parts []string
@@ -238,6 +257,9 @@ func (b bounds) String() string {
 		if one.limit != nil {
 			parts = append(parts, one.sign+number(*one.limit))
 		}
+	}
+	if b.longest > 0 {
+		parts = append(parts, "> 0", "≤ "+shortDuration(b.longest))
 	}
 	if b.minItems > 0 {
 		parts = append(parts, fmt.Sprintf("≥ %d entries", b.minItems))

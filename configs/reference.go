@@ -104,7 +104,7 @@ func (r *referenceWriter) row(key, kind, fallback string, one setting) {
 		fallback = "`" + fallback + "`"
 	}
 	limits := one.bounds.String()
-	if one.value.Type() == durationType {
+	if one.value.Type() == durationType && limits == "" {
 		limits = "> 0"
 	}
 	fmt.Fprintf(&r.out, "| `%s` | %s | %s | %s | %s |\n", key, kind, fallback, limits, strings.ReplaceAll(meaning(one), "|", `\|`))
