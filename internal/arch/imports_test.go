@@ -41,6 +41,8 @@ var arrows = []arrow{
 		tests:  []string{"kernels/graph"},
 		reason: "measuring computes as training and sampling do; it knows no run and no command line"},
 	{folder: "internal/blob", alone: true, reason: "the store knows bytes and digests, not what they mean"},
+	{folder: "internal/chaos", alone: true, may: []string{"internal/blob", "internal/runfolder", "rollout/.", "rollout/journal", "rollout/record", "workflows/runstate"},
+		reason: "faults and the audit after them judge by what is on disk; they start no run and know no engine"},
 	{folder: "internal/connect", alone: true, reason: "finding a Temporal server needs nothing of a run"},
 	{folder: "internal/gpu", alone: true, reason: "the vendor stays behind a narrow door that speaks our words and needs none of our packages"},
 	{folder: "internal/ledger", alone: true, reason: "comparing store, ledger and history is a pure function of facts; whoever reads them ties it to files and Temporal"},
