@@ -363,7 +363,7 @@ var comments = map[string]string{
 	"configs.Training.LearningRateEnd":                    "LearningRateEnd is the share of optimizer.learning_rate that is left at the last step; the rate falls linearly. 1 keeps it constant.",
 	"configs.Training.MicroBatchTokens":                   "MicroBatchTokens bounds the tokens of one forward and backward pass, which bounds memory. It does not change the loss.",
 	"configs.Training.Minibatches":                        "Minibatches is how many optimizer updates one step makes, each on an equal part of its batch.",
-	"configs.Training.Staleness":                          "Staleness bounds version trained − oldest version that sampled a trained token, the time a group waits for its step included. 0 is synchronous and deterministic, 1 is one step off: rollouts of the next step overlap with training. Above 0 the loss has to see that older policies sampled.",
+	"configs.Training.Staleness":                          "Staleness bounds version trained − oldest version that sampled a trained token, the time a group waits for its step included. 0 is synchronous and deterministic, 1 is one step off: rollouts of the next step overlap with training. Above 0, an importance-weighted loss that reads nothing of the policies that sampled gets the decoupled objective's behavior_weight as its method.loss.off_policy.",
 	"configs.Training.Steps":                              "Steps is how many committed steps reinforcement learning takes; 0 skips it.",
 	"configs.WarmStart.BatchSize":                         "BatchSize is how many demonstrations one update imitates.",
 	"configs.WarmStart.Demonstrations":                    "Demonstrations is how many scripted episodes there are to imitate, over all environments.",

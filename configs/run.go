@@ -118,7 +118,8 @@ type Training struct {
 	MicroBatchTokens int `yaml:"micro_batch_tokens" jsonschema:"minimum=1"`
 	// Staleness bounds version trained − oldest version that sampled a trained token, the time a group
 	// waits for its step included. 0 is synchronous and deterministic, 1 is one step off: rollouts of the
-	// next step overlap with training. Above 0 the loss has to see that older policies sampled.
+	// next step overlap with training. Above 0, an importance-weighted loss that reads nothing of the
+	// policies that sampled gets the decoupled objective's behavior_weight as its method.loss.off_policy.
 	Staleness int `yaml:"staleness" jsonschema:"minimum=0"`
 }
 
