@@ -28,16 +28,17 @@ func blind(loss kernels.Program) bool {
 func deriveRun(value any, root *node, broken []string, errs *Errors) {
 	run := value.(*Run)
 	sound := soundness(broken, *errs)
-	if !sound("training.staleness") || !sound(methodKey) || run.Training.Staleness == 0 || !blind(run.Method.Loss) {
+	loss := child(root, "method.loss")
+	if !sound("training.staleness") || !sound(methodKey) || loss == nil {
 		return
 	}
+	forgetDerived(run, loss)
 	stale := run.Training.Staleness
-	loss := child(root, "method.loss")
-	if loss == nil {
-		return // the method could not be read, which is reported
+	if stale == 0 || !blind(run.Method.Loss) {
+		return
 	}
-	if e, ok := loss.lookup("off_policy"); ok {
-		if _, written := writtenBelow(e.value, offPolicyKey); written {
+	if n := child(loss, "off_policy"); n != nil {
+		if _, written := writtenBelow(n, offPolicyKey); written {
 			errs.attach(root, "", refuseBlind(stale, run.Method.Loss))
 			return
 		}
@@ -48,14 +49,34 @@ func deriveRun(value any, root *node, broken []string, errs *Errors) {
 			stale, err, kernels.AnchorBehavior))
 		return
 	}
-	derived := runLanguage().encode(reflect.ValueOf(run.Method.Loss.OffPolicy))
-	origin := Origin{Kind: FromSetting, Name: fmt.Sprintf("training.staleness is %d", stale)}
-	leaves(derived, "", func(_ string, leaf *node) { leaf.origin = origin })
-	if e, ok := loss.lookup("off_policy"); ok {
-		e.value = derived
-	} else {
-		loss.entries = append(loss.entries, entry{key: "off_policy", value: derived})
+	setOffPolicy(run, loss, Origin{Kind: FromSetting, Name: fmt.Sprintf("training.staleness is %d", stale)})
+}
+
+// forgetDerived takes back the correction that an earlier staleness asked for, so that the present one
+// decides. It stays where the method would not be valid without.
+func forgetDerived(run *Run, loss *node) {
+	n, derived := child(loss, "off_policy"), true
+	if n == nil || len(n.items) == 0 {
+		return
 	}
+	leaves(n, "", func(_ string, leaf *node) { derived = derived && leaf.origin.Kind == FromSetting })
+	without := run.Method
+	without.Loss.OffPolicy = nil
+	if derived && without.Validate() == nil {
+		run.Method = without
+		setOffPolicy(run, loss, Origin{})
+	}
+}
+
+// setOffPolicy writes the run's corrections into the tree of its loss.
+func setOffPolicy(run *Run, loss *node, origin Origin) {
+	n := runLanguage().encode(reflect.ValueOf(run.Method.Loss.OffPolicy))
+	leaves(n, "", func(_ string, leaf *node) { leaf.origin = origin })
+	if e, ok := loss.lookup("off_policy"); ok {
+		e.value = n
+		return
+	}
+	loss.entries = append(loss.entries, entry{key: "off_policy", value: n})
 }
 
 // refuseBlind is the error of a stale run whose user wants nothing to correct for it.
