@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // decoder fills a Go value from a tree and collects everything that is wrong on the way.
@@ -159,40 +157,6 @@ func (d *decoder) text(path string, n *node, t reflect.Type) (string, bool) {
 		return "", false
 	}
 	return n.text, true
-}
-
-func (d *decoder) duration(path string, n *node, v reflect.Value, limits bounds) {
-	if n.kind != scalarNode {
-		d.wrongType(n, path, durationType)
-		return
-	}
-	parsed, err := time.ParseDuration(n.text)
-	switch {
-	case err != nil && endless(n.text) && limits.longest > 0:
-		d.fail(n, path, limits.refuseDuration(0, n.text))
-	case err != nil && looksNumeric(n.text):
-		d.fail(n, path, fmt.Sprintf("%s has no unit: write %ss, %sm or %sms", n.text, n.text, n.text, n.text))
-	case err != nil:
-		d.wrongType(n, path, durationType)
-	case limits.refuseDuration(parsed, n.text) != "":
-		d.fail(n, path, limits.refuseDuration(parsed, n.text))
-	case parsed <= 0:
-		d.fail(n, path, fmt.Sprintf("%s is too small: a duration is greater than 0", n.text))
-	default:
-		v.SetInt(int64(parsed))
-	}
-}
-
-var durationPattern = regexp.MustCompile(`^[-+]?([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`)
-
-// endless reports spellings of no limit at all that are no duration: infinity, a negative number
-// without a unit, a word for it, or a duration beyond what 64 bits hold.
-func endless(text string) bool {
-	switch strings.ToLower(text) {
-	case "never", "none", "off", "false", "forever", "unlimited", "infinite":
-		return true
-	}
-	return isInfinite(text) || strings.HasPrefix(text, "-") && looksNumeric(text) || durationPattern.MatchString(text)
 }
 
 func (d *decoder) number(path string, n *node, v reflect.Value, limits bounds) {

@@ -239,14 +239,6 @@ func (b bounds) refuse(x float64, written string) string {
 	return ""
 }
 
-// refuseDuration says why a limited duration is out of bounds, "" when it is not or has no limit.
-func (b bounds) refuseDuration(d time.Duration, written string) string {
-	if b.longest == 0 || d > 0 && d <= b.longest {
-		return ""
-	}
-	return fmt.Sprintf("%s where a time above 0 and up to %s is wanted, typically %s: nothing may wait for ever", shorten(written), shortDuration(b.longest), shortDuration(b.typical))
-}
-
 // String writes the bounds for the reference, "" when there are none.
 func (b bounds) String() string {
 	var parts []string
