@@ -10,6 +10,9 @@ type assembly struct {
 	prototype func() any
 	// presets is the section that may be named by a preset; nil means none may.
 	presets *presets
+	// derive sets defaults that depend on other values, in the decoded value, a pointer, and in its tree;
+	// nil sets none.
+	derive func(value any, root *node, broken []string, errs *Errors)
 	// check reports constraints across sections of the decoded value, a pointer; nil checks nothing.
 	check func(value any, root *node, broken []string, errs *Errors)
 	// subtree picks what a layer says about this configuration; nil takes all of it.
@@ -41,6 +44,9 @@ func (a assembly) build(sources []Source, overrides []string) (any, *node, error
 			unread = true
 			continue
 		}
+		if source.resolved {
+			restoreOrigins(layer, &source)
+		}
 		if a.subtree != nil {
 			layer = a.subtree(layer, &errs)
 		}
@@ -69,6 +75,9 @@ func (a assembly) build(sources []Source, overrides []string) (any, *node, error
 	d.value("", root, reflect.ValueOf(value).Elem(), bounds{})
 	if a.check != nil {
 		a.complete(root)
+		if a.derive != nil {
+			a.derive(value, root, d.broken, &errs)
+		}
 		a.check(value, root, d.broken, &errs)
 	}
 	if err := errs.ordered(order); err != nil {

@@ -1,13 +1,14 @@
 package configs
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
+	"time"
 
 	"github.com/turnwise-rl/turnwise/algos"
 	"github.com/turnwise-rl/turnwise/algos/advantage"
 	"github.com/turnwise-rl/turnwise/algos/pair"
-	"github.com/turnwise-rl/turnwise/kernels"
 )
 
 var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$`)
@@ -29,18 +30,6 @@ var checks = []check{
 			return at("name", "%q is not a run's name: up to 48 lower-case letters, digits and hyphens, for example quickstart-2", shorten(r.Name))
 		}
 		return nil
-	}},
-	{[]string{"training.staleness"}, func(r *Run) error {
-		stale, loss := r.Training.Staleness, r.Method.Loss
-		switch {
-		case stale == 0:
-			return nil
-		case loss.UsesAnchor() && loss.Anchor == kernels.AnchorProximal && len(loss.OffPolicy) == 0:
-			return at("training.staleness", "%d is not supported: only 0, the synchronous mode, is; nor would the loss, with method.loss.anchor %s and nothing in method.loss.off_policy, see that older policies sampled",
-				stale, loss.Anchor)
-		default:
-			return at("training.staleness", "%d is not supported: only 0, the synchronous mode, is", stale)
-		}
 	}},
 	{[]string{"method"}, func(r *Run) error {
 		for i, term := range r.Method.Advantage.Terms {
@@ -98,12 +87,42 @@ var checks = []check{
 		}
 		return nil
 	}},
-	{[]string{"limits"}, func(r *Run) error {
-		if l := r.Limits; l.HeartbeatTimeout >= l.StepTimeout {
-			return at("limits.heartbeat_timeout", "%s is not shorter than limits.step_timeout %s: a silent worker would never be noticed first", l.HeartbeatTimeout, l.StepTimeout)
+	{[]string{"sampling.concurrency", "training.group_size"}, func(r *Run) error {
+		if most := r.Sampling.Concurrency; most > 0 && most < r.Training.GroupSize {
+			return at("sampling.concurrency", "%d episodes in flight but training.group_size is %d, and a group starts as a whole: raise it, or set it to 0 for no bound", most, r.Training.GroupSize)
 		}
 		return nil
 	}},
+	{[]string{"limits"}, func(r *Run) error { return r.Limits.order() }},
+}
+
+// order reports limits that do not leave each other room: what should be noticed first would never be.
+func (l Limits) order() error {
+	var all []error
+	const half = "half of limits.loop_timeout,"
+	for _, pair := range []struct {
+		key, other  string
+		short, long time.Duration
+		equal       bool // they may be equal
+		otherwise   string
+	}{
+		{"limits.tool_timeout", "limits.episode_timeout", l.ToolTimeout, l.EpisodeTimeout, false, "a call that hangs would end its whole episode"},
+		{"limits.tool_timeout", half, l.ToolTimeout, l.LoopTimeout / 2, false, "a call could outlast the time that a rollout loop has for handing over"},
+		{"limits.heartbeat_timeout", "limits.step_timeout", l.HeartbeatTimeout, l.StepTimeout, false, "a silent worker would never be noticed first"},
+		{"limits.heartbeat_timeout", half, l.HeartbeatTimeout, l.LoopTimeout / 2, false, "a silent worker would never be noticed first"},
+		{"limits.episode_timeout", "limits.give_up_after", l.EpisodeTimeout, l.GiveUpAfter, true, "the run would fail before one attempt is over"},
+		{"limits.step_timeout", "limits.give_up_after", l.StepTimeout, l.GiveUpAfter, true, "the run would fail before one attempt is over"},
+		{"limits.stall_after", "limits.give_up_after", l.StallAfter, l.GiveUpAfter, true, "the run would fail before it says that it stalls"},
+	} {
+		switch {
+		case pair.short < pair.long || pair.equal && pair.short == pair.long:
+		case pair.equal:
+			all = append(all, at(pair.key, "%s is longer than %s %s: %s", shortDuration(pair.short), pair.other, shortDuration(pair.long), pair.otherwise))
+		default:
+			all = append(all, at(pair.key, "%s is not shorter than %s %s: %s", shortDuration(pair.short), pair.other, shortDuration(pair.long), pair.otherwise))
+		}
+	}
+	return errors.Join(all...)
 }
 
 // checkEnvironments refuses an environment listed twice: task ids begin with its name.

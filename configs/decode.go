@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // decoder fills a Go value from a tree and collects everything that is wrong on the way.
@@ -44,7 +43,7 @@ func (d *decoder) value(path string, n *node, v reflect.Value, limits bounds) {
 	}
 	switch {
 	case t == durationType:
-		d.duration(path, n, v)
+		d.duration(path, n, v, limits)
 		return
 	case readsText(t):
 		if text, ok := d.text(path, n, t); ok {
@@ -158,24 +157,6 @@ func (d *decoder) text(path string, n *node, t reflect.Type) (string, bool) {
 		return "", false
 	}
 	return n.text, true
-}
-
-func (d *decoder) duration(path string, n *node, v reflect.Value) {
-	if n.kind != scalarNode {
-		d.wrongType(n, path, durationType)
-		return
-	}
-	parsed, err := time.ParseDuration(n.text)
-	switch {
-	case err != nil && looksNumeric(n.text):
-		d.fail(n, path, fmt.Sprintf("%s has no unit: write %ss, %sm or %sms", n.text, n.text, n.text, n.text))
-	case err != nil:
-		d.wrongType(n, path, durationType)
-	case parsed <= 0:
-		d.fail(n, path, fmt.Sprintf("%s is too small: a duration is greater than 0", n.text))
-	default:
-		v.SetInt(int64(parsed))
-	}
 }
 
 func (d *decoder) number(path string, n *node, v reflect.Value, limits bounds) {

@@ -73,18 +73,6 @@ func floatText(x float64, bits int) string {
 	return text
 }
 
-// shortDuration writes 5m for what time.Duration writes 5m0s.
-func shortDuration(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
-}
-
 func (l *language) encodeVariant(v reflect.Value) *node {
 	name := l.unions[v.Type()].nameOf(v)
 	n := &node{kind: mappingNode, entries: []entry{{key: typeKey, value: &node{text: name, quoted: true}}}}

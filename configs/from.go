@@ -40,7 +40,7 @@ func checkFrom(run *Run, root *node, errs *Errors) {
 // writtenBelow finds the first value at or below n that the user wrote.
 func writtenBelow(n *node, path string) (found string, written bool) {
 	leaves(n, path, func(path string, leaf *node) {
-		if source := leaf.at.source; !written && source != nil && source.preset == "" {
+		if !written && leaf.at.source.written() {
 			found, written = path, true
 		}
 	})

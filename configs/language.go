@@ -180,6 +180,9 @@ type bounds struct {
 	exclusiveMinimum, exclusiveMaximum *float64
 	minItems                           int
 	enum                               []string
+	// longest is the most a duration may be and typical what it mostly is; 0 sets no limit. A limited
+	// duration is one that nothing may outlast.
+	longest, typical time.Duration
 }
 
 func parseBounds(tag string) bounds {
@@ -192,6 +195,14 @@ func parseBounds(tag string) bounds {
 		if name == "enum" {
 			b.enum = append(b.enum, text)
 			continue
+		}
+		if span, err := time.ParseDuration(text); err == nil {
+			switch name {
+			case "longest":
+				b.longest = span
+			case "typical":
+				b.typical = span
+			}
 		}
 		number, err := strconv.ParseFloat(text, 64)
 		if err != nil {
@@ -238,6 +249,9 @@ func (b bounds) String() string {
 		if one.limit != nil {
 			parts = append(parts, one.sign+number(*one.limit))
 		}
+	}
+	if b.longest > 0 {
+		parts = append(parts, "> 0", "≤ "+shortDuration(b.longest))
 	}
 	if b.minItems > 0 {
 		parts = append(parts, fmt.Sprintf("≥ %d entries", b.minItems))

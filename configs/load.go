@@ -27,6 +27,7 @@ func Load(sources []Source, overrides []string) (*Resolved, error) {
 		language:  runLanguage(),
 		prototype: func() any { run := Default(); return &run },
 		presets:   methodPresets(methodKey),
+		derive:    deriveRun,
 		check:     checkRun,
 	}
 	value, tree, err := a.build(sources, overrides)
@@ -41,6 +42,12 @@ func Load(sources []Source, overrides []string) (*Resolved, error) {
 		}
 	}
 	return &Resolved{Run: *run, Provenance: provenance(tree), tree: tree, sources: sourcesOf(tree)}, nil
+}
+
+// Reload reads what [Resolved.YAML] wrote, which messages call name. Each value keeps the origin that its
+// comment tells.
+func Reload(name string, data []byte) (*Resolved, error) {
+	return Load([]Source{{Name: name, Data: data, resolved: true}}, nil)
 }
 
 // sourcesOf lists the sources of a tree's values in the order in which they occur.
@@ -70,17 +77,7 @@ func digest(tree *node) string {
 func checkRun(value any, root *node, broken []string, errs *Errors) {
 	run := *value.(*Run)
 	run.Policy.VocabSize = run.Tokenizer.VocabSize
-	for _, e := range *errs {
-		broken = append(broken, e.path)
-	}
-	sound := func(section string) bool {
-		for _, path := range broken {
-			if path == section || strings.HasPrefix(path, section+".") || strings.HasPrefix(path, section+"[") || strings.HasPrefix(section, path+".") {
-				return false
-			}
-		}
-		return true
-	}
+	sound := soundness(broken, *errs)
 	for _, c := range checks {
 		ready := true
 		for _, section := range c.needs {
@@ -101,4 +98,21 @@ func checkRun(value any, root *node, broken []string, errs *Errors) {
 			errs.attach(root, "", err)
 		}
 	}
+}
+
+// soundness returns a test for whether a section was read and holds no error.
+func soundness(broken []string, errs Errors) func(section string) bool {
+	broken = slices.Clone(broken)
+	for _, e := range errs {
+		broken = append(broken, e.path)
+	}
+	return func(section string) bool {
+		return !slices.ContainsFunc(broken, func(path string) bool { return covers(section, path) || covers(path, section) })
+	}
+}
+
+// covers reports whether the value at path is that at section or lies below it.
+func covers(section, path string) bool {
+	rest, ok := strings.CutPrefix(path, section)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }

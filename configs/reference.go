@@ -22,6 +22,8 @@ func Reference() ([]byte, error) {
 		r.pending = r.pending[1:]
 		r.union(next)
 	}
+	r.live()
+	r.fork()
 	r.presets()
 	return []byte(r.out.String()), nil
 }
@@ -42,9 +44,14 @@ A run is assembled from left to right: defaults, then each file or preset, then 
 
 `
 
+// liveMark follows what a live setting means.
+const liveMark = " [Live](#live-settings)."
+
 type referenceWriter struct {
 	*language
-	out     strings.Builder
+	out strings.Builder
+	// at is the path of the section that is written; "" for the run and for parts, which may be anywhere.
+	at      string
 	pending []*Union
 	seen    map[string]bool
 }
@@ -52,9 +59,15 @@ type referenceWriter struct {
 // section writes what lies below one key of the run.
 func (r *referenceWriter) section(one setting) {
 	v := one.value
+	r.at = one.name
+	defer func() { r.at = "" }()
 	switch {
 	case v.Kind() == reflect.Struct:
-		fmt.Fprintf(&r.out, "## `%s`\n\n%s\n\n", one.name, meaning(one))
+		text := meaning(one)
+		if Live(one.name) {
+			text += liveMark
+		}
+		fmt.Fprintf(&r.out, "## `%s`\n\n%s\n\n", one.name, text)
 		list, _ := r.settings(v)
 		r.table(list)
 	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
@@ -104,10 +117,14 @@ func (r *referenceWriter) row(key, kind, fallback string, one setting) {
 		fallback = "`" + fallback + "`"
 	}
 	limits := one.bounds.String()
-	if one.value.Type() == durationType {
+	if one.value.Type() == durationType && limits == "" {
 		limits = "> 0"
 	}
-	fmt.Fprintf(&r.out, "| `%s` | %s | %s | %s | %s |\n", key, kind, fallback, limits, strings.ReplaceAll(meaning(one), "|", `\|`))
+	text := strings.ReplaceAll(meaning(one), "|", `\|`)
+	if (r.at != "" || hasSection(one)) && !Live(r.at) && Live(join(r.at, key)) {
+		text += liveMark // a section that is live as a whole says so itself
+	}
+	fmt.Fprintf(&r.out, "| `%s` | %s | %s | %s | %s |\n", key, kind, fallback, limits, text)
 }
 
 // kind says how a value is written, with a link where that takes more than a word.
@@ -194,6 +211,28 @@ func sentence(doc string) string {
 		return ""
 	}
 	return strings.ToUpper(doc[:1]) + doc[1:] + "."
+}
+
+func (r *referenceWriter) live() {
+	r.out.WriteString("## Live settings\n\n`turnwise set RUN key.path=value` changes these while a run goes on, and nothing else; the run's whole config is checked again.\n" +
+		"A method that reads a critic's values and one that does not cannot follow each other, because the policy has a value head or has none.\n\n| setting | a new value holds |\n|---|---|\n")
+	for _, s := range LiveSettings {
+		fmt.Fprintf(&r.out, "| `%s` | %s |\n", s.Path, s.Takes)
+	}
+	r.out.WriteByte('\n')
+}
+
+func (r *referenceWriter) fork() {
+	r.out.WriteString("## What a fork keeps\n\n`turnwise fork RUN --step K key.path=value` starts a new run from a committed step. It may change every setting but these, and neither takes nor loses a critic. " +
+		"`training.steps` counts reinforcement steps from the run's beginning, those it starts with included. A new `seed` decides what the fork draws from then on.\n\n| setting | because |\n|---|---|\n")
+	for _, s := range FixedSettings {
+		name := "`" + s.Path + "`"
+		if len(s.But) > 0 {
+			name += ", but for `" + strings.Join(s.But, "` and `") + "`"
+		}
+		fmt.Fprintf(&r.out, "| %s | %s |\n", name, s.Why)
+	}
+	r.out.WriteByte('\n')
 }
 
 func (r *referenceWriter) presets() {

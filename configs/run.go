@@ -39,6 +39,8 @@ type Run struct {
 	Evaluation Evaluation `yaml:"evaluation"`
 	// Checkpoint is how often the learner's whole state is written.
 	Checkpoint Checkpoint `yaml:"checkpoint"`
+	// Failures are how failed rollouts are made good, and how many the run bears.
+	Failures Failures `yaml:"failures"`
 	// Limits are how long the run waits before it calls something broken.
 	Limits Limits `yaml:"limits"`
 }
@@ -114,8 +116,10 @@ type Training struct {
 	// MicroBatchTokens bounds the tokens of one forward and backward pass, which bounds memory. It
 	// does not change the loss.
 	MicroBatchTokens int `yaml:"micro_batch_tokens" jsonschema:"minimum=1"`
-	// Staleness bounds version trained − oldest version that sampled a trained token. Only 0, the
-	// synchronous mode, is supported.
+	// Staleness bounds version trained − oldest version that sampled a trained token, the time a group
+	// waits for its step included. 0 is synchronous and deterministic, 1 is one step off: rollouts of the
+	// next step overlap with training. Above 0, an importance-weighted loss that reads nothing of the
+	// policies that sampled gets the decoupled objective's behavior_weight as its method.loss.off_policy.
 	Staleness int `yaml:"staleness" jsonschema:"minimum=0"`
 }
 
@@ -141,9 +145,26 @@ type Sampling struct {
 	// CacheBytes is the memory of one pool's cached keys and values; 0 is enough for slots episodes of
 	// max_tokens. With less, episodes wait for each other and sampling is the same.
 	CacheBytes int64 `yaml:"cache_bytes" jsonschema:"minimum=0"`
-	// Pools is how many rollout pools share the groups.
+	// Pools is how many rollout loops share the groups. Each is held by one rollout worker at a time.
 	Pools int `yaml:"pools" jsonschema:"minimum=1"`
+	// Concurrency is the most episodes in flight over all pools; a group starts when all its episodes
+	// may. 0 sets no bound beside slots × pools.
+	Concurrency int `yaml:"concurrency" jsonschema:"minimum=0"`
+	// NewWeights is what a pool does with a new policy version while episodes are in flight: in_flight
+	// samples their next tokens with it, and each token carries the version that sampled it; drain lets
+	// them end first.
+	NewWeights NewWeights `yaml:"new_weights" jsonschema:"enum=in_flight,enum=drain"`
 }
+
+// NewWeights is what happens to the episodes in flight when a new policy version comes.
+type NewWeights string
+
+const (
+	// WeightsInFlight goes on with the new version at once.
+	WeightsInFlight NewWeights = "in_flight"
+	// WeightsDrain ends the episodes in flight with the version that began them.
+	WeightsDrain NewWeights = "drain"
+)
 
 // Evaluation is how success on held-out tasks is measured.
 type Evaluation struct {
@@ -163,18 +184,46 @@ type Checkpoint struct {
 	Every int `yaml:"every" jsonschema:"minimum=1"`
 	// Keep is how many of the newest checkpoints stay.
 	Keep int `yaml:"keep" jsonschema:"minimum=1"`
+	// KeepTurns keeps the records of finished turns for as long as the run's folder. Without it they go
+	// once every group they belong to is trained or dropped.
+	KeepTurns bool `yaml:"keep_turns"`
 }
 
-// Limits are how long the run waits before it calls something broken. Nothing waits for ever.
+// Failures are how failed rollouts are made good, and how many the run bears. A failed rollout is
+// never a reward of 0: it is tried again, replaced, or its group is dropped and counted.
+type Failures struct {
+	// Retries is how often one member of a group is tried again with the same seed.
+	Retries int `yaml:"retries" jsonschema:"minimum=0,maximum=100"`
+	// Replacements is how many members of a group are made anew, with other seeds, after their retries;
+	// the group is dropped when that is not enough.
+	Replacements int `yaml:"replacements" jsonschema:"minimum=0,maximum=100"`
+	// MaxShare is the share of the last attempts that may fail. Above it the run starts no new groups,
+	// says so, and goes on when it is resumed.
+	MaxShare float64 `yaml:"max_share" jsonschema:"exclusiveMinimum=0,maximum=1"`
+	// Window is how many of the last attempts max_share looks at.
+	Window int `yaml:"window" jsonschema:"minimum=8,maximum=4096"`
+}
+
+// Limits are how long the run waits before it calls something broken. Nothing waits for ever: each of
+// them is finite.
 type Limits struct {
 	// ToolTimeout bounds one tool call.
-	ToolTimeout time.Duration `yaml:"tool_timeout"`
-	// StepTimeout bounds one attempt at preparing, training or evaluating.
-	StepTimeout time.Duration `yaml:"step_timeout"`
+	ToolTimeout time.Duration `yaml:"tool_timeout" jsonschema:"typical=10s,longest=720h"`
+	// EpisodeTimeout bounds one attempt at an episode, all its turns and tool calls together.
+	EpisodeTimeout time.Duration `yaml:"episode_timeout" jsonschema:"typical=30m,longest=720h"`
+	// StepTimeout bounds one attempt at preparing, training or evaluating. Once steps were measured, a
+	// shorter time that derives from theirs holds.
+	StepTimeout time.Duration `yaml:"step_timeout" jsonschema:"typical=1h,longest=720h"`
 	// HeartbeatTimeout is how long a worker may be silent before its work is given to another one.
-	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout"`
-	// LoopTimeout bounds one attempt of a rollout loop, which then hands over to the next.
-	LoopTimeout time.Duration `yaml:"loop_timeout"`
+	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout" jsonschema:"typical=10s,longest=720h"`
+	// LoopTimeout bounds one tenure of a rollout loop, which hands over to the next after half of it.
+	LoopTimeout time.Duration `yaml:"loop_timeout" jsonschema:"typical=1h,longest=2h"`
+	// StallAfter bounds how long the run may make no progress before it says that it stalls, what it
+	// waits for and what would help. Once progress was measured, a shorter time that derives from it
+	// holds.
+	StallAfter time.Duration `yaml:"stall_after" jsonschema:"typical=10m,longest=720h"`
+	// GiveUpAfter is how long one piece of work is tried again before the run fails.
+	GiveUpAfter time.Duration `yaml:"give_up_after" jsonschema:"typical=24h,longest=720h"`
 }
 
 // Default returns the values of everything a run does not set. They are sized for the small policy
@@ -189,13 +238,17 @@ func Default() Run {
 		Optimizer: optim.DefaultConfig(),
 		WarmStart: WarmStart{Steps: 10, UpdatesPerStep: 20, Demonstrations: 512, BatchSize: 32, LearningRate: 1e-3},
 		Training:  Training{Steps: 100, GroupsPerStep: 32, GroupSize: 8, LearningRateEnd: 1, Minibatches: 1, MicroBatchTokens: 4096},
-		Sampling:  Sampling{Temperature: 1, TopP: 1, MaxTurns: 8, MaxTurnTokens: 64, MaxTokens: 512, Slots: 64, Pools: 1},
+		Sampling:  Sampling{Temperature: 1, TopP: 1, MaxTurns: 8, MaxTurnTokens: 64, MaxTokens: 512, Slots: 64, Pools: 1, NewWeights: WeightsInFlight},
 		// 128 tasks put the standard error of a success rate under 4.5 points.
 		Evaluation: Evaluation{Tasks: 128, Every: 20},
 		Checkpoint: Checkpoint{Every: 10, Keep: 2},
+		// Half of 64 attempts tells a broken environment from a hard one: with one failure in four, a window
+		// above it comes less than once in 100,000.
+		Failures: Failures{Retries: 2, Replacements: 2, MaxShare: 0.5, Window: 64},
 		Limits: Limits{
-			ToolTimeout: 10 * time.Second,
-			StepTimeout: time.Hour, HeartbeatTimeout: 10 * time.Second, LoopTimeout: 24 * time.Hour,
+			ToolTimeout: 10 * time.Second, EpisodeTimeout: 30 * time.Minute,
+			StepTimeout: time.Hour, HeartbeatTimeout: 10 * time.Second, LoopTimeout: time.Hour,
+			StallAfter: 10 * time.Minute, GiveUpAfter: 24 * time.Hour,
 		},
 	}
 	run.Policy.VocabSize = run.Tokenizer.VocabSize

@@ -97,7 +97,7 @@ func weight(at place) int {
 	switch {
 	case at.source == nil:
 		return 0
-	case at.source.preset != "":
+	case !at.source.written():
 		return 1
 	default:
 		return 2
@@ -106,10 +106,8 @@ func weight(at place) int {
 
 // locate returns the place of the value at path below n, nowhere when no source wrote it.
 func locate(n *node, path string) place {
-	for _, step := range splitPath(path) {
-		if n = step.of(n); n == nil {
-			return place{}
-		}
+	if n = child(n, path); n == nil {
+		return place{}
 	}
 	return n.at
 }

@@ -13,10 +13,11 @@ const (
 	FailedTimeout     FailureKind = "timeout"     // a limit of the clock came first
 	FailedCancelled   FailureKind = "cancelled"   // the run withdrew the episode
 	FailedLost        FailureKind = "lost"        // the process that played it is gone
+	FailedStorage     FailureKind = "storage"     // a turn could not be recorded: a full disk
 )
 
 // FailureKinds lists every kind.
-var FailureKinds = []FailureKind{FailedEnvironment, FailedTool, FailedEngine, FailedTimeout, FailedCancelled, FailedLost}
+var FailureKinds = []FailureKind{FailedEnvironment, FailedTool, FailedEngine, FailedTimeout, FailedCancelled, FailedLost, FailedStorage}
 
 // Failure is why an attempt has no trajectory.
 type Failure struct {
@@ -38,6 +39,9 @@ type Attempt struct {
 	Tenure int `json:"tenure"`
 	// From is the turn that the attempt began with: those before it were finished by earlier attempts.
 	From int `json:"from"`
+	// Discarded is how many finished turns it threw away, because its environment cannot go on in the
+	// middle of an episode; it began with turn 0 then.
+	Discarded int `json:"discarded,omitempty"`
 	// Failure is why it did not come to the end; "" for the attempt that did.
 	Failure FailureKind `json:"failure,omitempty"`
 	// Reason is the failure in words.

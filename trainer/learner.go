@@ -56,6 +56,10 @@ type Update struct {
 	Minibatches int
 	// Version is that of the policy the updates make: one more than that of the weights before.
 	Version int32
+	// MeasureProximal measures the proximal policy with the weights before the first update. Without it the
+	// sampling engine's log-probabilities stand for them, as long as no sequence says that a token comes of
+	// another version than Version − 1.
+	MeasureProximal bool
 	// MicroBatchTokens bounds the tokens of one forward and backward pass, which bounds memory. It does
 	// not change the loss: one that compares sequences is evaluated once for all passes of an update. A
 	// longer sequence is a pass of its own.
@@ -69,12 +73,17 @@ func (l *Learner) Step(ctx context.Context, batch []Sequence, update Update) (Re
 	if err := l.check(batch, update); err != nil {
 		return Report{}, err
 	}
-	s := batchStep{Learner: l, update: update, layout: newLayout(batch, update), temperature: float32(update.Temperature)}
+	s := batchStep{Learner: l, update: update, layout: newLayout(batch, update), temperature: float32(update.Temperature), measured: update.measures(batch)}
 	if s.temperature == 0 {
 		s.temperature = 1
 	}
-	s.tally.report.OnPolicyGap, s.tally.report.ExplainedVariance = -1, explainedVariance(batch)
+	s.tally.begin(batch, update)
 	parts := divide(batch, update.Minibatches, s.layout.reads)
+	if s.measured {
+		if err := s.measure(ctx, parts); err != nil {
+			return Report{}, err
+		}
+	}
 	for i, part := range parts {
 		if err := s.minibatch(ctx, part); err != nil {
 			return Report{}, fmt.Errorf("minibatch %d of %d: %w", i+1, len(parts), err)
@@ -90,8 +99,10 @@ type batchStep struct {
 	update      Update
 	layout      layout
 	temperature float32
-	packing     packing
-	tally       tally
+	// measured is true when the proximal policy is measured and not assumed to be the one that sampled.
+	measured bool
+	packing  packing
+	tally    tally
 }
 
 // minibatch accumulates the gradient of one part over its micro-batches and updates the weights.
@@ -218,8 +229,17 @@ func (s *batchStep) evaluate(now policy.Scores, totals kernels.Totals) (policy.S
 	if s.layout.reads.Has(kernels.ReadsValues) {
 		batch.Values = now.Values
 	}
-	if s.layout.behavior && s.tally.report.Updates == 0 {
-		s.tally.report.OnPolicyGap = math.Max(s.tally.report.OnPolicyGap, gap(batch))
+	before := s.tally.report.Updates == 0
+	if s.measured && before {
+		batch.Proximal = now.LogProbs
+	}
+	if s.layout.behavior {
+		switch {
+		case before:
+			s.tally.drift.add(batch, now.LogProbs)
+		case s.measured:
+			s.tally.drift.add(batch, batch.Proximal)
+		}
 	}
 	result, err := s.Loss.Evaluate(s.update.Program, batch, totals)
 	if err != nil {
@@ -247,9 +267,16 @@ func (l *Learner) check(batch []Sequence, update Update) error {
 		return fmt.Errorf("the loss reads a critic's values and the policy has no value head (%s)", update.Program)
 	}
 	behavior, reference := batch[0].Behavior != nil, l.Reference != nil || !reads.Has(kernels.ReadsReference)
+	if update.measures(batch) {
+		reads &^= kernels.ReadsProximal
+	}
+	brought := brings(batch)
 	for i, s := range batch {
 		if err := s.check(reads, behavior); err != nil {
 			return fmt.Errorf("sequence %d: %w", i, err)
+		}
+		if brought && s.Proximal == nil && update.MeasureProximal {
+			return fmt.Errorf("sequence %d: proximal log-probabilities are missing here and present in others", i)
 		}
 		if s.Reference == nil && !reference {
 			return fmt.Errorf("the loss reads the reference policy and the learner has none (%s)", update.Program)

@@ -18,8 +18,16 @@ type Report struct {
 	KeptRatio float64 `json:"kept_ratio"`
 	// RatioMean is the mean ratio of current to anchor policy; exactly 1 in the first update on-policy.
 	RatioMean float64 `json:"ratio_mean"`
-	// BehaviorKL is the k3 estimate of KL(behavior‖current) per sampled token.
+	// BehaviorKL is the k3 estimate of KL(behavior‖current) per sampled token, over all updates.
 	BehaviorKL float64 `json:"behavior_kl"`
+	// ProximalKL is the k3 estimate of KL(behavior‖proximal) per sampled token: how far the weights before the
+	// first update are from those that sampled. When the proximal policy is not measured it is over the tokens
+	// of the first update; 0 when the behavior is unknown.
+	ProximalKL float64 `json:"proximal_kl"`
+	// StalenessVersions is how many versions behind the weights before the first update a sampled token is, on
+	// average, StalenessMax at most; 0 when the versions are unknown.
+	StalenessVersions float64 `json:"staleness_versions"`
+	StalenessMax      int     `json:"staleness_max"`
 	// ReferenceKL is the program's divergence from the reference policy per sampled token.
 	ReferenceKL float64 `json:"reference_kl"`
 	// Entropy is the mean policy entropy per sampled token, in nats.
@@ -33,8 +41,8 @@ type Report struct {
 	// prefers; 0 without pairs.
 	Pairs        int     `json:"pairs"`
 	PairAccuracy float64 `json:"pair_accuracy"`
-	// OnPolicyGap is the largest |log π − log μ| over sampled tokens before the first update: 0 when
-	// sampler and learner agree to the last bit. Negative when the behavior is unknown.
+	// OnPolicyGap is the largest |log π − log μ| before the first update, over the sampled tokens that ProximalKL
+	// is over: 0 when sampler and learner agree to the last bit. Negative when the behavior is unknown.
 	OnPolicyGap float64 `json:"on_policy_gap"`
 	// TokensTrained counts sampled tokens; Tokens counts all tokens that went through the network.
 	TokensTrained int `json:"tokens_trained"`
@@ -48,7 +56,7 @@ func (r Report) check() error {
 		name  string
 		value float64
 	}{
-		{"loss", r.Loss}, {"gradient norm", r.GradNorm}, {"mean ratio", r.RatioMean}, {"behavior KL", r.BehaviorKL},
+		{"loss", r.Loss}, {"gradient norm", r.GradNorm}, {"mean ratio", r.RatioMean}, {"behavior KL", r.BehaviorKL}, {"proximal KL", r.ProximalKL},
 		{"reference KL", r.ReferenceKL}, {"entropy", r.Entropy}, {"value error", r.ValueError}, {"on-policy gap", r.OnPolicyGap},
 	} {
 		if math.IsNaN(figure.value) || math.IsInf(figure.value, 0) {
@@ -62,6 +70,14 @@ func (r Report) check() error {
 type tally struct {
 	report  Report
 	metrics kernels.Metrics
+	drift   distance
+}
+
+// begin notes what a batch tells before any update.
+func (t *tally) begin(batch []Sequence, update Update) {
+	t.drift.largest = -1
+	t.report.ExplainedVariance = explainedVariance(batch)
+	t.report.StalenessVersions, t.report.StalenessMax = ages(batch, update.Version-1)
 }
 
 // add counts one evaluation of the loss.
@@ -75,6 +91,7 @@ func (t *tally) add(result kernels.Result[float32], tokens int) {
 func (t tally) finish() Report {
 	r, m := t.report, t.metrics
 	r.TokensTrained, r.Pairs = int(m.Tokens), int(m.Pairs)
+	r.OnPolicyGap, r.ProximalKL = t.drift.largest, t.drift.k3/math.Max(1, t.drift.tokens)
 	if r.Updates > 0 {
 		r.Loss /= float64(r.Updates)
 		r.GradNorm /= float64(r.Updates)
@@ -92,17 +109,6 @@ func (t tally) finish() Report {
 		r.PairAccuracy = m.Ordered / m.Pairs
 	}
 	return r
-}
-
-// gap is the largest difference between the learner's and the sampler's log-probabilities.
-func gap(b kernels.Batch[float32]) float64 {
-	largest := 0.0
-	for t, sampled := range b.Sampled {
-		if sampled {
-			largest = math.Max(largest, math.Abs(float64(b.LogProbs[t])-float64(b.Behavior[t])))
-		}
-	}
-	return largest
 }
 
 // explainedVariance is how much of the variance of the returns the values before the first update tell.

@@ -17,9 +17,9 @@ type Sequence struct {
 	Turn []int32
 	// Behavior are the sampling engine's log-probabilities; nil when no policy sampled the sequence.
 	Behavior []float32
-	// Proximal are the trainer's log-probabilities before the first update of a step. nil means those of
-	// Behavior, which are the same to the last bit when the engine sampled with the weights the step
-	// begins with.
+	// Proximal are the trainer's log-probabilities before the first update of a step. nil means that the learner
+	// measures them, or takes those of Behavior, which are the same to the last bit when the engine sampled with
+	// the weights the step begins with; see [Update].
 	Proximal []float32
 	// Reference are the frozen reference policy's log-probabilities; nil means that the learner asks the
 	// reference policy when the program reads them.
@@ -33,7 +33,7 @@ type Sequence struct {
 	LossWeight []float32
 	// CEWeight weighs imitation and ReferenceKLWeight divergence from the reference policy; nil means 0.
 	CEWeight, ReferenceKLWeight []float32
-	// Versions is the policy version that sampled each token.
+	// Versions is the policy version that sampled each token; nil when unknown.
 	Versions []int32
 
 	// Pair joins a chosen and a rejected sequence, which carry the same name; "" is unpaired. Chosen is

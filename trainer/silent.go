@@ -10,11 +10,16 @@ func speaking(batch []Sequence, p kernels.Program) []Sequence {
 	}
 	out := make([]Sequence, 0, len(batch))
 	for _, s := range batch {
-		if nonZero(s.Advantage) || nonZero(s.CEWeight) || nonZero(s.ReferenceKLWeight) {
+		if s.speaks() {
 			out = append(out, s)
 		}
 	}
 	return out
+}
+
+// speaks is true when some token has an advantage or a weight.
+func (s Sequence) speaks() bool {
+	return nonZero(s.Advantage) || nonZero(s.CEWeight) || nonZero(s.ReferenceKLWeight)
 }
 
 // silencing is true when nothing comes of tokens without advantage and weights: no part of the loss acts on them by

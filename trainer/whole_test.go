@@ -37,6 +37,7 @@ type witness struct {
 func (w *witness) Evaluate(p kernels.Program, b kernels.Batch[float32], totals kernels.Totals) (kernels.Result[float32], error) {
 	kept := b
 	kept.LogProbs = append([]float32(nil), b.LogProbs...)
+	kept.Proximal = append([]float32(nil), b.Proximal...)
 	kept.Entropy = append([]float32(nil), b.Entropy...)
 	kept.Pair = append([]int32(nil), b.Pair...)
 	w.seen = append(w.seen, kept)

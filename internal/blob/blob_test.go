@@ -263,6 +263,7 @@ func TestFullAndReadOnlyDisks(t *testing.T) {
 	for cause, advice := range map[error]string{
 		syscall.ENOSPC: "free space",
 		syscall.EDQUOT: "free space",
+		syscall.EFBIG:  "ulimit -f unlimited",
 		syscall.EROFS:  "mount that file system writable",
 		syscall.EACCES: "give this user access",
 	} {

@@ -278,6 +278,8 @@ func advise(op, key string, err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		advice = "; free space on that file system or move the data folder to a larger one, then run the same command again"
+	case errors.Is(err, syscall.EFBIG):
+		advice = "; lift this process's file size limit (`ulimit -f unlimited`), then run the same command again"
 	case errors.Is(err, syscall.EROFS):
 		advice = "; mount that file system writable or choose another data folder"
 	case errors.As(err, &link) && link.Op == "link" && (errors.Is(err, syscall.EPERM) || errors.Is(err, errors.ErrUnsupported)):

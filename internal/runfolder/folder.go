@@ -21,6 +21,7 @@ type Folder struct {
 	Path string
 	*blob.Dir
 	store blob.Store // the same objects; tests put faults in between
+	plan  func(op, key string) error
 }
 
 // Runs is the folder below a data folder that holds the runs.
@@ -40,9 +41,17 @@ func Open(dataDir, run string) (*Folder, error) {
 }
 
 // Faulty returns the folder with operations on immutable objects that fail as a plan says; see
-// [blob.Faulty]. It is for tests.
+// [blob.Faulty]. The plan is asked about adopting an object of another run too, as "adopt". It is for tests.
 func (f *Folder) Faulty(plan func(op, key string) error) *Folder {
-	return &Folder{Path: f.Path, Dir: f.Dir, store: blob.Faulty(f.store, plan)}
+	return &Folder{Path: f.Path, Dir: f.Dir, store: blob.Faulty(f.store, plan), plan: plan}
+}
+
+// fault is what the plan says about an operation that no store has.
+func (f *Folder) fault(op, key string) error {
+	if f.plan == nil {
+		return nil
+	}
+	return f.plan(op, key)
 }
 
 // Put creates an immutable object; see [blob.Store].

@@ -26,10 +26,17 @@ type MetricsLine struct {
 	// KeptRatio is the share of trained tokens that no mask and no off-policy part of the loss rejects.
 	KeptRatio float64 `json:"kept_ratio"`
 	RatioMean float64 `json:"ratio_mean"`
-	// BehaviorKL is the k3 estimate per token; OnPolicyGap the largest log-probability difference
-	// between sampler and learner before the first update (0: the same bits).
+	// BehaviorKL is the k3 estimate of KL(behavior‖current) per token, ProximalKL that of KL(behavior‖proximal):
+	// what the updates of earlier steps account for. OnPolicyGap is the largest log-probability difference between
+	// sampler and learner before the first update (0: the same bits).
 	BehaviorKL  float64 `json:"behavior_kl"`
+	ProximalKL  float64 `json:"proximal_kl"`
 	OnPolicyGap float64 `json:"on_policy_gap"`
+	// StalenessVersions is how many versions old a trained token is on average, StalenessMax at most.
+	StalenessVersions float64 `json:"staleness_versions"`
+	StalenessMax      int     `json:"staleness_max"`
+	// Dropped counts the groups that were given up since the step before.
+	Dropped int `json:"dropped,omitempty"`
 	// ReferenceKL is the loss's divergence from the reference policy per token; absent without one.
 	ReferenceKL float64 `json:"reference_kl,omitempty"`
 	// ValueError is the critic's mean squared error per token, ExplainedVariance the share of the returns'
@@ -55,6 +62,7 @@ func (m Manifest) Line() MetricsLine {
 		Reward: m.Rewards.Reward, Success: m.Rewards.Success, Turns: m.Rewards.Turns,
 		Entropy: m.Report.Entropy, GradNorm: m.Report.GradNorm, ClipRatio: m.Report.ClipRatio,
 		KeptRatio: m.Report.KeptRatio, RatioMean: m.Report.RatioMean, BehaviorKL: m.Report.BehaviorKL, OnPolicyGap: m.Report.OnPolicyGap,
+		ProximalKL: m.Report.ProximalKL, StalenessVersions: m.Report.StalenessVersions, StalenessMax: m.Report.StalenessMax, Dropped: len(m.Dropped),
 		ReferenceKL: m.Report.ReferenceKL, ValueError: m.Report.ValueError, ExplainedVariance: m.Report.ExplainedVariance,
 		Pairs: m.Report.Pairs, PairAccuracy: m.Report.PairAccuracy,
 		TokensSampled: m.Rewards.SampledTokens, Tokens: m.Report.Tokens, TokensTrained: m.Report.TokensTrained, UpdateSeconds: m.Seconds.Update,

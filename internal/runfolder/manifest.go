@@ -29,8 +29,15 @@ type Manifest struct {
 	Committed time.Time `json:"committed"`
 	// ISA is the instruction set that computed the step; bits agree only within one.
 	ISA string `json:"isa"`
+	// Config is the revision of the config that made the step; 0 is run.yaml. In the first steps of a fork it is a
+	// revision of the run that the fork comes from.
+	Config int `json:"config,omitempty"`
+	// Inputs are what was prepared for the run beside its config; only step 0 has them.
+	Inputs []blob.Ref `json:"inputs,omitempty"`
 	// Batch are the groups trained, in order; nil for a warm step.
 	Batch []runstate.GroupRef `json:"batch,omitempty"`
+	// Dropped are the groups that were given up since the step before: no step is going to train them.
+	Dropped []Dropped `json:"dropped,omitempty"`
 	// WeightsDigest and OptimizerDigest identify the state after the step, whether or not it is stored.
 	WeightsDigest   string `json:"weights_digest"`
 	OptimizerDigest string `json:"optimizer_digest"`
@@ -41,7 +48,7 @@ type Manifest struct {
 	Report     trainer.Report `json:"report"`
 	Rewards    Rewards        `json:"rewards"`
 	Seconds    Seconds        `json:"seconds"`
-	// Ledger has one row a trajectory of the batch.
+	// Ledger has one row a trajectory of the batch, and one a member that was replaced because its attempts failed.
 	Ledger []LedgerRow `json:"ledger,omitempty"`
 }
 
@@ -49,6 +56,14 @@ const manifestSchema = "turnwise.step/v1"
 
 // InitKind marks the manifest of step 0: the untrained policy.
 const InitKind runstate.Kind = "init"
+
+// Dropped is a group that is settled without being trained.
+type Dropped struct {
+	Group  int    `json:"group"`
+	Reason string `json:"reason"`
+	// Object is the group in the store; nil when it was never finished.
+	Object *runstate.Ref `json:"object,omitempty"`
+}
 
 // Checkpoint is what a learner needs to go on from a step.
 type Checkpoint struct {
@@ -95,10 +110,13 @@ type Seconds struct {
 // LedgerRow says what became of one trajectory.
 type LedgerRow struct {
 	Trajectory string `json:"trajectory"`
-	// State is "trained" or "dropped".
+	// State is "trained", "dropped" when the trajectory does not move the policy, or "failed" when there is none.
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
-	// Versions are the smallest and largest policy version that sampled a token.
+	// Attempt is the number of the attempt that made the trajectory, or of the last that failed, from 1; 0 when it is
+	// unknown.
+	Attempt int `json:"attempt,omitempty"`
+	// Versions are the smallest and largest policy version that sampled a token; 0 where none did.
 	Versions      [2]rollout.Version `json:"versions"`
 	AdvantageMean float64            `json:"advantage_mean"`
 	Outcome       float64            `json:"outcome"`
@@ -247,7 +265,7 @@ func (f *Folder) underFence(ctx context.Context, fence int, action func() error)
 		return fmt.Errorf("%w: %d was shown, this learner holds %d", ErrStale, shown, fence)
 	}
 	if shown < fence {
-		data, err := json.Marshal(fence)
+		data, err := seal(sealedFence{Schema: fenceSchema, Fence: fence})
 		if err != nil {
 			return err
 		}
@@ -267,9 +285,29 @@ func (f *Folder) Fence(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	var fence int
-	if err := strict(data, &fence); err != nil {
-		return 0, &FormatError{Path: filepath.Join(f.Path, fenceKey), Err: err}
+	var sealed sealedFence
+	err = f.unseal(fenceKey, data, fenceSchema, &sealed)
+	return sealed.Fence, err
+}
+
+// sealedFence is what fence.json holds.
+type sealedFence struct {
+	Schema string `json:"schema"` // fenceSchema
+	Fence  int    `json:"fence"`
+}
+
+const fenceSchema = "turnwise.fence/v1"
+
+// Input reads what was prepared for the run. Once step 0 is committed every byte is checked.
+func (f *Folder) Input(ctx context.Context, key string) ([]byte, error) {
+	manifest, err := f.Manifest(ctx, 0)
+	if err != nil && !errors.Is(err, blob.ErrNotFound) {
+		return nil, err
 	}
-	return fence, nil
+	for _, ref := range manifest.Inputs {
+		if ref.Key == key {
+			return f.Get(ctx, ref)
+		}
+	}
+	return f.Read(ctx, key)
 }

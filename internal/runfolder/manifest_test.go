@@ -22,12 +22,12 @@ func sample(step, fence int) Manifest {
 	ref := blob.Ref{Key: "weights/000001.abc", Digest: blob.Digest([]byte("w")), Size: 7}
 	return Manifest{
 		Schema: manifestSchema, Step: step, Kind: runstate.Reinforce, Fence: fence, Committed: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
-		ISA: "avx2", Batch: []runstate.GroupRef{{Number: 4, Object: runstate.Ref{Key: "segments/000004", Digest: blob.Digest(nil), Size: 1}}},
+		ISA: "avx2", Config: 2, Inputs: []blob.Ref{ref}, Dropped: []Dropped{{Group: 3, Reason: "stale", Object: &runstate.Ref{Key: "segments/000003"}}}, Batch: []runstate.GroupRef{{Number: 4, Object: runstate.Ref{Key: "segments/000004", Digest: blob.Digest(nil), Size: 1}}},
 		WeightsDigest: "sha256:aa", OptimizerDigest: "sha256:bb", Weights: &ref, Checkpoint: &Checkpoint{Weights: ref, Optimizer: ref},
 		Report:  trainer.Report{Loss: -0.25, RatioMean: 1, TokensTrained: 3, Tokens: 9, Updates: 2},
 		Rewards: Rewards{Reward: 0.5, ByEnvironment: map[string]float64{"<lookup> & \u2028": 0.25}, Trajectories: 2, Kept: 1},
 		Seconds: Seconds{Credit: 1, Update: 2, Commit: 3},
-		Ledger:  []LedgerRow{{Trajectory: "g4/0", State: "trained", Versions: [2]rollout.Version{3, 4}, AdvantageMean: -1}},
+		Ledger:  []LedgerRow{{Trajectory: "g4/0", State: "trained", Attempt: 2, Versions: [2]rollout.Version{3, 4}, AdvantageMean: -1}},
 	}
 }
 
@@ -100,17 +100,21 @@ func TestBadFence(t *testing.T) {
 	}
 }
 
-// TestAnyChangedByte changes each byte of a manifest and of an evaluation, and cuts and lengthens
-// them. Every change is an error that names the file and that no retry cures.
+// TestAnyChangedByte changes each byte of every sealed object, and cuts and lengthens them. Every change is an error that names the file and that no retry cures.
 func TestAnyChangedByte(t *testing.T) {
 	f, ctx := open(t), t.Context()
 	commit(t, f, 1, 5)
 	if err := f.PutEvaluation(ctx, Evaluation{Version: 3, Success: 0.5, Transcripts: []Transcript{{Prompt: "<who>", Turns: []TranscriptTurn{{Policy: "x"}}}}}); err != nil {
 		t.Fatal(err)
 	}
+	if err := f.PutFork(ctx, Fork{Run: "older", Step: 7}); err != nil {
+		t.Fatal(err)
+	}
 	for key, read := range map[string]func() error{
 		manifestKey(1):   func() error { _, err := f.Manifest(ctx, 1); return err },
 		evaluationKey(3): func() error { _, err := f.Evaluation(ctx, 3); return err },
+		fenceKey:         func() error { _, err := f.Fence(ctx); return err },
+		forkKey:          func() error { _, err := f.Fork(ctx); return err },
 	} {
 		path := filepath.Join(f.Path, key)
 		good, err := os.ReadFile(path)
@@ -241,6 +245,14 @@ func FuzzManifest(f *testing.F) {
 		var evaluation Evaluation
 		if err := folder.unseal("evaluations/000001.json", data, evaluationSchema, &evaluation); err == nil && evaluation.Schema != evaluationSchema {
 			t.Errorf("schema %q is accepted", evaluation.Schema)
+		}
+		var fork Fork
+		if err := folder.unseal(forkKey, data, forkSchema, &fork); err == nil && fork.Schema != forkSchema {
+			t.Errorf("schema %q is accepted", fork.Schema)
+		}
+		var fence sealedFence
+		if err := folder.unseal(fenceKey, data, fenceSchema, &fence); err == nil && fence.Schema != fenceSchema {
+			t.Errorf("schema %q is accepted", fence.Schema)
 		}
 		var control runstate.Control
 		_ = strict(data, &control) // must not panic

@@ -101,6 +101,9 @@ func (c *Calc) Task(split rollout.Split, seed uint64, index int) rollout.Task {
 // Verify implements [Environment]: 1 for the gold number, else 0.
 func (c *Calc) Verify(task rollout.Task, answer string) float64 { return verify(task, answer) }
 
+// Continuation implements [Environment]: what an episode remembers is the calls that went well.
+func (c *Calc) Continuation() Continuation { return Restores }
+
 // Open implements [Environment].
 func (c *Calc) Open(task rollout.Task) (Episode, error) {
 	if _, err := originOf(calcName, task); err != nil {

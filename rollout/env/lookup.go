@@ -183,6 +183,9 @@ func (c chain) gold() rollout.Gold {
 // Verify implements [Environment]: 1 for the gold entity, else 0.
 func (l *Lookup) Verify(task rollout.Task, answer string) float64 { return verify(task, answer) }
 
+// Continuation implements [Environment]: what an episode remembers is the calls that went well.
+func (l *Lookup) Continuation() Continuation { return Restores }
+
 // Open implements [Environment].
 func (l *Lookup) Open(task rollout.Task) (Episode, error) {
 	o, err := originOf(lookupName, task)

@@ -1,6 +1,8 @@
 package env
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -34,6 +36,26 @@ func (m *memory) reveal(call rollout.Call, spec tool.Spec, result Result) Result
 
 // State implements [Episode].
 func (m *memory) State() string { return fmt.Sprintf("%016x", hash(m.known...)) }
+
+// Snapshot implements [Restorer]: the calls that went well, as a list of texts.
+func (m *memory) Snapshot() (json.RawMessage, error) {
+	return json.Marshal(append([]string{}, m.known...))
+}
+
+// Restore implements [Restorer].
+func (m *memory) Restore(_ context.Context, snapshot json.RawMessage) error {
+	var known []string
+	if json.Unmarshal(snapshot, &known) != nil || known == nil {
+		return fmt.Errorf("the snapshot %s is no list of calls", tool.Excerpt(string(snapshot)))
+	}
+	for i := 1; i < len(known); i++ {
+		if known[i-1] >= known[i] {
+			return fmt.Errorf("the snapshot is no sorted list of distinct calls: %s comes before %s", tool.Excerpt(known[i-1]), tool.Excerpt(known[i]))
+		}
+	}
+	m.known = known
+	return nil
+}
 
 // Close implements [Episode]; there is nothing to release.
 func (m *memory) Close() error { return nil }

@@ -3,17 +3,19 @@
 // a limit comes first.
 //
 // A [Player] holds no state between episodes, so any number of goroutines may play at once. What the
-// policy does wrong becomes an observation; what breaks around it is an error and never a reward.
+// policy does wrong becomes an observation; what breaks around it is a [rollout.Failure] and never a
+// reward. With a [Log] each finished turn is durable before the next begins, and an attempt goes on where
+// the ones before it ended: the trajectory is the same, token for token, as if it had never been cut off.
 package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/env"
+	"github.com/turnwise-rl/turnwise/rollout/journal"
 	"github.com/turnwise-rl/turnwise/rollout/render"
 	"github.com/turnwise-rl/turnwise/rollout/tool"
 )
@@ -28,6 +30,9 @@ type Limits struct {
 	MaxTokens int
 	// ToolTimeout bounds one tool call.
 	ToolTimeout time.Duration
+	// EpisodeTimeout bounds one attempt at an episode, without the time that [Player].Gate held it; 0 is no
+	// bound of its own.
+	EpisodeTimeout time.Duration
 }
 
 // Player plays episodes of the given environments.
@@ -39,6 +44,12 @@ type Player struct {
 	// Format is how turns write calls and answers.
 	Format tool.TurnFormat
 	Limits Limits
+	// Gate is called before each turn and holds the episode until it returns. Its error ends the attempt
+	// between two turns: as the [rollout.Failure] it is, or else as cancelled. nil never holds.
+	Gate func(ctx context.Context) error
+	// Intercept is called before each tool call, within the call's time limit; its error is the tool's. It
+	// is for injecting faults; nil otherwise.
+	Intercept func(ctx context.Context, call rollout.Call) error
 }
 
 // turnSource supplies the tokens of an episode's turns: a sampling policy or a script.
@@ -59,111 +70,178 @@ type sampledTurn struct {
 // episode is the state of one attempt.
 type episode struct {
 	player       *Player
+	task         rollout.Task
+	log          Log
 	env          env.Environment
-	live         env.Episode
+	live         env.Episode // nil while none is open
 	renderer     render.Renderer
 	conversation render.Conversation
 	out          rollout.Trajectory
+	clock        clock
+	// context is that of all tokens so far, see [journal.Context].
+	context uint64
+	// attempt, from and discarded are what the log is told of the attempt; recorded is the last turn of the
+	// attempts before it, nil when it begins with the first.
+	attempt, from, discarded int
+	recorded                 *journal.Turn
 }
 
-// play runs one episode with turns from source.
-func (p *Player) play(ctx context.Context, task rollout.Task, id string, source turnSource) (rollout.Trajectory, error) {
-	environment, known := p.Environments[task.Env]
-	renderer, rendered := p.Renderers[task.Env]
-	if !known || !rendered {
-		return rollout.Trajectory{}, fmt.Errorf("task %s: no environment %q in this run", task.ID, task.Env)
+// play runs one attempt at an episode with turns from source. Its error is a [rollout.Failure].
+func (p *Player) play(ctx context.Context, task rollout.Task, id string, source turnSource, log Log) (rollout.Trajectory, error) {
+	if log == nil {
+		log = nothing{}
 	}
-	conversation, err := renderer.Begin(task.Prompt)
-	if err != nil {
-		return rollout.Trajectory{}, fmt.Errorf("task %s: %w", task.ID, err)
+	e := &episode{player: p, task: task, log: log, out: rollout.Trajectory{ID: id}, clock: clock{limit: p.Limits.EpisodeTimeout}, context: journal.Begun}
+	if err := e.whole(ctx, source); err != nil {
+		failure := e.asFailure(ctx, within(err, "episode %s of task %s", id, task.ID))
+		return rollout.Trajectory{}, e.fail(ctx, also(failure, e.close()))
 	}
-	live, err := environment.Open(task)
-	if err != nil {
-		return rollout.Trajectory{}, fmt.Errorf("task %s: open: %w", task.ID, err)
+	return e.out, nil
+}
+
+// whole takes up the episode where the log says it is and plays it to its end.
+func (e *episode) whole(ctx context.Context, source turnSource) error {
+	if err := e.takeUp(e.log.Past()); err != nil {
+		return failed(rollout.FailedEnvironment, err)
 	}
-	started := time.Now()
-	e := &episode{player: p, env: environment, live: live, renderer: renderer, conversation: conversation, out: rollout.Trajectory{ID: id}}
-	e.observe(conversation.Prompt())
-	err = errors.Join(e.run(ctx, source), live.Close())
-	if err != nil {
-		return rollout.Trajectory{}, fmt.Errorf("episode %s of task %s: %w", id, task.ID, err)
+	if e.out.Stop == "" {
+		if err := e.run(ctx, source); err != nil {
+			return err
+		}
 	}
 	outcome := 0.0
 	if e.out.Stop == rollout.StopAnswer {
-		outcome = environment.Verify(task, e.out.Answer)
+		var err error
+		if outcome, err = guard(func() (float64, error) { return e.env.Verify(e.task, e.out.Answer), nil }); err != nil {
+			return failed(rollout.FailedEnvironment, fmt.Errorf("verify: %w", err))
+		}
 	}
 	e.out.Outcome = &outcome
-	e.out.ElapsedSeconds = time.Since(started).Seconds()
-	return e.out, nil
+	return nil
+}
+
+// close closes what is open.
+func (e *episode) close() error {
+	if e.live == nil {
+		return nil
+	}
+	live := e.live
+	e.live = nil
+	_, err := guard(func() (struct{}, error) { return struct{}{}, live.Close() })
+	return failed(rollout.FailedEnvironment, within(err, "close"))
 }
 
 // run takes turns until the episode stops.
 func (e *episode) run(ctx context.Context, source turnSource) error {
-	limits := e.player.Limits
-	for turn := 0; ; turn++ {
-		room := min(limits.MaxTurnTokens, limits.MaxTokens-len(e.out.Tokens))
-		switch {
-		case turn == limits.MaxTurns:
-			e.out.Stop = rollout.StopMaxTurns
-			return nil
-		case room <= 0:
+	for e.out.Stop == "" {
+		turn := len(e.out.Turns)
+		if e.room() <= 0 {
 			e.out.Stop = rollout.StopMaxTokens
-			return nil
+			return e.close()
 		}
-		sampled, more, err := source.next(ctx, e, room)
+		err := e.hold(ctx)
+		if err == nil {
+			err = e.step(ctx, source)
+		}
 		if err != nil {
-			return fmt.Errorf("turn %d: %w", turn, err)
-		}
-		if !more {
-			e.out.Stop = rollout.StopVoid
-			return nil
-		}
-		if len(sampled.tokens) == 0 {
-			e.out.Stop = rollout.StopMaxTokens
-			return nil
-		}
-		done, err := e.take(ctx, turn, sampled)
-		if err != nil {
-			return fmt.Errorf("turn %d: %w", turn, err)
-		}
-		if done {
-			return nil
+			return within(err, "turn %d", turn)
 		}
 	}
+	return nil
 }
 
-// take records one sampled turn and answers it; done is true when the turn ends the episode.
-func (e *episode) take(ctx context.Context, index int, sampled sampledTurn) (done bool, err error) {
-	turn := rollout.Turn{Start: len(e.out.Tokens), End: len(e.out.Tokens) + len(sampled.tokens), State: e.live.State(), Calls: []rollout.Call{}}
-	turn.Entropy = mean(sampled.entropies)
-	e.sample(sampled)
+// room is the most tokens of the next turn.
+func (e *episode) room() int {
+	limits := e.player.Limits
+	return min(limits.MaxTurnTokens, limits.MaxTokens-len(e.out.Tokens))
+}
 
-	action := e.parse(sampled.tokens)
-	turn.FormatOK = action.FormatError == ""
-	if action.Answered {
-		e.out.Answer = action.Answer
-		e.out.Stop = rollout.StopAnswer
-		e.out.Turns = append(e.out.Turns, turn)
-		return true, nil
+// hold waits at the gate.
+func (e *episode) hold(ctx context.Context) error {
+	if e.player.Gate == nil {
+		return nil
 	}
-	replies, calls, err := e.answerCalls(ctx, index, action)
-	if err != nil {
-		return false, err
+	return failed(rollout.FailedCancelled, e.player.Gate(ctx))
+}
+
+// step plays one turn and records it.
+func (e *episode) step(ctx context.Context, source turnSource) error {
+	ctx, stop := e.clock.start(ctx)
+	defer stop()
+	if err := e.open(ctx); err != nil {
+		return failed(rollout.FailedEnvironment, err)
 	}
-	turn.Calls = calls
-	observation, err := e.conversation.Answer(sampled.tokens, replies...)
-	if err != nil {
-		return false, err
+	begin := journal.Begin{Attempt: e.attempt, From: e.from, Discarded: e.discarded, Turn: len(e.out.Turns)}
+	if err := e.log.Begin(ctx, begin); err != nil {
+		return failed(rollout.FailedStorage, err)
 	}
-	if len(e.out.Tokens)+len(observation) >= e.player.Limits.MaxTokens {
+	sampled, more, err := source.next(ctx, e, e.room())
+	switch {
+	case err != nil:
+		return failed(rollout.FailedEngine, err)
+	case !more:
+		e.out.Stop = rollout.StopVoid
+		return e.close()
+	case len(sampled.tokens) == 0:
 		e.out.Stop = rollout.StopMaxTokens
-		e.out.Turns = append(e.out.Turns, turn)
-		return true, nil
+		return e.close()
 	}
-	turn.Observation = &rollout.Span{Start: turn.End, End: turn.End + len(observation)}
-	e.out.Turns = append(e.out.Turns, turn)
-	e.observe(observation)
-	return false, nil
+	turn, err := e.take(ctx, begin, sampled)
+	if err != nil {
+		return err
+	}
+	if turn.Stop != "" { // a turn is not finished while its end can still fail
+		if err := e.close(); err != nil {
+			return err
+		}
+	}
+	turn.Seconds = time.Since(e.clock.began).Seconds()
+	if err := e.log.Finish(ctx, turn); err != nil {
+		return failed(rollout.FailedStorage, err)
+	}
+	e.add(turn)
+	return nil
+}
+
+// take answers a sampled turn. The episode's trajectory stays as it is.
+func (e *episode) take(ctx context.Context, begin journal.Begin, sampled sampledTurn) (journal.Turn, error) {
+	start := len(e.out.Tokens)
+	state, err := e.state()
+	if err != nil {
+		return journal.Turn{}, failed(rollout.FailedEnvironment, err)
+	}
+	turn := journal.Turn{
+		Begin: begin, Context: e.context,
+		Tokens: sampled.tokens, LogProbs: sampled.logProbs, Entropies: sampled.entropies, Versions: sampled.versions,
+		Record: rollout.Turn{Start: start, End: start + len(sampled.tokens), State: state, Calls: []rollout.Call{}, Entropy: mean(sampled.entropies)},
+	}
+	if begin.Turn == 0 {
+		turn.Prompt = e.conversation.Prompt()
+	}
+	action := e.parse(sampled.tokens)
+	turn.Record.FormatOK = action.FormatError == ""
+	if action.Answered {
+		turn.Stop, turn.Answer = rollout.StopAnswer, action.Answer
+		return turn, nil
+	}
+	if err := e.answerCalls(ctx, &turn, action); err != nil {
+		return turn, err
+	}
+	observation, err := e.answer(turn)
+	if err != nil {
+		return turn, failed(rollout.FailedEnvironment, err)
+	}
+	if turn.Record.End+len(observation) >= e.player.Limits.MaxTokens {
+		turn.Stop, turn.Replies = rollout.StopMaxTokens, nil
+		return turn, nil
+	}
+	turn.Observation = observation
+	turn.Record.Observation = &rollout.Span{Start: turn.Record.End, End: turn.Record.End + len(observation)}
+	if begin.Turn+1 == e.player.Limits.MaxTurns {
+		turn.Stop = rollout.StopMaxTurns
+		return turn, nil
+	}
+	return turn, failed(rollout.FailedEnvironment, e.remember(&turn))
 }
 
 // parse reads a turn's text strictly. A turn that does not end where the policy ends its turns is
@@ -179,70 +257,52 @@ func (e *episode) parse(tokens []int32) tool.Action {
 	return e.player.Format.Parse(text)
 }
 
-// answerCalls runs the calls of a turn and returns what the policy reads next, one reply a call.
-func (e *episode) answerCalls(ctx context.Context, turn int, action tool.Action) ([]render.Message, []rollout.Call, error) {
+// answerCalls runs the calls of a turn and adds them and what the policy reads next, one reply a call.
+func (e *episode) answerCalls(ctx context.Context, turn *journal.Turn, action tool.Action) error {
 	if action.FormatError != "" {
-		return []render.Message{e.reply("", " error: "+action.FormatError)}, action.Calls, nil
+		turn.Record.Calls = action.Calls
+		turn.Replies = []journal.Reply{e.reply("", " error: "+action.FormatError)}
+		return nil
 	}
-	replies := make([]render.Message, 0, len(action.Calls))
-	calls := make([]rollout.Call, 0, len(action.Calls))
 	for i, call := range action.Calls {
-		call.Key = fmt.Sprintf("%s/%d/%d", e.out.ID, turn, i)
+		call.Key = fmt.Sprintf("%s/%d/%d", e.out.ID, turn.Turn, i)
 		status, text := tool.Check(call, e.env.Tools())
 		if status == rollout.CallOK {
 			result, err := e.callTool(ctx, call)
 			if err != nil {
-				return nil, nil, fmt.Errorf("tool %s: %w", call.Name, err)
+				return failed(rollout.FailedTool, within(err, "tool %s", call.Name))
 			}
 			status, text = result.Status, result.Text
 		}
 		call.Status = status
-		replies = append(replies, e.reply(call.Name, text))
-		calls = append(calls, call)
+		turn.Replies = append(turn.Replies, e.reply(call.Name, text))
+		turn.Record.Calls = append(turn.Record.Calls, call)
 	}
-	return replies, calls, nil
+	return nil
 }
 
-// reply is the message that answers a call.
-func (e *episode) reply(name, text string) render.Message {
-	return render.Message{Role: render.RoleTool, Name: name, Content: e.player.Format.Observation(text)}
+// reply is what the policy reads in answer to a call.
+func (e *episode) reply(name, text string) journal.Reply {
+	return journal.Reply{Name: name, Text: e.player.Format.Observation(text)}
 }
 
+// answer is the tokens of a turn's replies.
+func (e *episode) answer(turn journal.Turn) ([]int32, error) {
+	replies := make([]render.Message, len(turn.Replies))
+	for i, reply := range turn.Replies {
+		replies[i] = render.Message{Role: render.RoleTool, Name: reply.Name, Content: reply.Text}
+	}
+	return e.conversation.Answer(turn.Tokens, replies...)
+}
+
+// callTool runs one call within the time it has.
 func (e *episode) callTool(ctx context.Context, call rollout.Call) (env.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.player.Limits.ToolTimeout)
 	defer cancel()
-	return e.live.Call(ctx, call)
-}
-
-// observe appends tokens the policy did not choose.
-func (e *episode) observe(tokens []int32) {
-	n := len(tokens)
-	e.out.Tokens = append(e.out.Tokens, tokens...)
-	e.out.Sampled = append(e.out.Sampled, make([]bool, n)...)
-	e.out.BehaviorLogProbs = append(e.out.BehaviorLogProbs, make([]float32, n)...)
-	e.out.Entropies = append(e.out.Entropies, make([]float32, n)...)
-	e.out.Versions = append(e.out.Versions, make([]rollout.Version, n)...)
-}
-
-// sample appends tokens the policy chose.
-func (e *episode) sample(turn sampledTurn) {
-	e.observe(turn.tokens)
-	from := len(e.out.Tokens) - len(turn.tokens)
-	for t := from; t < len(e.out.Tokens); t++ {
-		e.out.Sampled[t] = true
+	if e.player.Intercept != nil {
+		if err := e.player.Intercept(ctx, call); err != nil {
+			return env.Result{}, err
+		}
 	}
-	copy(e.out.BehaviorLogProbs[from:], turn.logProbs)
-	copy(e.out.Entropies[from:], turn.entropies)
-	copy(e.out.Versions[from:], turn.versions)
-}
-
-func mean(values []float32) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	sum := 0.0
-	for _, v := range values {
-		sum += float64(v)
-	}
-	return sum / float64(len(values))
+	return guard(func() (env.Result, error) { return e.live.Call(ctx, call) })
 }

@@ -156,7 +156,7 @@ func check(t testing.TB, s *stage, got rollout.Trajectory) {
 	if at != len(got.Tokens) {
 		t.Errorf("%d tokens, turns and observations end at %d", len(got.Tokens), at)
 	}
-	if got.Temperature != 0.7 || s.lab.closed != 1 || !cmp.Equal(s.sampler.released, []string{got.ID}) {
+	if got.Temperature != 0.7 || s.lab.closed != s.lab.opened || !cmp.Equal(s.sampler.released, []string{got.ID}) {
 		t.Errorf("temperature %g, %d environments closed, released %v", got.Temperature, s.lab.closed, s.sampler.released)
 	}
 }
@@ -191,7 +191,7 @@ func TestBreakageIsNoReward(t *testing.T) {
 	}{
 		"tool":        {turns: []string{"echo text: a", "break text: x"}, is: errBroken, says: "turn 1: tool break"},
 		"tool hangs":  {turns: []string{"hang text: x"}, prop: func(s *stage) { s.player.Limits.ToolTimeout = 1 }, is: context.DeadlineExceeded, says: "tool hang"},
-		"open":        {prop: func(s *stage) { s.lab.openErr = away }, is: away, says: "lab/train/0: open"},
+		"open":        {prop: func(s *stage) { s.lab.openErr = away }, is: away, says: "lab/train/0: turn 0: open"},
 		"close":       {prop: func(s *stage) { s.lab.closeErr = away }, is: away, says: "lab/train/0"},
 		"sampler":     {prop: func(s *stage) { s.sampler.err = away }, is: away, says: "turn 0"},
 		"environment": {prop: func(s *stage) { s.player.Environments = nil }, says: `no environment "lab"`},

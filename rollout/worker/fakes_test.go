@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"sync"
@@ -22,9 +24,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // lab is an environment with tools that go right and wrong.
 type lab struct {
 	openErr, closeErr error
+	continuation      env.Continuation // restores when empty
 	mu                sync.Mutex
 	keys              []string // of the calls that ran
-	closed            int
+	opened, closed    int
 }
 
 var errBroken = errors.New("the tool's host is away")
@@ -40,8 +43,16 @@ func (l *lab) Task(rollout.Split, uint64, int) rollout.Task {
 	return rollout.Task{ID: "lab/train/0", Env: "lab", Prompt: "say yes", Gold: rollout.Gold{Answer: "yes"}}
 }
 
+func (l *lab) Continuation() env.Continuation { return cmp.Or(l.continuation, env.Restores) }
+
 func (l *lab) Open(rollout.Task) (env.Episode, error) {
-	return &bench{lab: l}, l.openErr
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.openErr != nil {
+		return nil, l.openErr
+	}
+	l.opened++
+	return &bench{lab: l}, nil
 }
 
 func (l *lab) Verify(task rollout.Task, answer string) float64 {
@@ -68,6 +79,8 @@ func (b *bench) Call(ctx context.Context, call rollout.Call) (env.Result, error)
 		return env.Result{Text: " error: no " + text, Status: rollout.CallError}, nil
 	case "break":
 		return env.Result{Text: "half a result", Status: rollout.CallOK}, errBroken
+	case "panic":
+		panic("the tool's own")
 	case "hang":
 		<-ctx.Done()
 		return env.Result{}, ctx.Err()
@@ -76,6 +89,12 @@ func (b *bench) Call(ctx context.Context, call rollout.Call) (env.Result, error)
 }
 
 func (b *bench) State() string { return strings.Repeat("x", b.calls) }
+
+func (b *bench) Snapshot() (json.RawMessage, error) { return json.Marshal(b.calls) }
+
+func (b *bench) Restore(_ context.Context, snapshot json.RawMessage) error {
+	return json.Unmarshal(snapshot, &b.calls)
+}
 
 func (b *bench) Close() error {
 	b.lab.mu.Lock()
@@ -188,5 +207,5 @@ func newStage(t testing.TB, turn func(sampler.Request, int) (string, bool)) *sta
 func (s *stage) play(t testing.TB) (rollout.Trajectory, error) {
 	t.Helper()
 	return s.player.Play(t.Context(), s.lab.Task(rollout.Train, 0, 0), "g1/0",
-		Sampling{Sampler: s.sampler, Temperature: 0.7, TopK: 9, TopP: 0.95, MinP: 0.01, Seed: 5})
+		Sampling{Sampler: s.sampler, Temperature: 0.7, TopK: 9, TopP: 0.95, MinP: 0.01, Seed: 5}, nil)
 }

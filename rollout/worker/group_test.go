@@ -26,7 +26,12 @@ func bySeed(r sampler.Request, _ int) (string, bool) {
 }
 
 func (s *stage) group(ctx context.Context, size int, seed uint64, slots int) (rollout.Group, error) {
-	return s.player.PlayGroup(ctx, s.lab.Task(rollout.Train, 0, 0), "g1", size, Sampling{Sampler: s.sampler, Temperature: 1, Seed: seed}, NewSlots(slots))
+	played := s.player.PlayGroup(ctx, s.members(size, seed), NewSlots(slots))
+	return played.Group, played.Err()
+}
+
+func (s *stage) members(size int, seed uint64) Members {
+	return Members{Task: s.lab.Task(rollout.Train, 0, 0), Group: "g1", Play: FirstMembers(size), Sampling: Sampling{Sampler: s.sampler, Temperature: 1, Seed: seed}}
 }
 
 // TestEveryGroupIsValid plays random policies under random limits: whatever the policy does, the
@@ -120,24 +125,36 @@ func TestMembersDoNotDependOnSlots(t *testing.T) {
 	}
 	for i, trajectory := range want.Trajectories {
 		alone, err := newStage(t, bySeed).player.Play(t.Context(), want.Task, trajectory.ID,
-			Sampling{Sampler: newStage(t, bySeed).sampler, Temperature: 1, Seed: rollout.Seed(17, uint64(i))})
+			Sampling{Sampler: newStage(t, bySeed).sampler, Temperature: 1, Seed: rollout.Seed(17, uint64(i))}, nil)
 		if diff := cmp.Diff(trajectory, alone, times); err != nil || diff != "" {
 			t.Errorf("member %d alone, %v (-in the group +alone):\n%s", i, err, diff)
 		}
 	}
 }
 
-// TestBrokenMember fails the whole group with the member's error; the other members leave.
-func TestBrokenMember(t *testing.T) {
-	s := newStage(t, func(r sampler.Request, _ int) (string, bool) {
-		if r.Sequence == "g1/1" {
+// TestFailedMemberLeavesTheOthersAlone plays a group of which one member's tool breaks and one member's
+// panics.
+func TestFailedMemberLeavesTheOthersAlone(t *testing.T) {
+	s := newStage(t, func(r sampler.Request, turn int) (string, bool) {
+		switch {
+		case r.Sequence == "g1/1":
 			return "break text: x", false
+		case turn == 0:
+			return "echo text: a", false
 		}
-		return "hang text: x", false
+		return "answer: yes", false
 	})
-	group, err := s.group(t.Context(), 3, 1, 3)
-	if !errors.Is(err, errBroken) || group.Trajectories != nil {
-		t.Errorf("%d trajectories, %v; want %v", len(group.Trajectories), err, errBroken)
+	played := s.player.PlayGroup(t.Context(), s.members(3, 1), NewSlots(2))
+	var ids []string
+	for _, trajectory := range played.Group.Trajectories {
+		ids = append(ids, trajectory.ID)
+	}
+	if !cmp.Equal(ids, []string{"g1/0", "g1/2"}) || len(played.Failures) != 1 {
+		t.Fatalf("trajectories %v, failures %v", ids, played.Failures)
+	}
+	failure := played.Failures[0]
+	if failure.Member != 1 || failure.Failure.Kind != rollout.FailedTool || !errors.Is(played.Err(), errBroken) {
+		t.Errorf("member %d: %v", failure.Member, failure.Failure)
 	}
 }
 
@@ -149,11 +166,16 @@ func TestCancel(t *testing.T) {
 		return "hang text: x", false
 	})
 	slots := NewSlots(1)
-	group, err := s.player.PlayGroup(ctx, s.lab.Task(rollout.Train, 0, 0), "g1", 3, Sampling{Sampler: s.sampler, Seed: 1}, slots)
-	if !errors.Is(err, context.Canceled) || group.Trajectories != nil {
-		t.Errorf("%d trajectories, %v; want %v", len(group.Trajectories), err, context.Canceled)
+	played := s.player.PlayGroup(ctx, s.members(3, 1), slots)
+	if len(played.Failures) != 3 || played.Group.Trajectories != nil || !errors.Is(played.Err(), context.Canceled) {
+		t.Errorf("%d trajectories, %v; want %v", len(played.Group.Trajectories), played.Failures, context.Canceled)
 	}
-	if len(slots) != 0 {
-		t.Errorf("%d slots stay taken", len(slots))
+	for _, failure := range played.Failures {
+		if failure.Failure.Kind != rollout.FailedCancelled {
+			t.Errorf("member %d: %v; want it cancelled", failure.Member, failure.Failure)
+		}
+	}
+	if slots.InFlight() != 0 {
+		t.Errorf("%d slots stay taken", slots.InFlight())
 	}
 }

@@ -20,10 +20,12 @@ type Sampling struct {
 	Seed uint64
 }
 
-// Play runs one episode in which a policy samples the turns.
-func (p *Player) Play(ctx context.Context, task rollout.Task, id string, sampling Sampling) (rollout.Trajectory, error) {
+// Play makes one attempt at an episode in which a policy samples the turns. With a log it goes on after
+// the turns that are recorded, and records its own; an episode that they end is not played again. A nil log
+// records nothing. The error is a [rollout.Failure], and then there is no trajectory.
+func (p *Player) Play(ctx context.Context, task rollout.Task, id string, sampling Sampling, log Log) (rollout.Trajectory, error) {
 	defer sampling.Sampler.Release(id)
-	trajectory, err := p.play(ctx, task, id, policySource{sampling})
+	trajectory, err := p.play(ctx, task, id, policySource{sampling}, log)
 	trajectory.Temperature = sampling.Temperature
 	return trajectory, err
 }
@@ -32,7 +34,7 @@ func (p *Player) Play(ctx context.Context, task rollout.Task, id string, samplin
 // player's format writes in its own way. The tools really run. When the script
 // ends without an answer the episode stops as void. Log-probabilities and versions are unknown.
 func (p *Player) PlayScript(ctx context.Context, task rollout.Task, id string, turns []string) (rollout.Trajectory, error) {
-	trajectory, err := p.play(ctx, task, id, scriptSource(turns))
+	trajectory, err := p.play(ctx, task, id, scriptSource(turns), nil)
 	trajectory.BehaviorLogProbs, trajectory.Versions, trajectory.Entropies = nil, nil, nil
 	return trajectory, err
 }

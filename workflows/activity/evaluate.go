@@ -85,7 +85,7 @@ func (r *run) playHeldOut(ctx context.Context, sampling worker.Sampling) ([]atte
 				task := environment.Task(rollout.HeldOut, rollout.Seed(r.config.Seed, heldOutTaskStream), i)
 				own := sampling
 				own.Seed = rollout.Seed(r.config.Seed, evaluationStream, uint64(e), uint64(i))
-				trajectory, err := player.Play(ctx, task, fmt.Sprintf("eval%d.%d/0", e, i), own)
+				trajectory, err := player.Play(ctx, task, fmt.Sprintf("eval%d.%d/0", e, i), own, nil)
 				attempts[e*per+i] = attempt{environment: environment.Name(), task: task, trajectory: trajectory}
 				return err
 			})

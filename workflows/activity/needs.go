@@ -19,7 +19,7 @@ type needs struct {
 func needsOf(method algos.Method) needs {
 	credit, loss := method.Reads(), method.Loss.Reads()
 	n := needs{creditValues: credit.Values || loss.Has(kernels.ReadsOldValues), creditReference: credit.Reference}
-	n.critic = n.creditValues || loss.Has(kernels.ReadsValues)
+	n.critic = method.NeedsCritic()
 	n.reference = n.creditReference || loss.Has(kernels.ReadsReference)
 	return n
 }

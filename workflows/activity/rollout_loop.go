@@ -184,11 +184,12 @@ func (l *loop) makeGroup(ctx context.Context, number int) (blob.Ref, error) {
 	sampling := worker.Sampling{Sampler: l.engine, Temperature: settings.Sampling.Temperature,
 		TopK: settings.Sampling.TopK, TopP: settings.Sampling.TopP, MinP: settings.Sampling.MinP,
 		Seed: rollout.Seed(settings.Seed, rolloutStream, uint64(number))}
-	group, err := l.run.player().PlayGroup(ctx, l.run.trainTask(number), groupID(number), settings.Training.GroupSize, sampling, l.slots)
-	if err != nil {
+	played := l.run.player().PlayGroup(ctx, worker.Members{Task: l.run.trainTask(number), Group: groupID(number),
+		Play: worker.FirstMembers(settings.Training.GroupSize), Sampling: sampling}, l.slots)
+	if err := played.Err(); err != nil {
 		return blob.Ref{}, err
 	}
-	data, err := record.EncodeSegment(group)
+	data, err := record.EncodeSegment(played.Group)
 	if err != nil {
 		return blob.Ref{}, lasting(err)
 	}

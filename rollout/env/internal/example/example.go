@@ -40,6 +40,9 @@ func (HighLow) Task(split rollout.Split, seed uint64, index int) rollout.Task {
 	}
 }
 
+// Continuation says that an attempt can be taken up by another process.
+func (HighLow) Continuation() env.Continuation { return env.Restores }
+
 // Open starts an attempt that knows nothing yet.
 func (HighLow) Open(task rollout.Task) (env.Episode, error) {
 	secret, err := strconv.Atoi(string(task.World))
@@ -76,6 +79,19 @@ func (e *episode) Call(_ context.Context, call rollout.Call) (env.Result, error)
 
 // State is what the guesses have shown.
 func (e *episode) State() string { return fmt.Sprintf("%d-%d", e.least, e.below) }
+
+// Snapshot is what another process needs to take the attempt up.
+func (e *episode) Snapshot() (json.RawMessage, error) { return json.Marshal([]int{e.least, e.below}) }
+
+// Restore takes it up.
+func (e *episode) Restore(_ context.Context, snapshot json.RawMessage) error {
+	var bounds []int
+	if json.Unmarshal(snapshot, &bounds) != nil || len(bounds) != 2 || bounds[0] > e.secret || bounds[1] <= e.secret {
+		return fmt.Errorf("%s are no bounds of the secret", tool.Excerpt(string(snapshot)))
+	}
+	e.least, e.below = bounds[0], bounds[1]
+	return nil
+}
 
 // Close has nothing to release.
 func (e *episode) Close() error { return nil }
