@@ -180,6 +180,8 @@ type PoolInput struct {
 	Limits Limits `json:"limits"`
 	// Failures counts loops that failed one after another without having served.
 	Failures int `json:"failures,omitempty"`
+	// Waited is how long no worker has taken a loop.
+	Waited time.Duration `json:"waited,omitempty"`
 }
 
 // PoolID is the workflow id of a run's pool.
