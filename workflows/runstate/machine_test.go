@@ -45,11 +45,13 @@ func TestStateIsACopy(t *testing.T) {
 	}
 }
 
-// TestCapacity holds admission to the vectors of AReaL's tests/test_staleness_manager.py.
+// TestCapacity holds admission to the reference vectors and to those of AReaL's tests/test_staleness_manager.py.
 func TestCapacity(t *testing.T) {
 	for _, v := range []struct {
 		limit, batch, staleness, version, accepted, running, want int
 	}{
+		{64, 32, 4, 10, 400, 20, 44}, // decoupled_ppo.staleness_capacity: capacity
+		{64, 32, 3, 10, 400, 20, 28}, // and capacity_eta_3
 		{10, 4, 2, 0, 0, 0, 10},
 		{100, 32, 10, 0, 0, 0, 100},
 		{5, 2, 10, 0, 0, 3, 2},
