@@ -1,16 +1,17 @@
 package orchestrate
 
-import "slices"
+import (
+	"context"
+	"slices"
+)
 
 // Comparison is one run at several bounds on staleness.
 type Comparison struct {
-	// Latency are drawn seconds where nothing contends: of a turn's sampling, a tool call and an episode
-	// with all it waits for.
-	Turn    Quantiles `json:"turn"`
-	Tool    Quantiles `json:"tool"`
-	Episode Quantiles `json:"episode"`
+	// Turn, Tool and Episode are drawn seconds where nothing contends: of a turn's sampling, of a tool call
+	// and of an episode with all it waits for.
+	Turn, Tool, Episode Quantiles
 	// Runs are by ascending staleness; the first is the synchronous one.
-	Runs []Run `json:"runs"`
+	Runs []Run
 }
 
 // Run is one simulated run beside the others.
@@ -21,13 +22,13 @@ type Run struct {
 }
 
 // Compare simulates the run synchronously, one step off and with its own bound.
-func Compare(c Config) (Comparison, error) {
+func Compare(ctx context.Context, c Config) (Comparison, error) {
 	bounds := []int{0, 1, c.Staleness}
 	slices.Sort(bounds)
 	var out Comparison
 	for _, bound := range slices.Compact(bounds) {
 		c.Staleness = bound
-		outcome, err := Simulate(c)
+		outcome, err := Simulate(ctx, c)
 		if err != nil {
 			return Comparison{}, err
 		}
@@ -73,11 +74,11 @@ const poolSlots = 64
 
 // Sweep simulates the run at each number of slots, in pools of 64, with two waves a step, and
 // measures what deciding costs. The config needs a Clock.
-func Sweep(c Config, slots []int) ([]SlotCost, error) {
+func Sweep(ctx context.Context, c Config, slots []int) ([]SlotCost, error) {
 	var out []SlotCost
 	for _, n := range slots {
 		c.Slots, c.Pools, c.Batch = n, max(n/poolSlots, 1), 2*n
-		outcome, err := Simulate(c)
+		outcome, err := Simulate(ctx, c)
 		if err != nil {
 			return nil, err
 		}

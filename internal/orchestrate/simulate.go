@@ -1,6 +1,7 @@
 package orchestrate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -112,8 +113,8 @@ type tally struct {
 // errStuck says that nothing is under way and the run has not ended.
 var errStuck = errors.New("nothing is under way, and the run has not ended")
 
-// Simulate plays the run to its end.
-func Simulate(c Config) (Outcome, error) {
+// Simulate plays the run to its end, or until the context ends.
+func Simulate(ctx context.Context, c Config) (Outcome, error) {
 	if err := c.Validate(); err != nil {
 		return Outcome{}, err
 	}
@@ -126,6 +127,9 @@ func Simulate(c Config) (Outcome, error) {
 		return Outcome{}, err
 	}
 	for s.finished == nil {
+		if ctx.Err() != nil {
+			return Outcome{}, context.Cause(ctx)
+		}
 		if s.due.empty() {
 			return Outcome{}, fmt.Errorf("%w: at %g s the machine says %q", errStuck, s.now, s.machine.Status(s.time()).WaitingFor)
 		}
