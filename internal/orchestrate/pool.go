@@ -14,6 +14,9 @@ type pool struct {
 	// hand are the groups being played, waiting those of them with members that have no slot, both by
 	// ascending number.
 	hand, waiting []*group
+	// reported are groups that left the hand by themselves, until they leave the share too: the control
+	// object may be older than the report.
+	reported map[int]bool
 	// held slots have an episode, decoding of these sample now.
 	held, decoding int
 	// Sequences that decode share the device evenly, so one clock of service serves all: it advances by
@@ -114,7 +117,7 @@ func (p *pool) forget(g *group) {
 // follow makes the pool's hand what the share says. Groups that left it are withdrawn.
 func (p *pool) follow(share []runstate.Assignment) {
 	var hand []*group
-	had := p.hand
+	had, reported := p.hand, map[int]bool{}
 	for _, assignment := range share {
 		for len(had) > 0 && had[0].number < assignment.Group {
 			p.forget(had[0])
@@ -124,20 +127,25 @@ func (p *pool) follow(share []runstate.Assignment) {
 			hand, had = append(hand, had[0]), had[1:]
 			continue
 		}
+		if p.reported[assignment.Group] {
+			reported[assignment.Group] = true
+			continue
+		}
 		g := &group{number: assignment.Group, oldest: none}
 		hand, p.waiting = append(hand, g), append(p.waiting, g)
 	}
 	for _, g := range had {
 		p.forget(g)
 	}
-	p.hand = hand
+	p.hand, p.reported = hand, reported
 	p.waiting = slices.DeleteFunc(p.waiting, func(g *group) bool { return g.gone })
 	slices.SortFunc(p.waiting, func(a, b *group) int { return a.number - b.number })
 }
 
-// drop takes one group out of the hand.
-func (p *pool) drop(g *group) {
+// report takes a group out of the hand that is finished or given up.
+func (p *pool) report(g *group) {
 	p.forget(g)
+	p.reported[g.number] = true
 	at, _ := slices.BinarySearchFunc(p.hand, g.number, func(g *group, number int) int { return g.number - number })
 	p.hand = slices.Delete(p.hand, at, at+1)
 	p.waiting = slices.DeleteFunc(p.waiting, func(g *group) bool { return g.gone })

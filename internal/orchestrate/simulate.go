@@ -218,7 +218,7 @@ func (s *simulation) follow(control runstate.Control) {
 				at++
 				continue
 			}
-			p.drop(g)
+			p.report(g)
 			s.inbox = append(s.inbox, runstate.GroupDropped{Number: g.number, Reason: "stale"})
 		}
 		s.fill(p)
@@ -305,7 +305,7 @@ func (s *simulation) endEpisode(p *pool, e *episode) {
 	if g.done < s.config.GroupSize {
 		return
 	}
-	p.drop(g)
+	p.report(g)
 	oldest := g.oldest
 	if oldest == none { // capped before its first turn
 		oldest = s.control.Version
