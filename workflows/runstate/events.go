@@ -67,6 +67,9 @@ type StepFailed struct {
 	Reason string
 }
 
+// StepTimedOut says that an attempt at a step took longer than its time-out.
+type StepTimedOut struct{ Step int }
+
 // StepCorrupt says that a step was not made because groups of its batch do not hold what they held. They
 // are set aside, and made again under the same number.
 type StepCorrupt struct {
@@ -152,6 +155,7 @@ func (PoolFailed) isEvent()       {}
 func (Broken) isEvent()           {}
 func (StepCommitted) isEvent()    {}
 func (StepFailed) isEvent()       {}
+func (StepTimedOut) isEvent()     {}
 func (StepCorrupt) isEvent()      {}
 func (WeightsCorrupt) isEvent()   {}
 func (Repaired) isEvent()         {}

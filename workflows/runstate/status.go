@@ -1,6 +1,10 @@
 package runstate
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Status is a run as a person sees it.
 type Status struct {
@@ -59,4 +63,136 @@ type PoolStatus struct {
 type Count struct {
 	What  string `json:"what"`
 	Times int    `json:"times"`
+}
+
+// Status describes the machine's state at now.
+func (m *Machine) Status(now time.Time) Status {
+	s, spec := &m.state, m.spec()
+	status := Status{
+		Committed: s.Committed, LastStep: spec.LastStep(), WarmSteps: spec.WarmSteps,
+		GroupsReady: m.readyForNext(), GroupsPerStep: spec.GroupsPerStep, GroupsPlaying: s.count(Playing),
+		Staleness: spec.Staleness, Config: s.Config, Held: s.Held, Since: s.Times.Progress,
+		Failures: slices.Clone(s.Failures), Drops: slices.Clone(s.Drops), Reason: s.Failure,
+	}
+	status.Phase, status.WaitingFor = m.phase()
+	if !s.Times.Stalled.IsZero() {
+		what, unblock := m.wait()
+		status.Stalled = &Stall{What: what, Since: s.Times.Progress, Unblock: unblock}
+	}
+	for number, p := range s.Pools {
+		groups := 0
+		for i := range s.Open {
+			if s.Open[i].Place == Playing && s.Open[i].Pool == number {
+				groups++
+			}
+		}
+		status.Pools = append(status.Pools, PoolStatus{Pool: number, Serving: p.Serving, Quiet: p.Quiet, Tenure: p.Tenure,
+			Worker: p.Worker, Since: p.Since, Reason: p.Reason, Groups: groups})
+	}
+	if elapsed := now.Sub(s.Times.Began); !s.Times.Began.IsZero() && elapsed > 0 {
+		busy := s.Times.Busy
+		if s.Training > spec.WarmSteps {
+			busy += now.Sub(s.TrainingSince)
+		}
+		status.LearnerBusy = min(1, float64(busy)/float64(elapsed))
+	}
+	return status
+}
+
+// readyForNext counts the groups in the store that the next batch can take.
+func (m *Machine) readyForNext() int {
+	ready, seen := 0, 0
+	for i := range m.state.Open {
+		g := &m.state.Open[i]
+		if g.Place == InBatch {
+			continue
+		}
+		if seen++; m.spec().Staleness == 0 && seen > m.spec().GroupsPerStep {
+			break
+		}
+		if g.Place == Ready {
+			ready++
+		}
+	}
+	return min(ready, m.spec().GroupsPerStep)
+}
+
+func (m *Machine) phase() (phase, waitingFor string) {
+	s := &m.state
+	what, _ := m.wait()
+	switch {
+	case s.Outcome != "":
+		return string(s.Outcome), ""
+	case s.Failure != "":
+		return "failing", what
+	case s.Cancelling:
+		return "cancelling", what
+	case s.Paused && m.unsettled() != "":
+		return "pausing", m.unsettled()
+	case s.Paused:
+		return "paused", "resume"
+	case !s.Known:
+		return "preparing", what
+	case s.Training != 0 && s.Training <= m.spec().WarmSteps:
+		return "warm-start", what
+	case s.Training != 0:
+		return "training", what
+	case s.Held != "" && s.count(Playing) == 0:
+		return "held", what
+	case s.Evaluating && s.count(Playing)+s.count(Waiting) == 0:
+		return "evaluating", what
+	}
+	return "rolling-out", what
+}
+
+// unsettled names what a pause waits for; "" when the run stands still.
+func (m *Machine) unsettled() string {
+	s := &m.state
+	switch {
+	case !s.Known || s.Training != 0 || len(s.Repairing) > 0:
+		what, _ := m.wait()
+		return what
+	case s.Evaluating:
+		return m.evaluating()
+	case m.restless() > 0:
+		return fmt.Sprintf("the episodes of %d of %d pools to finish their turns", m.restless(), len(s.Pools))
+	}
+	return ""
+}
+
+func (m *Machine) evaluating() string {
+	return fmt.Sprintf("the evaluation of version %d", m.state.Due[0].Version)
+}
+
+const (
+	needLearner = "needs a learner: `turnwise worker --roles learner`"
+	needRollout = "needs a rollout worker: `turnwise worker --roles rollout`"
+)
+
+// wait names what the run waits for, and what would end the wait.
+func (m *Machine) wait() (what, unblock string) {
+	s := &m.state
+	switch {
+	case !s.Known:
+		return "the run folder to be prepared", needLearner
+	case s.Training != 0:
+		return fmt.Sprintf("the learner to commit step %d", s.Training), needLearner
+	case len(s.Repairing) > 0:
+		return s.Repairing[0] + " to be made again", needLearner
+	case s.Held != "" && s.count(Playing) == 0:
+		return "the cause of failed rollouts to be mended (" + s.Held + ")", "resume the run once it is"
+	case s.Evaluating && s.count(Playing)+s.count(Waiting) == 0:
+		return m.evaluating(), needRollout
+	}
+	what = fmt.Sprintf("groups: %d of %d ready", m.readyForNext(), m.spec().GroupsPerStep)
+	serving := 0
+	for _, p := range s.Pools {
+		if p.Serving {
+			serving++
+		}
+	}
+	if serving == 0 {
+		return what + ", no pool is served", needRollout
+	}
+	return what, fmt.Sprintf("pools play %d groups: `turnwise describe run` shows where each is", s.count(Playing))
 }
