@@ -218,6 +218,7 @@ func (m *Machine) advance() {
 	if !s.Paused {
 		m.evaluate()
 		m.dropStale()
+		m.dropSurplus()
 		m.admit()
 		m.assign()
 	}
@@ -244,7 +245,7 @@ func (m *Machine) publish() {
 	}
 	want := Control{Revision: s.Control.Revision, Version: s.Committed, Weights: s.Weights,
 		Staleness: m.spec().Staleness, Paused: s.Paused, Shares: m.shares()}
-	if !want.equal(s.Control) {
+	if len(s.Pools) == 0 || !want.equal(s.Control) {
 		want.Revision++
 		if want.Paused && s.PausedAt == 0 {
 			s.PausedAt = want.Revision

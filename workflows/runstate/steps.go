@@ -76,6 +76,18 @@ func (m *Machine) dropStale() {
 	}
 }
 
+// dropSurplus drops open groups that the plan has no step for: those that were dropped once, and forgotten
+// with the history before a manifest recorded it.
+func (m *Machine) dropSurplus() {
+	s, spec := &m.state, m.spec()
+	left := (spec.LastStep() - max(s.Committed, spec.WarmSteps)) * spec.GroupsPerStep
+	for i := len(s.Open) - 1; i >= 0 && len(s.Open) > left; i-- {
+		if s.Open[i].Place != InBatch {
+			m.drop(s.Open[i].Number, "surplus: the plan has no step for it")
+		}
+	}
+}
+
 // drop settles an open group without training.
 func (m *Machine) drop(number int, reason string) {
 	s := &m.state
