@@ -234,6 +234,9 @@ func (w *world) look(t *rapid.T) {
 	if status.GroupsReady > w.spec.GroupsPerStep {
 		t.Fatalf("status %+v of %+v", status, w.spec)
 	}
+	if state.Outcome != "" {
+		return // what is still under way has nobody to report to
+	}
 	if (state.Training != 0) != (w.step != nil) || len(state.Repairing) != len(w.repairing) || state.Evaluating != (w.evaluating >= 0) {
 		t.Fatalf("state %+v, in flight step %v, repairs %v, evaluation %d", state, w.step, w.repairing, w.evaluating)
 	}
