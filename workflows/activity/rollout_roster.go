@@ -151,6 +151,14 @@ func (r *roster) found(number int, ready workflows.ReadyGroup) {
 	}
 }
 
+// spoiled says that what was played cannot be stored, ever.
+func (r *roster) spoiled(number int, reason string) {
+	g := r.held[number]
+	g.busy--
+	g.stage, g.saidAt = reported, time.Time{}
+	g.told = report{dropped: &workflows.DroppedGroup{Number: number, Reason: reason}}
+}
+
 // gaveUp says that looking a group up or storing it was broken off, because the group is not wanted any
 // more or the loop leaves.
 func (r *roster) gaveUp(number int) {
