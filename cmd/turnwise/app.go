@@ -20,6 +20,7 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/connect"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/workflows/activity"
 )
 
@@ -40,6 +41,8 @@ type app struct {
 	dataDir string
 	// output is the format of results: "" for people, "json" for programs.
 	output string
+	// intercept is called before each tool call of a rollout process; nil outside of trials.
+	intercept func(context.Context, rollout.Call) error
 }
 
 // usageError is a user's mistake: one sentence, exit code 2.
@@ -125,7 +128,7 @@ func (a *app) root() *cobra.Command {
 // verbs are the program's commands, in the order of the help.
 var verbs = []func(*app) *cobra.Command{
 	quickstartVerb, submitVerb, workerVerb, serverVerb, devVerb,
-	getVerb, describeVerb, logsVerb, watchVerb, pauseVerb, resumeVerb, cancelVerb, trajVerb, compareVerb, methodsVerb, creditVerb, lossVerb, configVerb, benchVerb, versionVerb, doctorVerb,
+	getVerb, describeVerb, logsVerb, watchVerb, pauseVerb, resumeVerb, cancelVerb, trajVerb, compareVerb, methodsVerb, creditVerb, lossVerb, configVerb, benchVerb, chaosVerb, versionVerb, doctorVerb,
 }
 
 // resolveDataDir settles where the data folder is and makes sure only its owner can read it.

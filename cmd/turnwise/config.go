@@ -23,12 +23,12 @@ func configVerb(a *app) *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("config what? know: show, check, schema; try `turnwise config show`")
+				return usagef("config what? know: show, explain, check, schema; try `turnwise config show`")
 			}
-			return usagef("config %s: know show, check, schema", args[0])
+			return usagef("config %s: know show, explain, check, schema", args[0])
 		},
 	}
-	cmd.AddCommand(configShowVerb(a), configCheckVerb(a), configSchemaVerb(a))
+	cmd.AddCommand(configShowVerb(a), configExplainVerb(a), configCheckVerb(a), configSchemaVerb(a))
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 
 func workerVerb(a *app) *cobra.Command {
 	var list string
+	var faults seam
 	cmd := &cobra.Command{
 		Use:   "worker",
 		Short: "Serve runs as a control, rollout or learner process",
@@ -29,12 +30,13 @@ func workerVerb(a *app) *cobra.Command {
 				return err
 			}
 			defer closeLog()
-			c, endpoint, err := connect.Dial(cmd.Context(), connect.Options{DataDir: a.dataDir, Logger: warnOnly(log)})
+			ctx := faults.open(cmd.Context(), a)
+			c, endpoint, err := connect.Dial(ctx, connect.Options{DataDir: a.dataDir, Logger: warnOnly(log), Via: faults.via})
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			if err := connect.Preflight(cmd.Context(), c, endpoint); err != nil {
+			if err := connect.Preflight(ctx, c, endpoint); err != nil {
 				return err
 			}
 			serving := a.newWorkers(c, chosen, log)
@@ -42,11 +44,12 @@ func workerVerb(a *app) *cobra.Command {
 				return err
 			}
 			a.note("serving %s for %s at %s; Ctrl-C stops", list, a.dataDir, endpoint.Address)
-			<-cmd.Context().Done()
+			<-ctx.Done()
 			serving.stop()
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&list, "roles", "control,rollout,learner", "comma-separated roles to serve")
+	faults.addFlags(cmd)
 	return cmd
 }

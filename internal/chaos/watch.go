@@ -23,9 +23,9 @@ type Watch struct {
 	progress []Progress
 	// revision and events are how far the control process was seen to come.
 	revision, events int
-	outcome                       string
-	files                         map[string]*watched // by path
-	since                         map[int]time.Time   // when each tenure was first seen
+	outcome          string
+	files            map[string]*watched // by path
+	since            map[int]time.Time   // when each tenure was first seen
 }
 
 // watched is one file of turns as far as it was seen.
@@ -176,4 +176,14 @@ func (w *Watch) Seen() map[int]string {
 		seen[step.Number] = step.Digest
 	}
 	return seen
+}
+
+// Settled says whether a step that was seen has trained or dropped a group.
+func (w *Watch) Settled(group int) bool {
+	for _, step := range w.steps {
+		if slices.Contains(step.Trained, group) || slices.Contains(step.Dropped, group) {
+			return true
+		}
+	}
+	return false
 }

@@ -55,6 +55,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Identity names this process in Temporal's histories; empty means the SDK's pid@host.
 	Identity string
+	// Via, when set, is a loopback address to reach the embedded server at instead of its own: that of
+	// something in between that passes connections on. A cluster is not concerned.
+	Via string
 }
 
 // Dial returns a client of the cluster named by the environment, or else of the embedded server recorded in the data
@@ -93,6 +96,12 @@ func DialEmbedded(ctx context.Context, o Options) (client.Client, Endpoint, erro
 	e, err := liveEndpoint(ctx, o.DataDir)
 	if err != nil {
 		return nil, Endpoint{}, err
+	}
+	if o.Via != "" {
+		if err := checkLoopback(o.Via); err != nil {
+			return nil, Endpoint{}, err
+		}
+		e.Address = o.Via
 	}
 	c, err := dialRecorded(ctx, e, o)
 	return c, e, err

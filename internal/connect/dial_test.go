@@ -120,3 +120,25 @@ func TestLostServerSaysWhichProcessToStop(t *testing.T) {
 		t.Fatalf("got %v, expected an unreachable server with the process that holds the folder", err)
 	}
 }
+
+// The token goes to this machine alone, whatever stands between.
+func TestViaIsALoopbackAddress(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := Acquire(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release()
+	if _, err := EnsureToken(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteEndpoint(dir, Endpoint{Address: "127.0.0.1:1", Namespace: "n", PID: os.Getpid()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := DialEmbedded(t.Context(), Options{DataDir: dir, Logger: quiet, Via: "192.0.2.1:7233"}); err == nil || !strings.Contains(err.Error(), "192.0.2.1:7233") || !strings.Contains(err.Error(), "loopback") {
+		t.Errorf("got %v, expected a refusal of another machine", err)
+	}
+	if _, _, err := DialEmbedded(t.Context(), Options{DataDir: dir, Logger: quiet, Via: "127.0.0.1:2"}); !IsUnreachable(err) || !strings.Contains(err.Error(), "127.0.0.1:2") {
+		t.Errorf("got %v, expected the address in between to be dialed", err)
+	}
+}

@@ -105,18 +105,26 @@ func decodeEndpoint(raw []byte) (Endpoint, error) {
 	if r.Schema != endpointSchema {
 		return Endpoint{}, fmt.Errorf("schema %q, expected %q", r.Schema, endpointSchema)
 	}
-	host, _, err := net.SplitHostPort(r.Address)
-	if err != nil {
-		return Endpoint{}, fmt.Errorf("address %q: %w", r.Address, err)
-	}
-	// The token must never travel to another machine because somebody edited a file.
-	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return Endpoint{}, fmt.Errorf("address %q is not a loopback address", r.Address)
+	if err := checkLoopback(r.Address); err != nil {
+		return Endpoint{}, err
 	}
 	if r.PID <= 0 || r.Namespace == "" {
 		return Endpoint{}, fmt.Errorf("pid %d and namespace %q must both be set", r.PID, r.Namespace)
 	}
 	return Endpoint{Address: r.Address, Namespace: r.Namespace, UIAddress: r.UI, Embedded: true, PID: r.PID}, nil
+}
+
+// checkLoopback refuses an address of another machine: the token must never travel to one because somebody
+// edited a file.
+func checkLoopback(address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("address %q: %w", address, err)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return fmt.Errorf("address %q is not a loopback address", address)
+	}
+	return nil
 }
 
 // EnsureToken returns the data folder's secret, making one on first use: 32 random bytes in hexadecimal, mode 0600.

@@ -36,7 +36,7 @@ func NewReader(r io.Reader, name string) *Reader {
 // after it; when the input itself fails, every further call returns that error.
 //
 // Required are schema, group, task and trajectories; of a trajectory id, tokens, sampled, turns and
-// stop; of a turn start and end; of a call name and status. Everything else may be missing or null
+// stop; of a turn start and end; of a call name and status; of an attempt trajectory and attempt. Everything else may be missing or null
 // and then has its zero value. A field the format does not have is an error. Null, NaN and infinite
 // entries of the numbers per token are read as 0 where sampled is 0 and are errors where it is 1.
 func (r *Reader) Next() (rollout.Group, error) {
@@ -107,6 +107,7 @@ func parseGroup(line []byte) (g rollout.Group, err error) {
 		{"group", required, into(&g.ID)},
 		{"task", required, func(at string, raw []byte) error { return parseTask(at, raw, &g.Task) }},
 		{"trajectories", required, each(&g.Trajectories, parseTrajectory)},
+		{"attempts", optional, each(&g.Attempts, parseAttempt)},
 	})
 	if err == nil && schema != Schema {
 		err = fmt.Errorf("schema: %q, want %q", schema, Schema)
@@ -197,6 +198,18 @@ func parseCall(at string, raw []byte, call *rollout.Call) error {
 		{"args", optional, intoArgs(&call.Args)},
 		{"status", required, into(&call.Status)},
 		{"key", optional, into(&call.Key)},
+	})
+}
+
+func parseAttempt(at string, raw []byte, attempt *rollout.Attempt) error {
+	return object(at, raw, []field{
+		{"trajectory", required, into(&attempt.Trajectory)},
+		{"attempt", required, into(&attempt.Number)},
+		{"tenure", optional, into(&attempt.Tenure)},
+		{"from", optional, into(&attempt.From)},
+		{"discarded", optional, into(&attempt.Discarded)},
+		{"failure", optional, into(&attempt.Failure)},
+		{"reason", optional, into(&attempt.Reason)},
 	})
 }
 

@@ -285,6 +285,7 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte(example))
 	f.Add([]byte(`{"schema":"turnwise.group/v1","group":"g","task":{},"trajectories":[{"id":"a","tokens":[],"sampled":[],"turns":[],"stop":"void"}]}`))
 	f.Add([]byte(strings.Replace(example, `"stop"`, `"values":[NaN,null,1,2,-Infinity,3,4],"reference_logprobs":[0,0,-1,-1,0,-1,-1],"stop"`, 1)))
+	f.Add([]byte(strings.Replace(example, `"trajectories"`, `"attempts":[{"trajectory":"g17/0","attempt":1,"tenure":3,"from":1,"discarded":0,"failure":null,"reason":""}],"trajectories"`, 1)))
 	f.Add([]byte("{\"schema\":null}\n{\"trajectories\":[{\"turns\":[{\"rewards\":{\"a\":1e999}}]}]}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		reader := NewReader(bytes.NewReader(data), "fuzz")
@@ -344,6 +345,7 @@ func groups() *rapid.Generator[rollout.Group] {
 			branch.Parent = &rollout.Parent{Trajectory: first.ID, Turn: rapid.IntRange(0, len(first.Turns)-1).Draw(t, "turn")}
 			g.Trajectories = append(g.Trajectories, branch)
 		}
+		g.Attempts = drawAttempts(t, g)
 		return g
 	})
 }

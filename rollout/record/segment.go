@@ -38,6 +38,7 @@ type segmentHeader struct {
 	ID           string              `json:"group"`
 	Task         rollout.Task        `json:"task"`
 	Trajectories []segmentTrajectory `json:"trajectories"`
+	Attempts     []rollout.Attempt   `json:"attempts,omitempty"`
 }
 
 // segmentTrajectory is a trajectory without its columns: the fields declared here stand in place of
@@ -59,7 +60,7 @@ func EncodeSegment(g rollout.Group) ([]byte, error) {
 	if err := Validate(g); err != nil {
 		return nil, fmt.Errorf("encode segment of group %q: %w", g.ID, err)
 	}
-	header := segmentHeader{ID: g.ID, Task: taskLine(g.Task), Trajectories: make([]segmentTrajectory, len(g.Trajectories))}
+	header := segmentHeader{ID: g.ID, Task: taskLine(g.Task), Trajectories: make([]segmentTrajectory, len(g.Trajectories)), Attempts: g.Attempts}
 	for i, t := range g.Trajectories {
 		header.Trajectories[i] = segmentTrajectory{
 			Tokens: len(t.Tokens), BehaviorLogProbs: t.BehaviorLogProbs != nil,
@@ -147,7 +148,7 @@ func decodeSegment(data []byte) (g rollout.Group, err error) {
 		return g, fmt.Errorf("header: data follows the JSON value")
 	}
 	columns := columnReader{rest[length:]}
-	g = rollout.Group{ID: header.ID, Task: header.Task, Trajectories: make([]rollout.Trajectory, len(header.Trajectories))}
+	g = rollout.Group{ID: header.ID, Task: header.Task, Trajectories: make([]rollout.Trajectory, len(header.Trajectories)), Attempts: header.Attempts}
 	for i := range header.Trajectories {
 		if g.Trajectories[i], err = columns.trajectory(&header.Trajectories[i]); err != nil {
 			return g, fmt.Errorf("trajectories[%d].%w", i, err)
@@ -244,7 +245,7 @@ func tidy(g *rollout.Group) {
 	if string(g.Task.World) == "null" {
 		g.Task.World = nil
 	}
-	g.Task.Gold.Calls = orNil(g.Task.Gold.Calls)
+	g.Task.Gold.Calls, g.Attempts = orNil(g.Task.Gold.Calls), orNil(g.Attempts)
 	for i := range g.Task.Gold.Calls {
 		g.Task.Gold.Calls[i].Args = orNilMap(g.Task.Gold.Calls[i].Args)
 	}

@@ -120,6 +120,11 @@ func TestSegmentIsDenser(t *testing.T) {
 
 func FuzzDecodeSegment(f *testing.F) {
 	f.Add(exampleSegment(f))
+	attempted, err := EncodeSegment(attemptedGroup())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(attempted)
 	f.Add([]byte("TWGROUP\x00\x01\x00\x00\x00\x02\x00\x00\x00{}\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, candidate := range [][]byte{data, seal(data)} {

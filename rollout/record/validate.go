@@ -13,8 +13,9 @@ import (
 // Validate reports the first thing that makes a group unfit to be stored or trained on, with the
 // field's path: lengths that disagree, turns that are not the maximal runs of sampled tokens, unknown
 // statuses and stop reasons, numbers that are not finite, a nonzero log-probability or version where
-// the policy did not sample, ids that repeat, and parents that do not exist or do not share their
-// tokens. It returns nil for a valid group.
+// the policy did not sample, ids that repeat, parents that do not exist or do not share their tokens, and
+// attempts that are not numbered from 1 or do not say how their trajectory came about. It returns nil for a
+// valid group.
 func Validate(g rollout.Group) error {
 	if g.ID == "" {
 		return fmt.Errorf("group: the id is empty")
@@ -39,7 +40,10 @@ func Validate(g rollout.Group) error {
 			return fmt.Errorf("trajectories[%d].%w", i, err)
 		}
 	}
-	return validateParents(g.Trajectories, index)
+	if err := validateParents(g.Trajectories, index); err != nil {
+		return err
+	}
+	return validateAttempts(g, index)
 }
 
 func validateTask(task rollout.Task) error {

@@ -18,7 +18,7 @@ func WriteGroup(w io.Writer, g rollout.Group) error {
 	if err := Validate(g); err != nil {
 		return fmt.Errorf("write group %q: %w", g.ID, err)
 	}
-	line := groupLine{Schema: Schema, ID: g.ID, Task: taskLine(g.Task), Trajectories: make([]trajectoryLine, len(g.Trajectories))}
+	line := groupLine{Schema: Schema, ID: g.ID, Task: taskLine(g.Task), Trajectories: make([]trajectoryLine, len(g.Trajectories)), Attempts: g.Attempts}
 	for i, t := range g.Trajectories {
 		line.Trajectories[i] = newTrajectoryLine(t)
 	}
@@ -37,6 +37,8 @@ type groupLine struct {
 	ID           string           `json:"group"`
 	Task         rollout.Task     `json:"task"`
 	Trajectories []trajectoryLine `json:"trajectories"`
+	// Attempts is left out when it is unknown.
+	Attempts []rollout.Attempt `json:"attempts,omitempty"`
 }
 
 // trajectoryLine is a trajectory as the format writes it. Its own fields stand in place of the
