@@ -1,0 +1,32 @@
+package workflows
+
+import (
+	"path/filepath"
+	"testing"
+
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+)
+
+// TestReplay replays histories that a real server recorded: a change after which a run in progress
+// could not go on fails here. A change of that kind needs workflow.GetVersion once runs exist that it
+// would strand; until then the histories are recorded afresh, see record_test.go.
+func TestReplay(t *testing.T) {
+	files, err := filepath.Glob("testdata/histories/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 9 {
+		t.Fatalf("%d recorded histories, expected at least 9: %v", len(files), files)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			replayer := worker.NewWorkflowReplayer()
+			replayer.RegisterWorkflowWithOptions(TrainingRun, workflow.RegisterOptions{Name: TrainingRunType})
+			replayer.RegisterWorkflowWithOptions(RolloutPool, workflow.RegisterOptions{Name: RolloutPoolType})
+			if err := replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
