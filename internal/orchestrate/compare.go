@@ -53,7 +53,7 @@ func (out *Comparison) draw(c Config) {
 			episodes = append(episodes, seconds)
 		}
 	}
-	out.Turn, out.Tool, out.Episode = quantiles(turns), quantiles(tools), quantiles(episodes)
+	out.Turn, out.Tool, out.Episode = Summarize(turns), Summarize(tools), Summarize(episodes)
 }
 
 // SlotCost is what deciding costs at a number of slots.

@@ -20,8 +20,8 @@ type Latency struct {
 	Cap float64 `json:"cap"`
 }
 
-// draw takes the next latency: min(exp(ln P50 + σz), Cap) with σ = ln(P99/P50)/z₉₉.
-func (l Latency) draw(random *rand.Rand) float64 {
+// Draw takes the next latency: min(exp(ln P50 + σz), Cap) with σ = ln(P99/P50)/z₉₉.
+func (l Latency) Draw(random *rand.Rand) float64 {
 	if l.P50 == 0 {
 		return 0
 	}
@@ -124,14 +124,14 @@ type script struct {
 
 func (p Preset) script(seed uint64, group, member int) script {
 	random := rand.New(rand.NewPCG(scatter(seed), scatter(uint64(group)<<20^uint64(member))))
-	s := script{start: p.Start.draw(random)}
+	s := script{start: p.Start.Draw(random)}
 	turns := p.MinTurns + random.IntN(p.MaxTurns-p.MinTurns+1)
 	for turn := range turns {
-		s.decode = append(s.decode, p.Decode.draw(random))
+		s.decode = append(s.decode, p.Decode.Draw(random))
 		if turn == turns-1 {
 			break
 		}
-		tool := p.Tool.draw(random)
+		tool := p.Tool.Draw(random)
 		if random.Float64() < p.ToolTimeouts {
 			tool = p.ToolTimeout
 		}
@@ -166,8 +166,8 @@ type Quantiles struct {
 	P99 float64 `json:"p99"`
 }
 
-// quantiles of values, by nearest rank; zero for none. It sorts them.
-func quantiles(values []float64) Quantiles {
+// Summarize returns the quantiles of values, by nearest rank; zero for none. It sorts them.
+func Summarize(values []float64) Quantiles {
 	if len(values) == 0 {
 		return Quantiles{}
 	}
