@@ -223,6 +223,7 @@ func TestRoundTrip(t *testing.T) {
 			"method.turn_reward={type: recorded, weights: {judge: 2, \"a b\": 0.5}}", `method.name="a: #b"`, `method.name="true"`)
 		pick("environments", "environments=[{type: lookup, hop_weights: [1, 0.5, 2]}, {type: calc, weight: 3}]", "environments[0].timeout=90s", "environments[0].blank_observations=true")
 		pick("transforms", "method.advantage.transforms=[{type: clip, bound: 2}, {type: whiten}]")
+		pick("staleness", "training.staleness=3")
 		pick("limits", "limits.step_timeout=1h30m0.5s", "limits.tool_timeout=100us")
 		overrides = append(overrides,
 			"seed="+number(float64(rapid.Uint32().Draw(t, "seed"))),
