@@ -191,7 +191,8 @@ func (l *loop) sleep(ctx context.Context, e *episode) error {
 
 // turn is one turn of an episode that a version samples.
 func turn(begin journal.Begin, version int, seconds float64) journal.Turn {
-	out := journal.Turn{Begin: begin, Context: journal.Begun, Prompt: make([]int32, promptTokens), Tokens: make([]int32, sampledTokens),
+	prompt := make([]int32, promptTokens)
+	out := journal.Turn{Begin: begin, Context: journal.Context(journal.Begun, prompt), Prompt: prompt, Tokens: make([]int32, sampledTokens),
 		LogProbs: make([]float32, sampledTokens), Entropies: make([]float32, sampledTokens), Versions: make([]rollout.Version, sampledTokens),
 		Record: rollout.Turn{Start: promptTokens, End: promptTokens + sampledTokens}, Stop: rollout.StopAnswer, Seconds: seconds}
 	for i := range out.Tokens {
