@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/env"
@@ -153,5 +154,29 @@ func TestPanicsKeepTheirStack(t *testing.T) {
 	var panicked *PanicError
 	if !errors.As(err, &panicked) || !strings.Contains(string(panicked.Stack), "(*bench).Call") {
 		t.Errorf("%v has no stack", err)
+	}
+}
+
+// TestReasonsAreShort keeps a tool's page out of the attempt ledger.
+func TestReasonsAreShort(t *testing.T) {
+	s, log := newStage(t, texts("echo text: a")), &memoryLog{}
+	s.player.Intercept = func(context.Context, rollout.Call) error { return errors.New("\xff" + strings.Repeat("é", 5000)) }
+	_, err := s.player.Play(t.Context(), s.lab.Task(rollout.Train, 0, 0), "g1/0", Sampling{Sampler: s.sampler, Seed: 5}, log)
+	checkFailure(t, err, rollout.FailedTool, "é")
+	if got := log.failed[0].Reason; len(got) > mostReason+10 || !utf8.ValidString(got) || !strings.Contains(got, "tool echo: ?é") {
+		t.Errorf("the reason is %d bytes: %s", len(got), got)
+	}
+}
+
+// TestAPlayedTurnIsRecorded withdraws an episode while the tool of its first turn is at work: the turn is
+// finished, the attempt is not.
+func TestAPlayedTurnIsRecorded(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s, log := newStage(t, texts("echo text: a", "echo text: b")), &memoryLog{}
+	s.player.Intercept = func(context.Context, rollout.Call) error { cancel(); return nil }
+	_, err := s.player.Play(ctx, s.lab.Task(rollout.Train, 0, 0), "g1/0", Sampling{Sampler: s.sampler, Seed: 5}, log)
+	checkFailure(t, err, rollout.FailedCancelled, "turn 1")
+	if len(log.past.Turns) != 1 {
+		t.Errorf("%d turns are recorded, want 1", len(log.past.Turns))
 	}
 }
