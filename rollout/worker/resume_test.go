@@ -3,12 +3,14 @@ package worker
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
 
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/env"
@@ -375,21 +377,14 @@ func TestMembersAreTakenUp(t *testing.T) {
 		return played
 	}
 	first := newStage(t, bySeed)
-	first.player.Gate = func(context.Context) error {
-		if len(first.sampler.sampled()) > 4 {
-			return &rollout.Failure{Kind: rollout.FailedEngine, Err: errors.New("out of breath")}
-		}
-		return nil
-	}
 	members := first.members(4, 17)
+	members.Sampling.Sampler = breathless{first.sampler, "g1/3"}
 	played := life(first, members)
-	for _, failure := range played.Failures {
-		if failure.Failure.Kind != rollout.FailedEngine || failure.Attempt != 1 {
-			t.Errorf("member %d, attempt %d: %v", failure.Member, failure.Attempt, failure.Failure)
-		}
+	if len(played.Failures) != 1 || len(played.Group.Trajectories) != 3 {
+		t.Fatalf("%d trajectories, failures %v; the last member's should be the one", len(played.Group.Trajectories), played.Failures)
 	}
-	if len(played.Failures) == 0 || played.Failures[len(played.Failures)-1].Member != 3 {
-		t.Fatalf("failures %v: the last member should be among them", played.Failures)
+	if failure := played.Failures[0]; failure.Member != 3 || failure.Attempt != 1 || failure.Failure.Kind != rollout.FailedEngine {
+		t.Errorf("member %d, attempt %d: %v", failure.Member, failure.Attempt, failure.Failure)
 	}
 	second := newStage(t, bySeed)
 	members = second.members(5, 17)
@@ -411,8 +406,70 @@ func TestMembersAreTakenUp(t *testing.T) {
 	}
 }
 
-func (s *scripted) sampled() []sampler.Request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.requests
+// breathless is a sampler that fails for one sequence.
+type breathless struct {
+	*scripted
+	sequence string
+}
+
+func (b breathless) Generate(ctx context.Context, r sampler.Request) (sampler.Result, error) {
+	if r.Sequence == b.sequence {
+		return sampler.Result{}, errors.New("out of breath")
+	}
+	return b.scripted.Generate(ctx, r)
+}
+
+// TestRandomLives lets processes die and tools break at random, some in the same process as the attempt
+// before: the trajectory is always that of the episode that was never interrupted.
+func TestRandomLives(t *testing.T) {
+	th, want := newTheatre(t, &lab{}, false).find(t, rollout.StopMaxTurns)
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp(t.TempDir(), "")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		lives := rapid.IntRange(0, 4).Draw(rt, "lives")
+		for range lives {
+			_, _ = th.life(t, dir, func(log Log) Log {
+				if rapid.Bool().Draw(rt, "an attempt fails") {
+					_, _ = th.breaking(rapid.IntRange(0, 9).Draw(rt, "call")).play(t, log)
+				}
+				return &mortal{Log: log, turn: rapid.IntRange(0, len(want.Turns)).Draw(rt, "turn"), finished: rapid.Bool().Draw(rt, "finished")}
+			})
+		}
+		got, err := th.life(t, dir, alive)
+		if diff := cmp.Diff(want, got, times); err != nil || diff != "" {
+			rt.Fatalf("%v (-never interrupted +taken up):\n%s", err, diff)
+		}
+		history, err := journal.Read(dir)
+		if err != nil || history.Repeated() != nil {
+			rt.Fatalf("%v, repeated %v", err, history.Repeated())
+		}
+		for tenure, turns := range history.Restarted() {
+			if turns > 1 || tenure > lives {
+				rt.Fatalf("%d turns of one episode were cut off in tenure %d of %d that died", turns, tenure, lives)
+			}
+		}
+		past := history.Past(journal.Episode{Group: 1, Member: 0})
+		group := rollout.Group{ID: "g1", Task: th.task, Trajectories: []rollout.Trajectory{got}, Attempts: past.Attempts}
+		if err := record.Validate(group); err != nil {
+			rt.Fatalf("%v: %+v", err, past.Attempts)
+		}
+	})
+}
+
+// breaking is the theatre with tools that break after some calls.
+func (th theatre) breaking(calls int) theatre {
+	whole := th.player
+	th.player = func() *Player {
+		player := whole()
+		player.Intercept = func(context.Context, rollout.Call) error {
+			if calls--; calls < 0 {
+				return errors.New("away")
+			}
+			return nil
+		}
+		return player
+	}
+	return th
 }
