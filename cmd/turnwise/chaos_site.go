@@ -35,6 +35,8 @@ type station struct {
 	proxy *chaos.Proxy
 	// faults is the file by which its tools are made to hang.
 	faults string
+	// busy is set while a fault that lasts is at it: a second one would end with the first.
+	busy bool
 }
 
 // crew is how many processes of each role a site has. There are two of what a run needs one of, so that
@@ -137,12 +139,12 @@ func clusterBehind(proxy, cluster string) ([]string, error) {
 		return nil, err
 	}
 	env := []string{"TEMPORAL_ADDRESS=" + proxy}
-	if profile.APIKey != "" || profile.TLS != nil && !profile.TLS.Disabled {
-		name := hostOf(cluster)
-		if profile.TLS != nil && profile.TLS.ServerName != "" {
-			name = profile.TLS.ServerName
-		}
-		env = append(env, "TEMPORAL_TLS_SERVER_NAME="+name)
+	secret := profile.APIKey != "" // which turns TLS on unless it is turned off
+	if profile.TLS != nil {
+		secret = !profile.TLS.Disabled
+	}
+	if secret && (profile.TLS == nil || profile.TLS.ServerName == "") {
+		env = append(env, "TEMPORAL_TLS_SERVER_NAME="+hostOf(cluster))
 	}
 	return env, nil
 }
