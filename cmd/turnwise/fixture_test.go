@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout"
@@ -51,6 +52,8 @@ type fixture struct {
 	shiftLedger float64
 	// checkpoint is the folder that the run started from; "" is random weights.
 	checkpoint string
+	// overrides change the config further.
+	overrides []string
 }
 
 // fixtureStart is when the run's first step was committed.
@@ -67,6 +70,7 @@ func (f fixture) write(dataDir string) error {
 	if f.checkpoint != "" {
 		overrides = append(overrides, "policy.from="+f.checkpoint)
 	}
+	overrides = append(overrides, f.overrides...)
 	resolved, err := loadConfig(nil, "quickstart", overrides)
 	if err != nil {
 		return err
@@ -103,6 +107,11 @@ func (f fixture) write(dataDir string) error {
 	for step := range 4 {
 		m := runfolder.Manifest{Step: step, Kind: runstate.Warm, Committed: fixtureStart.Add(time.Duration(step) * 10 * time.Second), WeightsDigest: "sha256:0", OptimizerDigest: "sha256:0",
 			Report: trainer.Report{Loss: 1.5 / float64(step+1), Entropy: 0.5}}
+		weights, err := folder.Put(ctx, runfolder.WeightsKey(step, blob.Digest(fmt.Append(nil, step))), fmt.Append(nil, step))
+		if err != nil {
+			return err
+		}
+		m.Weights = &weights
 		switch {
 		case step == 0:
 			m.Kind = runfolder.InitKind
@@ -115,8 +124,10 @@ func (f fixture) write(dataDir string) error {
 				return err
 			}
 			for i, s := range streams {
-				mean := advantageMean(groups[from+i/3].Trajectories[i%3], s)
-				m.Ledger = append(m.Ledger, runfolder.LedgerRow{Trajectory: s.Trajectory, State: "trained", AdvantageMean: mean + f.shiftLedger})
+				t := groups[from+i/3].Trajectories[i%3]
+				low, high, _ := versionRange(t, 0, len(t.Tokens))
+				m.Ledger = append(m.Ledger, runfolder.LedgerRow{Trajectory: s.Trajectory, State: "trained", Attempt: 1,
+					Versions: [2]rollout.Version{low, high}, AdvantageMean: advantageMean(t, s) + f.shiftLedger})
 			}
 		}
 		if err := folder.Commit(ctx, m); err != nil {

@@ -28,6 +28,7 @@ func TestSessions(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"fixture":    fixtureCommand,
+			"async":      asyncCommand,
 			"checkpoint": checkpointCommand,
 			"exitcode":   exitCodeCommand,
 		},
@@ -47,6 +48,14 @@ func fixtureCommand(ts *testscript.TestScript, neg bool, args []string) {
 		f.checkpoint = ts.MkAbs(args[2])
 	}
 	ts.Check(f.write(ts.Getenv("TURNWISE_DATA")))
+}
+
+// asyncCommand makes the folder of a run that is one step off and has every kind of group: `async RUN`.
+func asyncCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: async RUN")
+	}
+	ts.Check(fixture{run: args[0]}.writeAsync(ts.Getenv("TURNWISE_DATA")))
 }
 
 // checkpointCommand makes a small checkpoint: `checkpoint DIR`.
