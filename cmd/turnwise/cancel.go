@@ -19,19 +19,19 @@ func cancelVerb(a *app) *cobra.Command {
 			"Episodes in flight and groups that wait for training are given up. Committed steps, weights,\n" +
 			"trajectories and evaluations stay in the run folder. `turnwise pause` stops a run that shall go on later.",
 		Example: "  turnwise cancel quickstart-0c41\n  turnwise cancel quick --now",
-	}, func(ctx context.Context, t temporalClient, id string) (steering, error) {
+	}, func(ctx context.Context, h *helm) (steering, error) {
 		if now {
-			return cancelNow(ctx, t, id)
+			return cancelNow(ctx, h)
 		}
-		return cancelRun(ctx, t, id)
+		return cancelRun(ctx, h)
 	})
 	cmd.Flags().BoolVar(&now, "now", false, "abandon the step at work instead of finishing it")
 	return cmd
 }
 
-func cancelRun(ctx context.Context, t temporalClient, id string) (steering, error) {
-	status, err := update(ctx, t, id, workflows.CancelUpdate)
-	return steering{Run: id, Status: status, Answer: cancelAnswer(status)}, err
+func cancelRun(ctx context.Context, h *helm) (steering, error) {
+	status, err := h.control(ctx, workflows.CancelUpdate)
+	return steering{Run: h.run, Status: status, Answer: cancelAnswer(status)}, err
 }
 
 func cancelAnswer(status runstate.Status) string {
@@ -45,21 +45,21 @@ func cancelAnswer(status runstate.Status) string {
 }
 
 // cancelNow has Temporal cancel the workflow, which abandons its activities. No worker need answer.
-func cancelNow(ctx context.Context, t temporalClient, id string) (steering, error) {
-	now, err := ask(ctx, t, id)
+func cancelNow(ctx context.Context, h *helm) (steering, error) {
+	now, err := ask(ctx, h, h.run)
 	if err != nil {
 		return steering{}, unreachable(err)
 	}
 	if !now.Known || now.Ended != "" {
-		return steering{}, gone(ctx, t, id)
+		return steering{}, gone(ctx, h, h.run)
 	}
-	if err := t.CancelWorkflow(ctx, id, ""); err != nil {
+	if err := h.CancelWorkflow(ctx, h.run, ""); err != nil {
 		if unknownWorkflow(err) {
-			return steering{}, gone(ctx, t, id)
+			return steering{}, gone(ctx, h, h.run)
 		}
 		return steering{}, unreachable(err)
 	}
-	result := steering{Run: id, Answer: "cancelling now: the step at work is abandoned; what is committed stays"}
+	result := steering{Run: h.run, Answer: "cancelling now: the step at work is abandoned; what is committed stays"}
 	if now.Status != nil {
 		result.Status = *now.Status
 		result.Answer = fmt.Sprintf("cancelling now, after step %d of %d: the step at work is abandoned; what is committed stays", now.Status.Committed, now.Status.LastStep)

@@ -25,36 +25,60 @@ type steering struct {
 	runstate.Status
 	// Answer is the same in a sentence.
 	Answer string `json:"answer"`
+	// Seconds is how long the verb waited for it.
+	Seconds float64 `json:"seconds,omitempty"`
 }
 
+// helm steers one run.
+type helm struct {
+	temporalClient
+	run string
+	// note tells how it goes on while a verb waits.
+	note func(format string, args ...any)
+	now  func() time.Time
+	tick <-chan time.Time
+}
+
+// lookInterval is how often a verb that waits looks at the run.
+const lookInterval = 250 * time.Millisecond
+
 // steerVerb is a verb that asks a run for something and prints its answer.
-func steerVerb(a *app, cmd *cobra.Command, act func(ctx context.Context, t temporalClient, id string) (steering, error)) *cobra.Command {
+func steerVerb(a *app, cmd *cobra.Command, act func(ctx context.Context, h *helm) (steering, error)) *cobra.Command {
 	cmd.Args, cmd.ValidArgsFunction = cobra.ArbitraryArgs, a.completeRuns
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		prefix, err := oneRun(cmd.Name(), args)
 		if err != nil {
 			return err
 		}
-		c, endpoint, err := a.dial(cmd.Context())
-		if err != nil {
-			return a.withoutServer(cmd.Context(), prefix, err)
-		}
-		defer c.Close()
-		id, err := a.anyRun(cmd.Context(), c, endpoint.Namespace, prefix)
-		if err != nil {
-			return err
-		}
-		result, err := act(cmd.Context(), c, id)
-		if err != nil {
-			return err
-		}
-		if a.json() {
-			return a.printJSON(result)
-		}
-		a.print("%s: %s\n", id, result.Answer)
-		return nil
+		return a.steer(cmd.Context(), prefix, func(h *helm) error {
+			result, err := act(cmd.Context(), h)
+			if err != nil {
+				return err
+			}
+			if a.json() {
+				return a.printJSON(result)
+			}
+			a.print("%s: %s\n", h.run, result.Answer)
+			return nil
+		})
 	}
 	return cmd
+}
+
+// steer reaches the run that a prefix names and lets act steer it.
+func (a *app) steer(ctx context.Context, prefix string, act func(h *helm) error) error {
+	c, endpoint, err := a.dial(ctx)
+	if err != nil {
+		return a.withoutServer(ctx, prefix, err)
+	}
+	defer c.Close()
+	id, err := a.anyRun(ctx, c, endpoint.Namespace, prefix)
+	if err != nil {
+		return err
+	}
+	ticker := time.NewTicker(lookInterval)
+	defer ticker.Stop()
+	return act(&helm{temporalClient: c, run: id, note: a.note, now: time.Now, tick: ticker.C})
 }
 
 // withoutServer says why a run cannot be asked: it is unknown, it has ended, or the server is away.
@@ -101,21 +125,27 @@ func (a *app) anyRun(ctx context.Context, t temporalClient, namespace, prefix st
 	return "", usagef("%q is the beginning of %d runs of namespace %s; `turnwise get runs` lists them", prefix, len(found), namespace)
 }
 
-// update sends an update to a run and waits for the answer.
-func update(ctx context.Context, t temporalClient, id, name string) (runstate.Status, error) {
+// update sends an update to the run and waits for the answer.
+func (h *helm) update(ctx context.Context, name string, reply any, args ...any) error {
 	waiting, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	handle, err := t.UpdateWorkflow(waiting, client.UpdateWorkflowOptions{
-		WorkflowID: id, UpdateName: name, WaitForStage: client.WorkflowUpdateStageCompleted,
+	handle, err := h.UpdateWorkflow(waiting, client.UpdateWorkflowOptions{
+		WorkflowID: h.run, UpdateName: name, Args: args, WaitForStage: client.WorkflowUpdateStageCompleted,
 	})
-	var reply workflows.ControlReply
 	if err == nil {
-		err = handle.Get(waiting, &reply)
+		err = handle.Get(waiting, reply)
 	}
 	if err != nil {
-		return runstate.Status{}, explainUpdate(ctx, waiting, t, id, name, err)
+		return explainUpdate(ctx, waiting, h, h.run, name, err)
 	}
-	return reply.Status, nil
+	return nil
+}
+
+// control sends a pause, resume or cancel.
+func (h *helm) control(ctx context.Context, name string) (runstate.Status, error) {
+	var reply workflows.ControlReply
+	err := h.update(ctx, name, &reply)
+	return reply.Status, err
 }
 
 // explainUpdate says in a sentence why a run did not do what it was asked.
@@ -127,9 +157,17 @@ func explainUpdate(ctx, waiting context.Context, t temporalClient, id, name stri
 	case unknownWorkflow(err):
 		return gone(ctx, t, id)
 	case waiting.Err() != nil && ctx.Err() == nil:
-		return fmt.Errorf("run %s did not answer %s within %s: is a control worker running? start one with `turnwise worker --roles control` and ask again", id, name, answerTimeout)
+		return fmt.Errorf("run %s did not answer %s within %s: %s", id, name, answerTimeout, whoAnswers(name))
 	}
 	return unreachable(err)
+}
+
+// whoAnswers names the workers that an answer takes.
+func whoAnswers(update string) string {
+	if update == workflows.SetUpdate {
+		return "are a control worker and a learner running? the learner writes settings down, between its steps; start them with `turnwise worker --roles control,learner` and ask again"
+	}
+	return "is a control worker running? start one with `turnwise worker --roles control` and ask again"
 }
 
 // gone says why a run takes no more requests.

@@ -30,7 +30,12 @@ func newRunID(name string) string {
 // startRun starts the workflow of a run, or attaches to it when it is running. A run whose history is
 // gone starts afresh and goes on from the last step committed in its folder.
 func startRun(ctx context.Context, c client.Client, id string, resolved *configs.Resolved) (client.WorkflowRun, error) {
-	input := activity.Input(id, resolved)
+	return startWorkflow(ctx, c, activity.Input(id, resolved))
+}
+
+// startWorkflow starts the workflow of a run with its input.
+func startWorkflow(ctx context.Context, c client.Client, input workflows.RunInput) (client.WorkflowRun, error) {
+	id := input.Run
 	options := client.StartWorkflowOptions{
 		ID: id, TaskQueue: workflows.ControlQueue,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,

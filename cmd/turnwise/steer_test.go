@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -29,13 +30,20 @@ import (
 type cluster struct {
 	// status answers the query; nil means that no worker does.
 	status *runstate.Status
+	// queue are the answers before that, in order.
+	queue []runstate.Status
 	// workflows by id; an id that is missing is unknown.
 	workflows map[string]*workflowservice.DescribeWorkflowExecutionResponse
 	listed    []*workflowpb.WorkflowExecutionInfo
 	updateErr error
 	err       error // of every call
 
+	// set answers a change of settings.
+	set workflows.SetReply
+
 	updated   []string
+	args      []any // of the last update
+	notes     []string
 	cancelled []string
 }
 
@@ -72,7 +80,11 @@ func (c *cluster) QueryWorkflow(_ context.Context, _, _, name string, _ ...any) 
 	if c.status == nil {
 		return nil, serviceerror.NewDeadlineExceeded("no poller")
 	}
-	payloads, err := converter.GetDefaultDataConverter().ToPayloads(*c.status)
+	status := *c.status
+	if len(c.queue) > 0 {
+		status, c.queue = c.queue[0], c.queue[1:]
+	}
+	payloads, err := converter.GetDefaultDataConverter().ToPayloads(status)
 	return client.NewValue(payloads), err
 }
 
@@ -80,11 +92,20 @@ func (c *cluster) UpdateWorkflow(_ context.Context, options client.UpdateWorkflo
 	if c.err != nil {
 		return nil, c.err
 	}
-	c.updated = append(c.updated, options.UpdateName)
+	c.updated, c.args = append(c.updated, options.UpdateName), options.Args
 	if options.WaitForStage != client.WorkflowUpdateStageCompleted {
 		return nil, errors.New("an answer takes the completed stage")
 	}
 	return reply{c}, nil
+}
+
+// at is the helm of a run on a scripted cluster. Its clock advances by a second with each look.
+func (c *cluster) at(run string) *helm {
+	ticks := make(chan time.Time)
+	close(ticks) // a tick is always there
+	clock := fixtureStart
+	return &helm{temporalClient: c, run: run, note: func(format string, args ...any) { c.notes = append(c.notes, fmt.Sprintf(format, args...)) }, tick: ticks,
+		now: func() time.Time { clock = clock.Add(time.Second); return clock }}
 }
 
 // reply is the handle of an update that is answered.
@@ -97,7 +118,12 @@ func (r reply) Get(_ context.Context, value any) error {
 	if r.cluster.updateErr != nil {
 		return r.cluster.updateErr
 	}
-	value.(*workflows.ControlReply).Status = *r.cluster.status
+	switch reply := value.(type) {
+	case *workflows.ControlReply:
+		reply.Status = *r.cluster.status
+	case *workflows.SetReply:
+		*reply = r.cluster.set
+	}
 	return nil
 }
 
@@ -110,23 +136,26 @@ func (c *cluster) ListWorkflow(context.Context, *workflowservice.ListWorkflowExe
 	return &workflowservice.ListWorkflowExecutionsResponse{Executions: c.listed}, c.err
 }
 
+// pauseAtOnce is `pause --no-wait`.
+func pauseAtOnce(ctx context.Context, h *helm) (steering, error) { return pauseRun(ctx, h, true) }
+
 func TestSteeringAnswers(t *testing.T) {
 	training := runstate.Status{Phase: "pausing", Committed: 33, LastStep: 130, WaitingFor: "the learner to commit step 34"}
 	cancelling := training
 	cancelling.Phase = "cancelling"
 	tests := []struct {
 		name   string
-		act    func(context.Context, temporalClient, string) (steering, error)
+		act    func(context.Context, *helm) (steering, error)
 		status runstate.Status
 		want   string
 		update string
 	}{
-		{"pause at work", pauseRun, training, "pausing: waits for the learner to commit step 34; pauses after step 34 of 130", "pause"},
-		{"pause at rest", pauseRun, runstate.Status{Phase: "paused", Committed: 33, LastStep: 130}, "paused at step 33 of 130", "pause"},
-		{"pause during evaluation", pauseRun, runstate.Status{Phase: "pausing", Committed: 33, LastStep: 130, WaitingFor: "the evaluation of version 33"},
+		{"pause at work", pauseAtOnce, training, "pausing: step 34 is being trained; pauses after step 34 of 130", "pause"},
+		{"pause at rest", pauseAtOnce, runstate.Status{Phase: "paused", Committed: 33, LastStep: 130}, "paused at step 33 of 130", "pause"},
+		{"pause during evaluation", pauseAtOnce, runstate.Status{Phase: "pausing", Committed: 33, LastStep: 130, WaitingFor: "the evaluation of version 33"},
 			"pausing: waits for the evaluation of version 33; pauses after step 33 of 130", "pause"},
-		{"pause what is being cancelled", pauseRun, cancelling, "cancelling at step 33 of 130: waits for the learner to commit step 34", "pause"},
-		{"resume", resumeRun, runstate.Status{Phase: "rolling-out", Committed: 33, LastStep: 130}, "goes on from step 33 of 130 (rolling-out)", "resume"},
+		{"pause what is being cancelled", pauseAtOnce, cancelling, "cancelling at step 33 of 130: waits for the learner to commit step 34", "pause"},
+		{"resume what goes on", resumeRun, runstate.Status{Phase: "rolling-out", Committed: 33, LastStep: 130}, "was neither paused nor held: rolling-out at step 33 of 130", "resume"},
 		{"resume what is failing", resumeRun, runstate.Status{Phase: "failing", Committed: 33, LastStep: 130}, "failing at step 33 of 130", "resume"},
 		{"cancel at work", cancelRun, cancelling, "cancelling: waits for the learner to commit step 34; ends after step 34 of 130, and what is committed stays", "cancel"},
 		{"cancel at rest", cancelRun, runstate.Status{Phase: "cancelled", Committed: 33, LastStep: 130}, "cancelled at step 33 of 130; what is committed stays", "cancel"},
@@ -134,7 +163,7 @@ func TestSteeringAnswers(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			c := &cluster{status: &test.status}
-			got, err := test.act(t.Context(), c, "demo")
+			got, err := test.act(t.Context(), c.at("demo"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -160,7 +189,7 @@ func TestSteeringErrors(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := pauseRun(t.Context(), test.cluster, "demo")
+			_, err := pauseAtOnce(t.Context(), test.cluster.at("demo"))
 			if err == nil || !strings.Contains(err.Error(), test.want) || exitCode(err) != test.code {
 				t.Errorf("error %v with exit code %d, want %q and %d", err, exitCode(err), test.want, test.code)
 			}
@@ -170,12 +199,12 @@ func TestSteeringErrors(t *testing.T) {
 
 func TestCancelNow(t *testing.T) {
 	c := &cluster{workflows: map[string]*workflowservice.DescribeWorkflowExecutionResponse{"demo": running()}}
-	got, err := cancelNow(t.Context(), c, "demo")
+	got, err := cancelNow(t.Context(), c.at("demo"))
 	if err != nil || !slices.Equal(c.cancelled, []string{"demo"}) || got.Phase != "cancelling" || !strings.Contains(got.Answer, "abandoned") {
 		t.Errorf("got %+v, %v; cancelled %v", got, err, c.cancelled)
 	}
 	c = &cluster{workflows: map[string]*workflowservice.DescribeWorkflowExecutionResponse{"demo": execution(enums.WORKFLOW_EXECUTION_STATUS_FAILED)}}
-	if _, err := cancelNow(t.Context(), c, "demo"); err == nil || !strings.Contains(err.Error(), "has ended (failed)") || c.cancelled != nil {
+	if _, err := cancelNow(t.Context(), c.at("demo")); err == nil || !strings.Contains(err.Error(), "has ended (failed)") || c.cancelled != nil {
 		t.Errorf("error %v; cancelled %v", err, c.cancelled)
 	}
 }
@@ -256,7 +285,7 @@ func TestDescribeShowsWhatFails(t *testing.T) {
 		status:    &runstate.Status{Phase: "training", Committed: 33, LastStep: 130, WaitingFor: "the learner to commit step 34"},
 		workflows: map[string]*workflowservice.DescribeWorkflowExecutionResponse{"demo": running(failing), "demo/pool/0": running(waiting)},
 	}
-	d := &description{Run: "demo"}
+	d := &description{Run: "demo", now: now}
 	if err := d.addLive(t.Context(), c, 2); err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +302,7 @@ func TestDescribeShowsWhatFails(t *testing.T) {
 	}
 
 	c.status = nil
-	d = &description{Run: "demo"}
+	d = &description{Run: "demo", now: now}
 	if err := d.addLive(t.Context(), c, 0); err != nil || !strings.Contains(d.Note, "--roles control") {
 		t.Errorf("without a worker: %q, %v", d.Note, err)
 	}

@@ -94,17 +94,7 @@ func (a *app) submit(ctx context.Context, s submission, resolved *configs.Resolv
 
 // followSubmitted shows a run that other processes carry until it ends or the person leaves.
 func (a *app) followSubmitted(ctx context.Context, folder *runfolder.Folder, id string, resolved *configs.Resolved) error {
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
-	w := &watcher{app: a, run: &recorded{id: id, folder: folder}, patience: time.Hour, show: viewOn(a.err), tick: ticker.C, now: time.Now}
-	w.dial = func(ctx context.Context) (temporalClient, func(), error) {
-		c, _, err := a.dial(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		return c, c.Close, nil
-	}
-	if err := w.watch(ctx); err != nil || ctx.Err() != nil {
+	if err := a.follow(ctx, folder, id); err != nil || ctx.Err() != nil {
 		return err
 	}
 	r, err := newReport(ctx, folder, id, resolved)
@@ -116,6 +106,21 @@ func (a *app) followSubmitted(ctx context.Context, folder *runfolder.Folder, id 
 	}
 	a.printTable(r)
 	return nil
+}
+
+// follow watches a run with patience; a view on stderr leaves stdout to the result.
+func (a *app) follow(ctx context.Context, folder *runfolder.Folder, id string) error {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	w := &watcher{app: a, run: &recorded{id: id, folder: folder}, patience: time.Hour, show: viewOn(a.err), tick: ticker.C, now: time.Now}
+	w.dial = func(ctx context.Context) (temporalClient, func(), error) {
+		c, _, err := a.dial(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c, c.Close, nil
+	}
+	return w.watch(ctx)
 }
 
 // confirm asks whether to start; an empty answer means yes.
