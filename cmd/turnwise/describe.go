@@ -60,9 +60,13 @@ type description struct {
 	Step     int           `json:"step"`
 	Plan     runstate.Spec `json:"plan"`
 	LastStep int           `json:"last_step"`
+	// Revision is that of the config which the plan is read from; 0 is what was submitted.
+	Revision int `json:"revision"`
 	// Status is the run's own answer; nil when none came.
 	Status  *runstate.Status  `json:"status"`
 	Pending []pendingActivity `json:"pending"`
+	// Occupancy says who keeps whom waiting; nil before there are two steps.
+	Occupancy *occupancy `json:"occupancy"`
 	// Metrics are those of the last step; nil before the first.
 	Metrics *runfolder.MetricsLine `json:"metrics"`
 	// Evaluations are the first, before reinforcement learning, and the latest.
@@ -77,6 +81,7 @@ type description struct {
 	Events      []runfolder.Event `json:"events"`
 
 	settings []string // the plan in words
+	now      time.Time
 }
 
 // evaluationRow is an evaluation without its transcripts.
@@ -101,6 +106,13 @@ func (a *app) describe(ctx context.Context, prefix string) (*description, error)
 		return nil, err
 	}
 	d := r.describe()
+	if d.Occupancy, err = new(gauge).occupancy(ctx, r); err != nil {
+		return nil, err
+	}
+	if r.config, d.Revision, err = r.currentConfig(ctx); err != nil { // the plan as it is by now
+		return nil, err
+	}
+	d.Plan, d.LastStep, d.settings = r.plan(), r.plan().LastStep(), r.settings()
 	c, endpoint, err := a.dial(ctx)
 	if connect.IsUnreachable(err) {
 		d.Note = "live status unknown: " + err.Error()
@@ -111,14 +123,14 @@ func (a *app) describe(ctx context.Context, prefix string) (*description, error)
 	}
 	defer c.Close()
 	d.Temporal, d.Namespace, d.UI = endpoint.Address, endpoint.Namespace, endpoint.UIAddress
-	return d, d.addLive(ctx, c, r.plan().Pools)
+	return d, d.addLive(ctx, c, r.plan().Pools, r.unevaluated()...)
 }
 
 // describe tells what the folder tells.
 func (r *recorded) describe() *description {
 	d := &description{
 		Run: r.id, Method: r.method(), Phase: "unknown", Step: max(0, r.committed), Plan: r.plan(), LastStep: r.plan().LastStep(),
-		Folder: r.folder.Path, Workflow: r.id, Events: r.events[max(0, len(r.events)-lastEvents):], settings: r.settings(),
+		Folder: r.folder.Path, Workflow: r.id, Events: r.events[max(0, len(r.events)-lastEvents):], settings: r.settings(), now: time.Now(),
 	}
 	if outcome, words := r.ending(); outcome != "" {
 		d.Phase, d.Ending = string(outcome), words
@@ -160,7 +172,8 @@ func (r *recorded) settings() []string {
 }
 
 // addLive adds what Temporal knows: the run's own answer and the work it waits for, with its pools'.
-func (d *description) addLive(ctx context.Context, t temporalClient, pools int) error {
+// evaluations are the versions that may be under evaluation.
+func (d *description) addLive(ctx context.Context, t temporalClient, pools int, evaluations ...int) error {
 	now, err := ask(ctx, t, d.Run)
 	if err != nil {
 		return err
@@ -180,7 +193,12 @@ func (d *description) addLive(ctx context.Context, t temporalClient, pools int) 
 		d.Step, d.LastStep = now.Status.Committed, now.Status.LastStep
 	}
 	inPools, err := askPools(ctx, t, d.Run, pools)
-	d.Pending = append(d.Pending, inPools...)
+	d.Pending = append(d.Pending, worthSaying(inPools, now.Status)...)
+	if err != nil {
+		return err
+	}
+	evaluating, err := askEvaluations(ctx, t, d.Run, evaluations)
+	d.Pending = append(d.Pending, evaluating...)
 	return err
 }
 
@@ -195,15 +213,7 @@ func (d *description) write(a *app) {
 	if d.Ending != "" {
 		line("ending", "%s", d.Ending)
 	}
-	if d.Status != nil && d.Status.WaitingFor != "" {
-		line("waits for", "%s", d.Status.WaitingFor)
-	}
-	if d.Status != nil && d.Status.Reason != "" {
-		line("reason", "%s", d.Status.Reason)
-	}
-	for i, p := range d.Pending {
-		line(first(i, "work"), "%s", p)
-	}
+	d.writeCondition(line)
 	for i, sentence := range d.settings {
 		line(first(i, "plan"), "%s", sentence)
 	}
@@ -226,6 +236,39 @@ func (d *description) write(a *app) {
 	}
 	for i, e := range d.Events {
 		line(first(i, "events"), "%s  %s", e.Time.Local().Format(time.DateTime), e.Text)
+	}
+}
+
+// writeCondition tells how the run stands by its own answer, and what it waits for.
+func (d *description) writeCondition(line func(name, format string, args ...any)) {
+	if s := d.Status; s != nil {
+		if s.WaitingFor != "" {
+			line("waits for", "%s", s.WaitingFor)
+		}
+		if text := stallText(s, d.now); text != "" {
+			line("stalled", "%s", text)
+		}
+		if text := holdText(s, d.Run); text != "" {
+			line("held", "%s", text)
+		}
+		if s.Reason != "" {
+			line("reason", "%s", s.Reason)
+		}
+	}
+	for i, p := range d.Pending {
+		line(first(i, "work"), "%s", p.at(d.now))
+	}
+	for i, text := range poolTexts(d.Status, d.now) {
+		line(first(i, "pools"), "%s", text)
+	}
+	if o := d.Occupancy; o != nil {
+		line("busy", "%s (last %s)", o.Bottleneck, plural(o.Steps, "step"))
+	}
+	if d.Status != nil && len(d.Status.Failures) > 0 {
+		line("failures", "%s; each was tried again, replaced, or its group dropped", countsText(d.Status.Failures))
+	}
+	if d.Status != nil && len(d.Status.Drops) > 0 {
+		line("dropped", "groups: %s", countsText(d.Status.Drops))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,6 +101,32 @@ func askPools(ctx context.Context, t temporalClient, id string, pools int) ([]pe
 		}
 	}
 	return out, nil
+}
+
+// askEvaluations returns the work that evaluations of versions have given out.
+func askEvaluations(ctx context.Context, t temporalClient, id string, versions []int) ([]pendingActivity, error) {
+	var out []pendingActivity
+	for _, version := range versions {
+		description, err := t.DescribeWorkflowExecution(ctx, workflows.EvaluationID(id, version), "")
+		if unknownWorkflow(err) {
+			continue // not started yet, or long over
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range description.GetPendingActivities() {
+			out = append(out, pending(p))
+		}
+	}
+	return out, nil
+}
+
+// worthSaying leaves out the loops that go well: the run's own answer tells who serves its pools.
+func worthSaying(inPools []pendingActivity, status *runstate.Status) []pendingActivity {
+	if status == nil || len(status.Pools) == 0 {
+		return inPools
+	}
+	return slices.DeleteFunc(inPools, func(p pendingActivity) bool { return p.LastFailure == "" })
 }
 
 // queryStatus asks a running workflow how it stands; nil when no worker answers in time.

@@ -91,7 +91,7 @@ func (r *recorded) readConfig(ctx context.Context) error {
 	if info, err := os.Stat(path); err == nil {
 		r.created = info.ModTime()
 	}
-	if r.config, err = configs.Load([]configs.Source{{Name: path, Data: text}}, nil); err != nil {
+	if r.config, err = configs.Reload(path, text); err != nil {
 		return fmt.Errorf("config of run %s: %w", r.id, err)
 	}
 	return nil
@@ -111,6 +111,25 @@ func (r *recorded) plan() runstate.Spec {
 		return runstate.Spec{}
 	}
 	return activity.Spec(r.config.Run)
+}
+
+// unevaluated are the newest versions whose evaluation is due and not recorded, at most two: they may be
+// under way.
+func (r *recorded) unevaluated() []int {
+	recorded := map[int]bool{}
+	for _, e := range r.evaluations {
+		recorded[e.Version] = true
+	}
+	var out []int
+	for version := r.committed; version >= 0 && len(out) < 2; version-- {
+		if recorded[version] {
+			break
+		}
+		if r.plan().EvaluationDue(version) {
+			out = append(out, version)
+		}
+	}
+	return out
 }
 
 // latest is the newest evaluation, nil before the first.

@@ -65,6 +65,9 @@ type watcher struct {
 	// leave is what to say when the person stops watching; "" when the run goes on elsewhere.
 	leave string
 
+	gauge     gauge
+	occupancy *occupancy // nil before there are two steps
+
 	client  temporalClient
 	hangUp  func()
 	gone    time.Time // since when the server has been away; zero while it is there
@@ -154,7 +157,12 @@ func (w *watcher) look(ctx context.Context) (live, error) {
 	if err == nil && now.Known && now.Ended == "" {
 		var inPools []pendingActivity
 		inPools, err = askPools(ctx, w.client, w.run.id, w.run.plan().Pools)
-		now.Pending = append(now.Pending, inPools...)
+		now.Pending = append(now.Pending, worthSaying(inPools, now.Status)...)
+	}
+	if err == nil && now.Known && now.Ended == "" {
+		var evaluating []pendingActivity
+		evaluating, err = askEvaluations(ctx, w.client, w.run.id, w.run.unevaluated())
+		now.Pending = append(now.Pending, evaluating...)
 	}
 	switch {
 	case err == nil && now.Known:
@@ -192,6 +200,9 @@ func (w *watcher) refresh(ctx context.Context) error {
 		w.run.evaluations = append(w.run.evaluations, evaluation)
 	}
 	if w.run.committed, err = w.run.folder.Committed(ctx); err != nil {
+		return err
+	}
+	if w.occupancy, err = w.gauge.occupancy(ctx, w.run); err != nil {
 		return err
 	}
 	return w.run.readLines(ctx)

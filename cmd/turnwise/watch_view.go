@@ -29,9 +29,21 @@ type frame struct {
 	// SecondsLeft is the estimate at the pace of the last steps; nil while there is none.
 	SecondsLeft *float64 `json:"seconds_left"`
 	WaitingFor  string   `json:"waiting_for"`
+	// Stalled says what the run waits for too long, and Held why it starts no new groups; "" when neither is so.
+	Stalled string `json:"stalled,omitempty"`
+	Held    string `json:"held,omitempty"`
+	// Pools are the rollout pools, by the run's own answer.
+	Pools         []runstate.PoolStatus `json:"pools,omitempty"`
+	GroupsPlaying int                   `json:"groups_playing"`
+	// Failures counts failed attempts by kind, Drops groups given up by reason.
+	Failures []runstate.Count `json:"failures,omitempty"`
+	Drops    []runstate.Count `json:"drops,omitempty"`
+	// Occupancy says who keeps whom waiting; nil before there are two steps.
+	Occupancy *occupancy `json:"occupancy"`
 
-	failure string // why the work in flight is tried again; "" when it is not
-	loss    float64
+	unserved []string // pools without a worker, in sentences
+	failure  string   // why the work in flight is tried again; "" when it is not
+	loss     float64
 	// warmSteps is the last step of the warm start.
 	warmSteps int
 	trend     []float64 // success of the last steps
@@ -53,7 +65,9 @@ func (w *watcher) frame(now live) frame {
 	if s := now.Status; s != nil {
 		f.Phase, f.Step, f.LastStep, f.WaitingFor = s.Phase, s.Committed, s.LastStep, s.WaitingFor
 		f.GroupsReady, f.GroupsPerStep = s.GroupsReady, s.GroupsPerStep
+		f.addCondition(s, w.now())
 	}
+	f.Occupancy = w.occupancy
 	switch {
 	case !w.gone.IsZero():
 		f.Phase = "unknown"
@@ -78,6 +92,18 @@ func (w *watcher) frame(now live) frame {
 		f.SecondsLeft = nil // a run at rest arrives nowhere
 	}
 	return f
+}
+
+// addCondition adds what the run's own answer tells beside its phase.
+func (f *frame) addCondition(s *runstate.Status, now time.Time) {
+	f.Stalled, f.Held = stallText(s, now), holdText(s, f.Run)
+	f.Pools, f.GroupsPlaying, f.Failures, f.Drops = s.Pools, s.GroupsPlaying, s.Failures, s.Drops
+	texts := poolTexts(s, now)
+	for i, pool := range s.Pools {
+		if !pool.Serving {
+			f.unserved = append(f.unserved, texts[i])
+		}
+	}
 }
 
 // addMetrics adds what the steps so far tell.
@@ -125,6 +151,9 @@ func (f frame) lines() []string {
 		head += ", ~" + short(time.Duration(*f.SecondsLeft*float64(time.Second))) + " left"
 	}
 	out := []string{head}
+	if f.Occupancy != nil {
+		out = append(out, f.Occupancy.Bottleneck)
+	}
 	if f.LastStep > 0 {
 		share := float64(f.Step) / float64(f.LastStep)
 		out = append(out, fmt.Sprintf("steps     %s %s", bar(share, 30), percent(share)))
@@ -143,8 +172,8 @@ func (f frame) lines() []string {
 		}
 		out = append(out, line)
 	}
-	if f.GroupsPerStep > 0 && f.Phase == "rolling-out" {
-		out = append(out, fmt.Sprintf("groups    ready %s %s", fraction(f.GroupsReady, f.GroupsPerStep), bar(float64(f.GroupsReady)/float64(f.GroupsPerStep), 16)))
+	if f.GroupsPerStep > 0 && (f.Phase == "rolling-out" || f.GroupsPlaying > 0) {
+		out = append(out, f.groups())
 	}
 	if len(f.HeldOut) > 0 {
 		out = append(out, "held-out  "+f.heldOut())
@@ -152,7 +181,38 @@ func (f frame) lines() []string {
 	if f.WaitingFor != "" {
 		out = append(out, "waits for "+f.WaitingFor)
 	}
+	for _, pool := range f.unserved {
+		out = append(out, "pool "+pool)
+	}
+	out = append(out, f.conditions()...)
 	return append(out, "Ctrl-C leaves; the run goes on")
+}
+
+// groups is where the groups are, and how many came to nothing.
+func (f frame) groups() string {
+	line := fmt.Sprintf("groups    ready %s %s", fraction(f.GroupsReady, f.GroupsPerStep), bar(float64(f.GroupsReady)/float64(f.GroupsPerStep), 16))
+	if f.GroupsPlaying > 0 {
+		line += fmt.Sprintf("   playing %d", f.GroupsPlaying)
+	}
+	if len(f.Drops) > 0 {
+		line += "   dropped " + countsText(f.Drops)
+	}
+	if len(f.Failures) > 0 {
+		line += "   failed attempts " + countsText(f.Failures)
+	}
+	return line
+}
+
+// conditions are what someone has to do something about.
+func (f frame) conditions() []string {
+	var out []string
+	if f.Stalled != "" {
+		out = append(out, "stalled: "+f.Stalled)
+	}
+	if f.Held != "" {
+		out = append(out, "held: "+f.Held)
+	}
+	return out
 }
 
 // heldOut is the success before training and at the latest evaluation.
@@ -186,7 +246,7 @@ func (f frame) line() string {
 	if f.failure != "" || f.Phase == "unknown" || f.Phase == "unattended" || f.Phase == "paused" || f.Phase == "pausing" {
 		parts = append(parts, "waits for "+f.WaitingFor)
 	}
-	return strings.Join(parts, "  ")
+	return strings.Join(append(parts, f.conditions()...), "  ")
 }
 
 // newView is the view that fits the output.
@@ -243,13 +303,18 @@ type lineView struct {
 }
 
 // news is what makes a frame worth a line.
-func (f frame) news() string { return fmt.Sprint(f.Phase, f.Step, len(f.HeldOut), f.failure) }
+func (f frame) news() string { return fmt.Sprint(f.Phase, f.Step, f.condition()) }
+
+// condition is the part of the news that no phase tells. How long a stall lasts is no news.
+func (f frame) condition() string {
+	return fmt.Sprint(len(f.HeldOut), f.failure, f.Stalled != "", f.Held)
+}
 
 func (v *lineView) draw(f frame) error {
 	// A step passes through several phases; its line comes when it is committed.
 	key := f.news()
 	if busy(f.Phase) {
-		key = fmt.Sprint("busy", f.Step, len(f.HeldOut), f.failure)
+		key = fmt.Sprint("busy", f.Step, f.condition())
 	}
 	if key == v.last {
 		return nil
