@@ -56,7 +56,7 @@ type reportSeconds struct {
 type trajectoryCounts struct {
 	Trained int `json:"trained"`
 	Dropped int `json:"dropped"`
-	// DroppedFor counts the dropped ones by the reason the method gave.
+	// DroppedFor counts the dropped ones by the reason the method gave, or why their groups were given up.
 	DroppedFor map[string]int `json:"dropped_for,omitempty"`
 	Failed     int            `json:"failed"`
 }
@@ -97,12 +97,20 @@ func (r *report) count(ctx context.Context, folder *runfolder.Folder, spec runst
 			warm = manifest.Committed
 		}
 		for _, row := range manifest.Ledger {
-			if row.State == "trained" {
+			switch row.State {
+			case stateTrained:
 				r.Trajectories.Trained++
-			} else {
+			case stateFailed:
+				r.Trajectories.Failed++
+			default:
 				r.Trajectories.Dropped++
 				r.Trajectories.DroppedFor[row.Reason]++
 			}
+		}
+		for _, group := range manifest.Dropped {
+			class, _, _ := strings.Cut(group.Reason, ":") // "stale: 2 versions behind" counts as stale
+			r.Trajectories.Dropped += spec.GroupSize
+			r.Trajectories.DroppedFor[class] += spec.GroupSize
 		}
 		r.WeightsDigest = manifest.WeightsDigest
 	}

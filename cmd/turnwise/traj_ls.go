@@ -168,6 +168,9 @@ func (g creditedGroup) row(run string, member int) trajRow {
 		version := int(low)
 		row.Version = &version
 	}
+	if g.givenUp != "" {
+		row.State, row.Reason = stateDropped, g.givenUp
+	}
 	if g.step > 0 {
 		mean := advantageMean(t, s)
 		row.State, row.Reason, row.Step, row.Advantage = "trained", s.Reason, &g.step, &mean

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/turnwise-rl/turnwise/algos"
+	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/rollout"
@@ -17,8 +19,12 @@ type library struct {
 	run    *recorded
 	groups []int // numbers, ascending
 	// manifests of the steps that trained groups, by step; trainedAt is the step of each trained group.
+	// dropped has those that no step is going to train.
 	manifests map[int]runfolder.Manifest
 	trainedAt map[int]int
+	dropped   map[int]runfolder.Dropped
+	// methods are those of the configs read so far, by text.
+	methods map[string]algos.Method
 	// batch is the step read last: credit may compare over a whole batch, so it is given to all at once.
 	batch     map[int]creditedGroup
 	batchStep int
@@ -31,6 +37,8 @@ type creditedGroup struct {
 	group   rollout.Group
 	streams []rollout.Streams // one a trajectory
 	step    int               // 0 while the group is not trained
+	// givenUp is why no step is going to train the group; "" otherwise.
+	givenUp string
 }
 
 // openLibrary reads what there is. The groups themselves are read when they are asked for.
@@ -46,7 +54,7 @@ func (a *app) openLibrary(ctx context.Context, prefix string) (*library, error) 
 	if r.config == nil {
 		return nil, fmt.Errorf("run %s is not prepared yet: %s holds no config; see `turnwise describe run %s`", id, folder.Path, id)
 	}
-	lib := &library{run: r, note: a.note, manifests: map[int]runfolder.Manifest{}, trainedAt: map[int]int{}}
+	lib := &library{run: r, note: a.note, manifests: map[int]runfolder.Manifest{}, trainedAt: map[int]int{}, dropped: map[int]runfolder.Dropped{}, methods: map[string]algos.Method{}}
 	if lib.groups, err = folder.Groups(ctx); err != nil {
 		return nil, err
 	}
@@ -67,6 +75,9 @@ func (l *library) readManifests(ctx context.Context) error {
 		for _, ref := range manifest.Batch {
 			l.trainedAt[ref.Number] = step
 		}
+		for _, drop := range manifest.Dropped {
+			l.dropped[drop.Group] = drop
+		}
 	}
 	return nil
 }
@@ -82,7 +93,7 @@ func (l *library) read(ctx context.Context, number int) (creditedGroup, error) {
 		return creditedGroup{}, err
 	}
 	streams, err := l.run.config.Run.Method.Streams([]rollout.Group{group}, newArithmetic())
-	return creditedGroup{group: group, streams: streams}, err
+	return creditedGroup{group: group, streams: streams, givenUp: l.dropped[number].Reason}, err
 }
 
 // readBatch reads the groups of a step and gives them credit, as the learner did.
@@ -98,9 +109,17 @@ func (l *library) readBatch(ctx context.Context, step int) error {
 			return err
 		}
 	}
-	streams, err := l.run.config.Run.Method.Streams(groups, newArithmetic())
+	method, err := l.method(ctx, manifest)
 	if err != nil {
 		return err
+	}
+	streams, err := method.Streams(groups, newArithmetic())
+	if err != nil {
+		return err
+	}
+	recorded := map[string]float64{} // advantage by trajectory
+	for _, row := range manifest.Ledger {
+		recorded[row.Trajectory] = row.AdvantageMean
 	}
 	l.batch, l.batchStep = map[int]creditedGroup{}, step
 	different, next := 0, 0
@@ -108,7 +127,7 @@ func (l *library) readBatch(ctx context.Context, step int) error {
 		n := len(group.Trajectories)
 		l.batch[manifest.Batch[i].Number] = creditedGroup{group: group, streams: streams[next : next+n], step: step}
 		for k, t := range group.Trajectories {
-			if row := next + k; row < len(manifest.Ledger) && differs(advantageMean(t, streams[row]), manifest.Ledger[row].AdvantageMean) {
+			if mean, ok := recorded[t.ID]; ok && differs(advantageMean(t, streams[next+k]), mean) {
 				different++
 			}
 		}
@@ -118,6 +137,23 @@ func (l *library) readBatch(ctx context.Context, step int) error {
 		l.note("step %d: %s have other advantages in the ledger: those shown are recomputed with this program's version of the method", step, plural(different, "member"))
 	}
 	return nil
+}
+
+// method is the one of the config that made a step.
+func (l *library) method(ctx context.Context, manifest runfolder.Manifest) (algos.Method, error) {
+	text, err := l.run.folder.ConfigOf(ctx, manifest.Step, manifest.Config)
+	if err != nil {
+		return algos.Method{}, fmt.Errorf("config of step %d: %w", manifest.Step, err)
+	}
+	if known, ok := l.methods[string(text)]; ok {
+		return known, nil
+	}
+	config, err := configs.Reload(runfolder.RevisionKey(manifest.Config), text)
+	if err != nil {
+		return algos.Method{}, err
+	}
+	l.methods[string(text)] = config.Run.Method
+	return config.Run.Method, nil
 }
 
 // differs allows for nothing but rounding: the method is deterministic.
