@@ -82,21 +82,23 @@ func (h *struck) damage(ctx context.Context, folder *runfolder.Folder, watch *ch
 	return err
 }
 
-func (h *struck) server(server *keptServer) error {
-	number := syscall.SIGKILL
-	if h.Kind == chaos.Freeze {
-		number = syscall.SIGSTOP
-		h.lift = func() error {
-			_, err := server.signal(syscall.SIGCONT)
-			return err
-		}
+func (h *struck) server(server *keptServer) (err error) {
+	pid := server.child.Endpoint().PID
+	h.Target, h.At = fmt.Sprintf("server (process %d)", pid), time.Now()
+	switch h.Kind {
+	case chaos.SIGKILL:
+		err = syscall.Kill(pid, syscall.SIGKILL)
+	case chaos.Freeze:
+		err = syscall.Kill(pid, syscall.SIGSTOP)
+		h.lift = func() error { return syscall.Kill(pid, syscall.SIGCONT) }
+	case chaos.DiskFull:
+		h.lift, err = chaos.FillDisk(pid)
+	default:
+		err = fmt.Errorf("fault %s does not strike the server", h.Kind)
 	}
-	h.At = time.Now()
-	pid, err := server.signal(number)
 	if errors.Is(err, syscall.ESRCH) {
 		return errNothing // dead already, and on its way back
 	}
-	h.Target = fmt.Sprintf("server (process %d)", pid)
 	return err
 }
 
