@@ -17,9 +17,11 @@ func TestHealthIsLostOnceNothingIsAnswered(t *testing.T) {
 		answers func(time.Duration) error // by the time since the start
 		want    time.Duration             // when health is lost; 0 for never
 	}{
-		"always answering":      {func(time.Duration) error { return nil }, 0},
-		"never answering":       {func(time.Duration) error { return silent }, 10 * time.Second},
-		"silent for a moment":   {func(at time.Duration) error { return map[bool]error{true: silent}[at > 20*time.Second && at < 28*time.Second] }, 0},
+		"always answering": {func(time.Duration) error { return nil }, 0},
+		"never answering":  {func(time.Duration) error { return silent }, 10 * time.Second},
+		"silent for a moment": {func(at time.Duration) error {
+			return map[bool]error{true: silent}[at > 20*time.Second && at < 28*time.Second]
+		}, 0},
 		"silent from second 20": {func(at time.Duration) error { return map[bool]error{true: silent}[at > 20*time.Second] }, 30 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
