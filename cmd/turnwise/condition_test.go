@@ -92,6 +92,32 @@ func TestDescribeTellsTheCondition(t *testing.T) {
 	}
 }
 
+// TestEvaluationsUnderWay looks at the workflow of an evaluation that is due and not recorded.
+func TestEvaluationsUnderWay(t *testing.T) {
+	dataDir, folder := asyncFolder(t)
+	_, id, err := (&app{dataDir: dataDir}).findRun("demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := readRun(t.Context(), folder, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.unevaluated(); got != nil { // every second step: 3 is recorded, 5 is to come
+		t.Errorf("due are %v", got)
+	}
+	r.evaluations = r.evaluations[:1]
+	if got := r.unevaluated(); !slices.Equal(got, []int{3}) {
+		t.Errorf("due are %v, want 3", got)
+	}
+	evaluation := &workflowpb.PendingActivityInfo{ActivityType: &common.ActivityType{Name: workflows.EvaluateActivity}, Attempt: 1, State: enums.PENDING_ACTIVITY_STATE_SCHEDULED}
+	c := &cluster{workflows: map[string]*workflowservice.DescribeWorkflowExecutionResponse{workflows.EvaluationID("demo", 3): running(evaluation)}}
+	got, err := askEvaluations(t.Context(), c, "demo", []int{1, 3})
+	if err != nil || len(got) != 1 || !strings.Contains(got[0].String(), "Evaluate, taken by no worker") || got[0].role() != "rollout" {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
 func TestWatchTellsTheCondition(t *testing.T) {
 	s := newScene(t, fixture{run: "demo"})
 	status, _ := troubled()
