@@ -30,9 +30,11 @@ func TestServerHistoryIsBounded(t *testing.T) {
 		t.Skip("takes a minute or more")
 	}
 	spec := small
-	spec.WarmSteps, spec.TrainSteps, spec.GroupsPerStep, spec.Staleness, spec.Pools, spec.Slots, spec.EvaluateEvery = 0, manySteps, 1, 16, 1, 8, 1000
+	spec.WarmSteps, spec.TrainSteps, spec.GroupsPerStep, spec.Staleness, spec.Pools, spec.Slots, spec.EvaluateEvery = 0, manySteps, 1, 64, 1, 64, 1000
 	s := newSite(t, spec)
-	s.latency = 20 * time.Millisecond
+	s.latency = 50 * time.Millisecond
+	// A store that takes its time: of the controls decided meanwhile only the newest is written.
+	s.folder.published = func(runstate.Control) { time.Sleep(100 * time.Millisecond) }
 	w := worker.New(s.client, RolloutQueue, worker.Options{DisableWorkflowWorker: true})
 	s.start(w, map[string]any{RolloutLoopActivity: s.plentifulLoop})
 	began := time.Now()
