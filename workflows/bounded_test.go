@@ -116,4 +116,3 @@ func sharesOf(control runstate.Control, tenure int) []runstate.Assignment {
 	}
 	return nil
 }
-
