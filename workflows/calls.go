@@ -12,71 +12,109 @@ import (
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
+// taskTimeout is how long a worker may think about one workflow task before another one gets it: what
+// a run loses when its controller dies in the middle of one.
+const taskTimeout = 5 * time.Second
+
+// changePatience is how long somebody who changes settings waits for a learner.
+const changePatience = 30 * time.Second
+
 // retries waits out whatever may pass by itself: a worker that is gone, a full disk, a server that
 // restarts. What cannot pass is marked [NonRetryable] by the activity.
 var retries = &temporal.RetryPolicy{
 	InitialInterval:        time.Second,
 	BackoffCoefficient:     2,
-	MaximumInterval:        15 * time.Second,
+	MaximumInterval:        5 * time.Second,
 	NonRetryableErrorTypes: []string{NonRetryable},
 }
 
+// inTime is for work that is not simply tried again when it takes longer than its time-out, which is
+// derived from what was measured: whoever asked decides how long the next attempt may take.
+var inTime = &temporal.RetryPolicy{
+	InitialInterval:        retries.InitialInterval,
+	BackoffCoefficient:     retries.BackoffCoefficient,
+	MaximumInterval:        retries.MaximumInterval,
+	NonRetryableErrorTypes: []string{NonRetryable, "TemporalTimeout:StartToClose"},
+}
+
+// tookTooLong says whether the last attempt ended at its time-out.
+func tookTooLong(err error) bool {
+	var timeout *temporal.TimeoutError
+	return errors.As(err, &timeout) && timeout.TimeoutType() == enums.TIMEOUT_TYPE_START_TO_CLOSE
+}
+
 // workOptions are for activities that compute for a while and heartbeat.
-func workOptions(queue string, limits Limits, summary string) workflow.ActivityOptions {
+func workOptions(queue string, attempt time.Duration, limits Limits, summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
-		TaskQueue:           queue,
-		StartToCloseTimeout: limits.StepTimeout,
-		HeartbeatTimeout:    limits.HeartbeatTimeout,
-		RetryPolicy:         retries,
-		WaitForCancellation: true,
-		Summary:             summary,
+		TaskQueue:              queue,
+		StartToCloseTimeout:    attempt,
+		ScheduleToCloseTimeout: limits.GiveUpAfter,
+		HeartbeatTimeout:       limits.HeartbeatTimeout,
+		RetryPolicy:            retries,
+		WaitForCancellation:    true,
+		Summary:                summary,
 	}
 }
 
-// writeOptions are for activities that write one small object.
-var writeOptions = workflow.ActivityOptions{TaskQueue: LearnerQueue, StartToCloseTimeout: 10 * time.Second, RetryPolicy: retries}
+// writeOptions are for activities that write one small object. Whoever waits for one waits at most as
+// long as patience.
+func writeOptions(patience time.Duration) workflow.ActivityOptions {
+	return workflow.ActivityOptions{TaskQueue: LearnerQueue, StartToCloseTimeout: 10 * time.Second, ScheduleToCloseTimeout: patience, RetryPolicy: retries}
+}
 
 func (r *trainingRun) prepare(ctx workflow.Context) {
-	ctx = workflow.WithActivityOptions(ctx, workOptions(LearnerQueue, r.input.Limits, "prepare the run folder"))
+	limits := r.input.Limits
+	ctx = workflow.WithActivityOptions(ctx, workOptions(LearnerQueue, limits.StepTimeout, limits, "prepare the run folder"))
 	var result PrepareResult
-	input := PrepareInput{Run: r.input.Run, Config: r.input.Config}
+	input := PrepareInput{Run: r.input.Run, Config: r.input.Config, Fork: r.input.Fork}
 	if err := workflow.ExecuteActivity(ctx, PrepareActivity, input).Get(ctx, &result); err != nil {
 		r.broke(ctx, "prepare the run folder", err)
 		return
 	}
 	r.post(runstate.Prepared{Committed: result.Committed, Weights: result.Weights, Evaluated: result.Evaluated,
-		Fence: result.Fence, Revision: result.Revision})
+		Fence: result.Fence, Revision: result.Revision, Config: result.Config, Spec: result.Spec,
+		NextGroup: result.NextGroup, Open: result.Open})
 }
 
 func (r *trainingRun) train(ctx workflow.Context, command runstate.TrainStep) {
-	ctx = workflow.WithActivityOptions(ctx, workOptions(LearnerQueue, r.input.Limits, string(command.Kind)+" step"))
-	input := TrainInput{Run: r.input.Run, Step: command.Step, Kind: command.Kind, Batch: command.Batch, Fence: command.Fence}
+	began := workflow.Now(ctx)
+	options := workOptions(LearnerQueue, command.Timeout, r.input.Limits, string(command.Kind)+" step")
+	options.RetryPolicy = inTime
+	ctx = workflow.WithActivityOptions(ctx, options)
+	input := TrainInput{Run: r.input.Run, Step: command.Step, Kind: command.Kind, Batch: command.Batch, Dropped: command.Dropped,
+		Config: command.Config, Checkpoint: command.Checkpoint, Fence: command.Fence}
 	var result TrainResult
 	err := workflow.ExecuteActivity(ctx, TrainStepActivity, input).Get(ctx, &result)
 	if err == nil && result.Step != command.Step {
 		err = fmt.Errorf("the learner was asked for step %d and answers with step %d", command.Step, result.Step)
 	}
-	if err == nil {
-		r.post(runstate.StepCommitted{Step: result.Step, Weights: result.Weights})
-	} else if reason, failed := failure(ctx, err); failed {
+	reason, failed := failure(ctx, err)
+	switch {
+	case failed && tookTooLong(err):
+		r.post(runstate.StepTimedOut{Step: command.Step})
+	case failed:
 		r.post(runstate.StepFailed{Step: command.Step, Reason: reason})
+	case err != nil: // cancelled
+	case len(result.Corrupt) > 0:
+		r.post(runstate.StepCorrupt{Step: result.Step, Groups: result.Corrupt})
+	default:
+		r.post(runstate.StepCommitted{Step: result.Step, Weights: result.Weights, Took: workflow.Now(ctx).Sub(began)})
 	}
 }
 
-func (r *trainingRun) evaluate(ctx workflow.Context, command runstate.Evaluate) {
-	ctx = workflow.WithActivityOptions(ctx, workOptions(RolloutQueue, r.input.Limits, "evaluation"))
-	input := EvaluateInput{Run: r.input.Run, Version: command.Version, Weights: command.Weights}
-	err := workflow.ExecuteActivity(ctx, EvaluateActivity, input).Get(ctx, nil)
-	if err == nil {
-		r.post(runstate.Evaluated{Version: command.Version})
-	} else if reason, failed := failure(ctx, err); failed {
-		r.post(runstate.EvaluationFailed{Version: command.Version, Reason: reason})
+func (r *trainingRun) repair(ctx workflow.Context, command runstate.Repair) {
+	limits := r.input.Limits
+	ctx = workflow.WithActivityOptions(ctx, workOptions(LearnerQueue, limits.StepTimeout, limits, "repair "+command.Key))
+	err := workflow.ExecuteActivity(ctx, RepairActivity, RepairInput{Run: r.input.Run, Key: command.Key}).Get(ctx, nil)
+	reason, failed := failure(ctx, err)
+	if err == nil || failed {
+		r.post(runstate.Repaired{Key: command.Key, Reason: reason})
 	}
 }
 
 // publish replaces the control object and waits for it, so that controls are written in order.
 func (r *trainingRun) publish(ctx workflow.Context, control runstate.Control) {
-	ctx = workflow.WithActivityOptions(ctx, writeOptions)
+	ctx = workflow.WithActivityOptions(ctx, writeOptions(r.input.Limits.GiveUpAfter))
 	input := ControlInput{Run: r.input.Run, Control: control}
 	if err := workflow.ExecuteActivity(ctx, PublishControlActivity, input).Get(ctx, nil); err != nil {
 		r.broke(ctx, "publish the control object", err)
@@ -85,33 +123,46 @@ func (r *trainingRun) publish(ctx workflow.Context, control runstate.Control) {
 
 // record writes a line into the run's events.
 func (r *trainingRun) record(ctx workflow.Context, text string) {
-	ctx = workflow.WithActivityOptions(ctx, writeOptions)
+	ctx = workflow.WithActivityOptions(ctx, writeOptions(r.input.Limits.GiveUpAfter))
 	input := RecordInput{Run: r.input.Run, Time: workflow.Now(ctx), Text: text}
 	if err := workflow.ExecuteActivity(ctx, RecordEventActivity, input).Get(ctx, nil); err != nil {
 		r.broke(ctx, "record an event", err)
 	}
 }
 
-// startPools starts the rollout pools as workflows that outlive this workflow run, its cancellation
-// too: they leave when the control object says so. A pool that an earlier run of the same folder left
-// behind may be about to leave, so it is replaced and not joined.
-func (r *trainingRun) startPools(ctx workflow.Context, pools int) {
-	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	for pool := range pools {
-		options := workflow.ChildWorkflowOptions{
-			WorkflowID:        PoolID(r.input.Run, pool),
-			TaskQueue:         ControlQueue,
-			ParentClosePolicy: enums.PARENT_CLOSE_POLICY_ABANDON,
-			// A child has no conflict policy, so the older name of the same wish is used.
-			WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING, //nolint:staticcheck
-		}
-		child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, options), RolloutPoolType,
-			PoolInput{Run: r.input.Run, Pool: pool, Pools: pools, Limits: r.input.Limits})
-		if err := child.GetChildWorkflowExecution().Get(ctx, nil); err != nil {
+// startPools starts rollout pools, which leave when the control object says so.
+func (r *trainingRun) startPools(ctx workflow.Context, command runstate.StartPools) {
+	for pool := command.From; pool < command.To; pool++ {
+		input := PoolInput{Run: r.input.Run, Pool: pool, Limits: r.input.Limits}
+		if err := startChild(ctx, RolloutPoolType, PoolID(r.input.Run, pool), input); err != nil {
 			r.broke(ctx, fmt.Sprintf("start rollout pool %d", pool), err)
 			return
 		}
 	}
+}
+
+// startEvaluation starts an evaluation, which tells how it ended by a signal.
+func (r *trainingRun) startEvaluation(ctx workflow.Context, command runstate.Evaluate) {
+	input := EvaluationInput{EvaluateInput: EvaluateInput{Run: r.input.Run, Version: command.Version, Weights: command.Weights},
+		Timeout: command.Timeout, Limits: r.input.Limits}
+	if err := startChild(ctx, EvaluationType, EvaluationID(r.input.Run, command.Version), input); err != nil {
+		r.broke(ctx, fmt.Sprintf("start the evaluation of version %d", command.Version), err)
+	}
+}
+
+// startChild starts a workflow that outlives this workflow run, its cancellation too. One that an
+// earlier run of the same folder left behind may be about to leave, so it is replaced and not joined.
+func startChild(ctx workflow.Context, kind, id string, input any) error {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	options := workflow.ChildWorkflowOptions{
+		WorkflowID:          id,
+		TaskQueue:           ControlQueue,
+		WorkflowTaskTimeout: taskTimeout,
+		ParentClosePolicy:   enums.PARENT_CLOSE_POLICY_ABANDON,
+		// A child has no conflict policy, so the older name of the same wish is used.
+		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING, //nolint:staticcheck
+	}
+	return workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, options), kind, input).GetChildWorkflowExecution().Get(ctx, nil)
 }
 
 // broke ends the run because what it cannot do without failed for ever.
@@ -127,14 +178,38 @@ func (r *trainingRun) broke(ctx workflow.Context, what string, err error) {
 }
 
 // failure says in words why an activity or a child failed, without the wrapping that Temporal adds.
-// It returns false when the context was cancelled, which is no failure.
+// It returns false when nothing failed: there is no error, or the context was cancelled.
 func failure(ctx workflow.Context, err error) (string, bool) {
-	if ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil {
 		return "", false
 	}
+	return inWords(err), true
+}
+
+// inWords gives an error of an activity in its own words. A time-out keeps the cause of the last
+// attempt, which is why there was none after it.
+func inWords(err error) string {
+	var timeout *temporal.TimeoutError
 	var application *temporal.ApplicationError
-	if errors.As(err, &application) {
-		return application.Message(), true
+	switch {
+	case errors.As(err, &timeout):
+		words := timeoutWords[timeout.TimeoutType()]
+		if words == "" {
+			return timeout.Error()
+		}
+		if cause := errors.Unwrap(timeout); cause != nil {
+			words += ": " + inWords(cause)
+		}
+		return words
+	case errors.As(err, &application):
+		return application.Message()
 	}
-	return err.Error(), true
+	return err.Error()
+}
+
+var timeoutWords = map[enums.TimeoutType]string{
+	enums.TIMEOUT_TYPE_START_TO_CLOSE:    "it took longer than its time-out",
+	enums.TIMEOUT_TYPE_SCHEDULE_TO_START: "no worker took it in time",
+	enums.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE: "given up after limits.give_up_after",
+	enums.TIMEOUT_TYPE_HEARTBEAT:         "its worker stopped heartbeating",
 }

@@ -7,15 +7,17 @@ package workflows
 
 // Task queues. A worker process serves those of its roles.
 const (
-	ControlQueue = "turnwise/control" // workflows
-	RolloutQueue = "turnwise/rollout" // rollout loops and evaluations
-	LearnerQueue = "turnwise/learner" // preparation and training steps
+	ControlQueue  = "turnwise/control"  // workflows
+	RolloutQueue  = "turnwise/rollout"  // rollout loops
+	EvaluateQueue = "turnwise/evaluate" // evaluations, which rollout workers play
+	LearnerQueue  = "turnwise/learner"  // preparation, training steps, small writes in the run's folder
 )
 
 // Workflow types.
 const (
 	TrainingRunType = "TrainingRun"
 	RolloutPoolType = "RolloutPool"
+	EvaluationType  = "Evaluation"
 )
 
 // Activity types.
@@ -26,16 +28,20 @@ const (
 	TrainStepActivity      = "TrainStep"
 	EvaluateActivity       = "Evaluate"
 	RolloutLoopActivity    = "RolloutLoop"
+	RepairActivity         = "Repair"
+	ChangeConfigActivity   = "ChangeConfig"
 )
 
 // Names of the run's signals, query and updates.
 const (
-	GroupSignal      = "group"
-	PoolFailedSignal = "pool-failed"
+	GroupsSignal     = "groups"     // a GroupsReport of a rollout loop
+	PoolSignal       = "pool"       // a PoolNews of a rollout pool or its loop
+	EvaluationSignal = "evaluation" // an EvaluationNews of an evaluation
 	StatusQuery      = "status"
 	PauseUpdate      = "pause"
 	ResumeUpdate     = "resume"
 	CancelUpdate     = "cancel"
+	SetUpdate        = "set"
 )
 
 // Search attributes that a namespace must know.

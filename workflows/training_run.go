@@ -10,6 +10,10 @@ import (
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
+// maxPostponed is how often continuing as new waits for the reply to an update. After that updates are
+// refused, so that a stream of them cannot keep the run in a history that is full.
+const maxPostponed = 3
+
 // maxHistory is the number of history events after which a run continues as new even when the server
 // does not ask for it.
 const maxHistory = 4000
@@ -17,8 +21,8 @@ const maxHistory = 4000
 // TrainingRun carries one run from its first to its last step.
 //
 // One coroutine decides: it takes signals, updates and results in the order they came, never blocks on
-// the outside, and queues what the machine commands. Another one carries the commands out in order. So
-// a slow disk delays the run but not the answer to a pause or a cancellation.
+// the outside, starts the work that the machine commands and queues its writes. Another one carries the
+// writes out in order. So a slow disk delays neither a step nor the answer to a pause.
 func TrainingRun(ctx workflow.Context, input RunInput) (RunResult, error) {
 	run, err := newTrainingRun(ctx, input)
 	if err != nil {
@@ -38,6 +42,7 @@ func TrainingRun(ctx workflow.Context, input RunInput) (RunResult, error) {
 			// The reply to an update can be lost when the workflow continues as new in the same
 			// workflow task, so the reply gets a task of its own.
 			run.answered = false
+			run.postponed++
 			_ = workflow.Sleep(ctx, time.Millisecond)
 		default:
 			return RunResult{}, run.continueAsNew(ctx)
@@ -47,33 +52,29 @@ func TrainingRun(ctx workflow.Context, input RunInput) (RunResult, error) {
 
 // trainingRun is the shell around the machine. All of it runs in workflow coroutines, one at a time.
 type trainingRun struct {
-	input    RunInput
-	machine  *runstate.Machine
-	groups   workflow.ReceiveChannel
-	failures workflow.ReceiveChannel
-	// inbox holds events that the machine has not taken; outbox commands that are not carried out,
-	// the first of them being under way.
+	input   RunInput
+	machine *runstate.Machine
+	signals signals
+	// inbox holds events that the machine has not taken; outbox writes that are not begun.
 	inbox  []runstate.Event
 	outbox []runstate.Command
 	// posted and taken count the events ever queued and those the machine has taken.
 	posted, taken int
-	// working counts the coroutines that prepare, train or evaluate.
-	working    int
-	asked      bool // a hand-over was asked for
-	handedOver bool
-	answered   bool // an update was answered since the last look at it
-	abandoned  bool // the workflow was cancelled
-	finished   *runstate.Finish
-	class      string // the status attribute as last set
+	working       int            // coroutines that prepare, train or repair
+	writing       bool           // a write is under way
+	changing      workflow.Mutex // held while settings are changed
+	begun         int            // the last step that was begun
+	asked         bool           // a hand-over was asked for
+	handedOver    bool
+	answered      bool // an update was answered since the last look at it
+	postponed     int  // how often continuing as new has waited for the reply to an update
+	abandoned     bool // the workflow was cancelled
+	finished      *runstate.Finish
+	class         string // the status attribute as last set
 }
 
 func newTrainingRun(ctx workflow.Context, input RunInput) (*trainingRun, error) {
-	run := &trainingRun{
-		input:    input,
-		machine:  runstate.New(input.Spec),
-		groups:   workflow.GetSignalChannel(ctx, GroupSignal),
-		failures: workflow.GetSignalChannel(ctx, PoolFailedSignal),
-	}
+	run := &trainingRun{input: input, machine: runstate.New(input.Spec), signals: listenForSignals(ctx), changing: workflow.NewMutex(ctx)}
 	if input.State != nil {
 		run.machine = runstate.Restore(input.Spec, *input.State)
 	}
@@ -86,6 +87,7 @@ func newTrainingRun(ctx workflow.Context, input RunInput) (*trainingRun, error) 
 		run.post(runstate.ContinuedAsNew{})
 	}
 	workflow.Go(ctx, run.carryOut)
+	workflow.Go(ctx, run.tick)
 	run.show(ctx)
 	return run, nil
 }
@@ -100,27 +102,18 @@ func (r *trainingRun) post(event runstate.Event) (ticket int) {
 
 // hasNews says whether there is something to decide on. Signals stay in their channels until then: a
 // coroutine blocked in Receive could hold one, unseen, while the run continues as new.
-func (r *trainingRun) hasNews() bool {
-	return len(r.inbox) > 0 || r.groups.Len() > 0 || r.failures.Len() > 0
-}
+func (r *trainingRun) hasNews() bool { return len(r.inbox) > 0 || r.signals.waiting() }
 
 // settled says whether the workflow may return: the machine is through, everything it decided is
 // carried out, every update is answered and nothing has come in since.
 func (r *trainingRun) settled(ctx workflow.Context) bool {
-	return (r.finished != nil || r.handedOver) && len(r.outbox) == 0 && !r.hasNews() && workflow.AllHandlersFinished(ctx)
+	return (r.finished != nil || r.handedOver) && !r.writing && len(r.outbox) == 0 && !r.hasNews() && workflow.AllHandlersFinished(ctx)
 }
 
-// decide feeds everything that has come in to the machine and queues its commands. It does not block.
+// decide feeds everything that has come in to the machine and takes up its commands. It does not block.
 func (r *trainingRun) decide(ctx workflow.Context) {
-	var group runstate.GroupRef
-	for r.groups.ReceiveAsync(&group) {
-		r.post(runstate.GroupReady{Group: group})
-		group = runstate.GroupRef{}
-	}
-	var pool PoolFailure
-	for r.failures.ReceiveAsync(&pool) {
-		r.post(runstate.PoolFailed{Pool: pool.Pool, Reason: pool.Reason})
-		pool = PoolFailure{}
+	for _, event := range r.signals.take() {
+		r.post(event)
 	}
 	info := workflow.GetInfo(ctx)
 	if !r.asked && (info.GetContinueAsNewSuggested() || info.GetCurrentHistoryLength() > maxHistory) {
@@ -128,44 +121,63 @@ func (r *trainingRun) decide(ctx workflow.Context) {
 		r.post(runstate.HandoverAsked{})
 	}
 	for ; len(r.inbox) > 0; r.inbox = r.inbox[1:] {
-		for _, command := range r.machine.Step(r.inbox[0]) {
-			r.queue(command)
+		for _, command := range r.machine.Step(workflow.Now(ctx), r.inbox[0]) {
+			r.take(ctx, command)
 		}
 		r.taken++
 	}
 	r.show(ctx)
 }
 
-// queue hands a command to the coroutine that carries commands out, or takes note of the end.
-func (r *trainingRun) queue(command runstate.Command) {
+// take begins slow work at once, in a coroutine that posts an event when it ends, and queues writes for
+// the coroutine that carries them out.
+func (r *trainingRun) take(ctx workflow.Context, command runstate.Command) {
 	switch c := command.(type) {
+	case runstate.TrainStep:
+		r.begun = c.Step
+		r.work(ctx, func(ctx workflow.Context) { r.train(ctx, c) })
+	case runstate.Repair:
+		r.work(ctx, func(ctx workflow.Context) { r.repair(ctx, c) })
+	case runstate.PublishControl:
+		r.queueControl(c)
 	case runstate.HandOver:
 		r.handedOver = true
 	case runstate.Finish:
 		r.finished = &c
-		r.outbox = append(r.outbox, runstate.Note{Text: r.lastLine()})
+		r.outbox = append(r.outbox, runstate.Note{Text: r.lastLine(ctx)})
 	default:
 		r.outbox = append(r.outbox, command)
 	}
 }
 
-// carryOut carries out what is decided, in order, until the workflow returns or is cancelled. Slow
-// commands run in coroutines of their own and post an event when they end.
+// queueControl queues a control object in the place of one that is not written yet: only the newest
+// matters to whoever reads it.
+func (r *trainingRun) queueControl(command runstate.PublishControl) {
+	for i, queued := range r.outbox {
+		if _, older := queued.(runstate.PublishControl); older {
+			r.outbox[i] = command
+			return
+		}
+	}
+	r.outbox = append(r.outbox, command)
+}
+
+// carryOut writes what is decided, in order, until the workflow returns or is cancelled.
 func (r *trainingRun) carryOut(ctx workflow.Context) {
 	for workflow.Await(ctx, func() bool { return len(r.outbox) > 0 }) == nil {
-		switch c := r.outbox[0].(type) {
+		command := r.outbox[0]
+		r.outbox, r.writing = r.outbox[1:], true
+		switch c := command.(type) {
 		case runstate.StartPools:
-			r.startPools(ctx, c.Pools)
+			r.startPools(ctx, c)
 		case runstate.PublishControl:
 			r.publish(ctx, c.Control)
-		case runstate.TrainStep:
-			r.work(ctx, func(ctx workflow.Context) { r.train(ctx, c) })
 		case runstate.Evaluate:
-			r.work(ctx, func(ctx workflow.Context) { r.evaluate(ctx, c) })
+			r.startEvaluation(ctx, c)
 		case runstate.Note:
 			r.record(ctx, c.Text)
 		}
-		r.outbox = r.outbox[1:]
+		r.writing = false
 	}
 }
 
@@ -178,9 +190,19 @@ func (r *trainingRun) work(ctx workflow.Context, command func(workflow.Context))
 	})
 }
 
+// tick tells the machine that time passes, often enough to see a stall within a third more than the
+// time after which it is one. The timer ends with the workflow.
+func (r *trainingRun) tick(ctx workflow.Context) {
+	interval := max(5*time.Second, min(r.input.Spec.StallAfter/3, time.Minute))
+	for workflow.Sleep(ctx, interval) == nil {
+		r.post(runstate.Tick{})
+	}
+}
+
 // lastLine is what the run's events end with.
-func (r *trainingRun) lastLine() string {
-	line := fmt.Sprintf("%s at step %d of %d", r.finished.Outcome, r.machine.State().Committed, r.input.Spec.LastStep())
+func (r *trainingRun) lastLine(ctx workflow.Context) string {
+	status := r.machine.Status(workflow.Now(ctx))
+	line := fmt.Sprintf("%s at step %d of %d", r.finished.Outcome, status.Committed, status.LastStep)
 	if r.finished.Reason != "" {
 		line += ": " + r.finished.Reason
 	}
@@ -203,11 +225,11 @@ func (r *trainingRun) result() (RunResult, error) {
 // abandon answers a cancellation by Temporal itself: the rollout workers are sent home, and the
 // activities in flight, which are cancelled with the context, get time to say that they have stopped.
 // A run whose end was decided before ends that way.
-func (r *trainingRun) abandon(ctx workflow.Context) (RunResult, error) {
+func (r *trainingRun) abandon(cancelled workflow.Context) (RunResult, error) {
 	r.abandoned = true
-	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	ctx, _ := workflow.NewDisconnectedContext(cancelled)
 	r.post(runstate.CancelAsked{})
-	r.decide(ctx)
+	r.decide(cancelled) // what it begins ends at once
 	if control := r.machine.State().Control; control.Revision > 0 {
 		if !control.Stopped {
 			control.Revision++
@@ -216,18 +238,18 @@ func (r *trainingRun) abandon(ctx workflow.Context) (RunResult, error) {
 		r.publish(ctx, control)
 	}
 	// A worker that has died stops heartbeating, and its activity ends with that.
-	_, _ = workflow.AwaitWithTimeout(ctx, 2*r.input.Limits.HeartbeatTimeout, func() bool { return r.working == 0 })
-	r.decide(ctx)
+	_, _ = workflow.AwaitWithTimeout(ctx, 2*r.input.Limits.HeartbeatTimeout, func() bool { return r.working == 0 && workflow.AllHandlersFinished(ctx) })
+	r.decide(cancelled)
 	if r.finished == nil {
 		r.finished = &runstate.Finish{Outcome: runstate.Cancelled}
 	}
-	r.record(ctx, r.lastLine())
+	r.record(ctx, r.lastLine(ctx))
 	r.setClass(ctx, string(r.finished.Outcome))
 	return r.result()
 }
 
 // continueAsNew carries the state to a fresh history. Nothing blocks between the decision and this.
-// The rollout pools are workflows of their own and go on meanwhile.
+// The rollout pools and evaluations are workflows of their own and go on meanwhile.
 func (r *trainingRun) continueAsNew(ctx workflow.Context) error {
 	next := r.input
 	state := r.machine.State()

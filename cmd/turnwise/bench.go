@@ -21,12 +21,12 @@ func benchVerb(a *app) *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("bench %s: know gemm, train, generate and loss; see `turnwise bench --help`", args[0])
+				return usagef("bench %s: know gemm, train, generate, loss and orchestrate; see `turnwise bench --help`", args[0])
 			}
-			return usagef("bench takes what to measure: gemm, train, generate or loss; see `turnwise bench --help`")
+			return usagef("bench takes what to measure: gemm, train, generate, loss or orchestrate; see `turnwise bench --help`")
 		},
 	}
-	cmd.AddCommand(benchGemm(a), benchTrain(a), benchGenerate(a), benchLoss(a))
+	cmd.AddCommand(benchGemm(a), benchTrain(a), benchGenerate(a), benchLoss(a), benchOrchestrate(a))
 	return cmd
 }
 

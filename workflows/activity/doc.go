@@ -21,6 +21,7 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/workflows"
 )
@@ -31,6 +32,10 @@ type Activities struct {
 	DataDir string
 	// Signals reach the runs' workflows.
 	Signals Signaler
+	// Runs tells whether a run's workflow is still open; nil when nobody can tell.
+	Runs Describer
+	// Worker names this process, for people.
+	Worker string
 	// Device is where networks are trained and sampled from.
 	Device device.Device
 	// NewEvaluator makes a loss evaluator for one learner.
@@ -38,12 +43,19 @@ type Activities struct {
 	// Arithmetic is what credit computes with.
 	Arithmetic kernels.Arithmetic
 	Log        *slog.Logger
+	// Intercept is called before each tool call, within the call's time limit; its error is the tool's. It
+	// is for injecting faults; nil otherwise.
+	Intercept func(ctx context.Context, call rollout.Call) error
 
 	mu       sync.Mutex
 	sessions map[string]*session // learners by run
 
 	// faults, when set, makes operations on the runs' folders fail; only tests set it.
 	faults func(op, key string) error
+	// recordFault, when set, makes the recording of turns fail; only tests set it.
+	recordFault func() error
+	// engines, when set, makes the engines that sample; only tests set it.
+	engines func(*run) (engine, error)
 }
 
 // Signaler delivers a signal to a workflow; [client.Client] is one.
@@ -64,11 +76,17 @@ func (a *Activities) RegisterLearner(registry Registry) {
 	register(registry, workflows.PublishControlActivity, a.PublishControl)
 	register(registry, workflows.RecordEventActivity, a.RecordEvent)
 	register(registry, workflows.TrainStepActivity, a.TrainStep)
+	register(registry, workflows.RepairActivity, a.Repair)
+	register(registry, workflows.ChangeConfigActivity, a.ChangeConfig)
 }
 
-// RegisterRollout registers what the rollout role serves.
-func (a *Activities) RegisterRollout(registry Registry) {
+// RegisterLoop registers what the rollout role serves on [workflows.RolloutQueue].
+func (a *Activities) RegisterLoop(registry Registry) {
 	register(registry, workflows.RolloutLoopActivity, a.RolloutLoop)
+}
+
+// RegisterEvaluation registers what the rollout role serves on [workflows.EvaluateQueue].
+func (a *Activities) RegisterEvaluation(registry Registry) {
 	register(registry, workflows.EvaluateActivity, a.Evaluate)
 }
 
@@ -76,9 +94,10 @@ func register(registry Registry, name string, function any) {
 	registry.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
 }
 
-// heartbeat keeps an activity alive while it computes. The returned function ends it and waits.
-func heartbeat(ctx context.Context) (stop func()) {
-	interval := activity.GetInfo(ctx).HeartbeatTimeout / 4
+// heartbeat keeps an activity alive while it computes, with details that it may have. A worker that misses
+// three heartbeats is given up. The returned function ends it and waits.
+func heartbeat(ctx context.Context, details ...func() any) (stop func()) {
+	interval := activity.GetInfo(ctx).HeartbeatTimeout / 3
 	if interval <= 0 {
 		interval = time.Second
 	}
@@ -88,7 +107,11 @@ func heartbeat(ctx context.Context) (stop func()) {
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for {
-			activity.RecordHeartbeat(ctx)
+			said := make([]any, len(details))
+			for i, detail := range details {
+				said[i] = detail()
+			}
+			activity.RecordHeartbeat(ctx, said...)
 			select {
 			case <-done:
 				return

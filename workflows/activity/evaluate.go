@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"go.temporal.io/api/serviceerror"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
@@ -18,13 +17,8 @@ import (
 	"github.com/turnwise-rl/turnwise/workflows"
 )
 
-// runIsGone says that no signal can reach the run any more: it has ended or never was.
-func runIsGone(err error) bool {
-	var gone *serviceerror.NotFound
-	return errors.As(err, &gone)
-}
-
-// Evaluate plays held-out tasks with one version and records the verifier's verdicts.
+// Evaluate plays held-out tasks with one version and records the verifier's verdicts. An episode that fails
+// is played again and never scored; when that does not help the evaluation is made again.
 func (a *Activities) Evaluate(ctx context.Context, input workflows.EvaluateInput) error {
 	defer heartbeat(ctx)()
 	err := a.evaluate(ctx, input)
@@ -42,20 +36,18 @@ func (a *Activities) evaluate(ctx context.Context, input workflows.EvaluateInput
 	if _, err := r.folder.Evaluation(ctx, input.Version); !errors.Is(err, blob.ErrNotFound) {
 		return err // recorded already, or unreadable
 	}
-	engine, err := r.newEngine()
+	engine, err := a.newEngine(r)
 	if err != nil {
 		return err
 	}
 	defer engine.Close()
-	network, err := a.loadNetwork(ctx, r, blob.Ref(input.Weights))
-	if err != nil {
+	if err := engine.use(ctx, blob.Ref(input.Weights), input.Version); err != nil {
 		return err
 	}
-	if err := engine.Load(network, rollout.Version(input.Version)); err != nil {
-		return lasting(err)
-	}
 	started := time.Now()
-	played, err := r.playHeldOut(ctx, worker.Sampling{Sampler: engine, Temperature: r.config.Evaluation.Temperature})
+	player := r.player()
+	player.Intercept = a.Intercept
+	played, err := r.playHeldOut(ctx, player, worker.Sampling{Sampler: engine, Temperature: r.config.Evaluation.Temperature})
 	if err != nil {
 		return err
 	}
@@ -73,10 +65,9 @@ type attempt struct {
 }
 
 // playHeldOut plays the same held-out tasks with the same seeds for every version.
-func (r *run) playHeldOut(ctx context.Context, sampling worker.Sampling) ([]attempt, error) {
+func (r *run) playHeldOut(ctx context.Context, player *worker.Player, sampling worker.Sampling) ([]attempt, error) {
 	per := r.config.Evaluation.Tasks
 	attempts := make([]attempt, len(r.environments)*per)
-	player := r.player()
 	playing, ctx := errgroup.WithContext(ctx)
 	playing.SetLimit(r.config.Sampling.Slots)
 	for e, environment := range r.environments {
@@ -85,13 +76,24 @@ func (r *run) playHeldOut(ctx context.Context, sampling worker.Sampling) ([]atte
 				task := environment.Task(rollout.HeldOut, rollout.Seed(r.config.Seed, heldOutTaskStream), i)
 				own := sampling
 				own.Seed = rollout.Seed(r.config.Seed, evaluationStream, uint64(e), uint64(i))
-				trajectory, err := player.Play(ctx, task, fmt.Sprintf("eval%d.%d/0", e, i), own, nil)
+				trajectory, err := r.playAgain(ctx, player, task, fmt.Sprintf("eval%d.%d/0", e, i), own)
 				attempts[e*per+i] = attempt{environment: environment.Name(), task: task, trajectory: trajectory}
 				return err
 			})
 		}
 	}
 	return attempts, playing.Wait()
+}
+
+// playAgain plays an episode that nothing records until it comes to its end, as often as a member of a group
+// is tried.
+func (r *run) playAgain(ctx context.Context, player *worker.Player, task rollout.Task, id string, sampling worker.Sampling) (rollout.Trajectory, error) {
+	for tried := 0; ; tried++ {
+		trajectory, err := player.Play(ctx, task, id, sampling, nil)
+		if err == nil || ctx.Err() != nil || tried >= r.config.Failures.Retries {
+			return trajectory, err
+		}
+	}
 }
 
 // transcribed is how many episodes of each environment an evaluation keeps as text.

@@ -40,7 +40,10 @@ func TestEveryPresetTrains(t *testing.T) {
 				t.Fatal(err)
 			}
 			succeed(groups)
-			if err := s.annotate(t.Context(), groups, needsOf(own.config.Method)); err != nil {
+			needs := needsOf(own.config.Method)
+			err = s.learner.Annotate(t.Context(), groups, trainer.Annotation{Values: needs.creditValues, Reference: needs.creditReference,
+				Temperature: own.config.Sampling.Temperature, MicroBatchTokens: own.config.Training.MicroBatchTokens})
+			if err != nil {
 				t.Fatal(err)
 			}
 			streams, err := own.config.Method.Streams(groups, s.arithmetic)

@@ -4,212 +4,415 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/turnwise-rl/turnwise/internal/blob"
-	"github.com/turnwise-rl/turnwise/rollout"
-	"github.com/turnwise-rl/turnwise/rollout/record"
-	"github.com/turnwise-rl/turnwise/rollout/worker"
-	"github.com/turnwise-rl/turnwise/trainer/decode"
-	"github.com/turnwise-rl/turnwise/trainer/policy"
-	"github.com/turnwise-rl/turnwise/workflows"
-	"github.com/turnwise-rl/turnwise/workflows/runstate"
+	"go.temporal.io/sdk/activity"
 
-	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/configs"
+	"github.com/turnwise-rl/turnwise/internal/blob"
+	"github.com/turnwise-rl/turnwise/rollout/journal"
+	"github.com/turnwise-rl/turnwise/workflows"
 )
 
-// controlInterval is how often a loop looks at the control object: one small local file.
-const controlInterval = 10 * time.Millisecond
+const (
+	// controlInterval is how often a loop looks at the control object: one small local file.
+	controlInterval = 10 * time.Millisecond
+	// controlReread is how often it reads that file although it looks unchanged.
+	controlReread = time.Second
+	// runInterval is how often it asks whether its run is still open.
+	runInterval = 10 * time.Second
+	// lookInterval is how often it looks for reports that had no consequence.
+	lookInterval = 250 * time.Millisecond
+	// pruneInterval is how often it removes the records of settled groups.
+	pruneInterval = 30 * time.Second
+	// handOverGrace is how long episodes may take to come to their next turn when the loop hands over,
+	// stopGrace when its process stops. What is cut off in a turn samples that turn again.
+	handOverGrace = 15 * time.Second
+	stopGrace     = time.Second
+	// sayGrace is how long a leaving loop tries to say what it has not said yet. The next tenure finds it
+	// out by itself.
+	sayGrace = 500 * time.Millisecond
+)
 
-// RolloutLoop plays the groups of one pool as they are admitted, keeps as many episodes in flight as
-// the run allows, stores each group and tells the run about it. It learns of new weights, pause and
-// stop by reading the control object. After a death it goes on with the groups that are not in the
-// store.
+// RolloutLoop plays the share of one pool: it claims a tenure, tells the run, and from then on does what
+// the control object says: which groups to play, with which weights, when to hold still and when to leave.
+// It records every finished turn before the next begins, stores each group and tells the run about it.
+// What goes wrong with one group never ends it. After its death another loop goes on where it was.
 func (a *Activities) RolloutLoop(ctx context.Context, input workflows.LoopInput) (workflows.LoopResult, error) {
-	defer heartbeat(ctx)()
-	result, err := a.rolloutLoop(ctx, input)
+	var progress loopProgress
+	defer heartbeat(ctx, progress.details)()
+	result, err := a.rolloutLoop(ctx, input, &progress, activity.GetWorkerStopChannel(ctx))
 	if err != nil && ctx.Err() == nil {
 		a.Log.Error("rollout loop failed", "run", input.Run, "pool", input.Pool, "error", err)
 	}
 	return result, classify(err)
 }
 
-func (a *Activities) rolloutLoop(ctx context.Context, input workflows.LoopInput) (workflows.LoopResult, error) {
+// loopProgress is what a loop's heartbeats say.
+type loopProgress struct {
+	worker           string
+	tenure, episodes atomic.Int64
+}
+
+func (p *loopProgress) details() any {
+	return workflows.LoopProgress{Tenure: int(p.tenure.Load()), Worker: p.worker, Episodes: int(p.episodes.Load())}
+}
+
+func (a *Activities) rolloutLoop(ctx context.Context, input workflows.LoopInput, progress *loopProgress, stop <-chan struct{}) (workflows.LoopResult, error) {
+	if err := ctx.Err(); err != nil {
+		return workflows.LoopResult{}, err
+	}
 	r, err := a.openRun(ctx, input.Run)
 	if err != nil {
 		return workflows.LoopResult{}, err
 	}
-	engine, err := r.newEngine()
+	engine, err := a.newEngine(r)
 	if err != nil {
 		return workflows.LoopResult{}, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	l := &loop{
-		input: input, run: r, engine: engine, signals: a.Signals, version: unknown,
-		load:  func(ctx context.Context, ref blob.Ref) (*policy.Network, error) { return a.loadNetwork(ctx, r, ref) },
-		slots: worker.NewSlots(r.config.Sampling.Slots), ended: make(chan groupEnd, 1), playing: map[int]bool{}, revision: unknown,
+	defer engine.Close()
+	writer, err := journal.Open(r.folder.TurnsPath())
+	if err != nil {
+		return workflows.LoopResult{}, err
 	}
-	result, err := l.play(ctx)
-	cancel()
-	l.group.Wait()
-	engine.Close()
+	progress.worker = a.Worker
+	progress.tenure.Store(int64(writer.Tenure()))
+	l := a.newLoop(input, r, engine, writer, progress)
+	result, err := l.serve(ctx, stop)
+	if closing := writer.Close(); closing != nil {
+		l.log.Warn("the records of turns could not be closed in order", "error", closing)
+	}
 	return result, err
 }
 
-// newEngine returns a decoding engine for the run's policy, without weights.
-func (r *run) newEngine() (*decode.Engine, error) {
-	s := r.config.Sampling
-	engine, err := decode.New(decode.Config{Slots: s.Slots, MaxTokens: s.MaxTokens, CacheBytes: s.CacheBytes})
-	return engine, lasting(err)
-}
-
-// loop is one rollout loop at work.
+// loop is one rollout loop at work. Its fields belong to the goroutine that serves; the others post to
+// its mailbox.
 type loop struct {
-	input   workflows.LoopInput
-	run     *run
-	engine  *decode.Engine
-	load    func(context.Context, blob.Ref) (*policy.Network, error)
-	signals Signaler
-	slots   worker.Slots
-	version int // of the weights in the engine
-	// revision is that of the control object next belongs to.
-	revision int
-	next     int          // next group of this pool to start or to report
-	playing  map[int]bool // groups in flight
-	ended    chan groupEnd
-	group    sync.WaitGroup // the goroutines of the groups in flight
+	activities *Activities
+	input      workflows.LoopInput
+	run        *run
+	log        *slog.Logger
+	writer     *journal.Writer
+	engine     engine
+	roster     *roster
+	gate       *gate
+	mail       *mailbox
+	reporter   *reporter
+	progress   *loopProgress
+	control    controlFile
+	tables     map[int]*table
+	// touched are the groups that were opened in this tenure: what it recorded of them is on disk.
+	touched map[int]bool
+	// version is that of the weights in the engine, for the goroutines that play.
+	version atomic.Int64
+	// ctx is that of everything under way, and cancel cuts it off; work counts its goroutines.
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	announced   time.Time
+	announceGap time.Duration
+	loadFailed  int    // times in a row that the current weights could not be loaded
+	corrupt     string // the key of the weights that the run was told are corrupt
+
+	leaving bool
+	result  workflows.LoopResult
+	abandon error // why the loop leaves with an error; nil when it leaves in order
 }
 
-// groupEnd says that a group is stored and reported, or why not.
-type groupEnd struct {
-	number int
-	err    error
+func (a *Activities) newLoop(input workflows.LoopInput, r *run, engine engine, writer *journal.Writer, progress *loopProgress) *loop {
+	tenure := writer.Tenure()
+	l := &loop{
+		activities: a, input: input, run: r, writer: writer, engine: engine, progress: progress,
+		log:    a.Log.With("run", input.Run, "pool", input.Pool, "tenure", tenure),
+		roster: newRoster(input.Pool, tenure, r.config.Sampling.Slots, r.config.Training.GroupSize, r.config.Sampling.NewWeights == configs.WeightsDrain),
+		mail:   newMailbox(), tables: map[int]*table{}, touched: map[int]bool{}, control: controlFile{folder: r.folder},
+		result: workflows.LoopResult{Tenure: tenure},
+	}
+	l.version.Store(unknown)
+	l.gate = newGate(func() { l.mail.post(nil) })
+	l.reporter = &reporter{signals: a.Signals, log: l.log, run: input.Run, pool: input.Pool, tenure: tenure, wake: make(chan struct{}, 1), empty: time.Now(),
+		gone: func() { l.mail.post(func() { l.leave("the run takes no signals any more", true, 0) }) },
+		said: func() { l.mail.post(nil) }}
+	return l
 }
 
-// play runs until the run stops, the loop hands over, or something breaks.
-func (l *loop) play(ctx context.Context) (workflows.LoopResult, error) {
-	started := time.Now()
+// serve runs until the loop has left and nothing that it started is under way.
+func (l *loop) serve(ctx context.Context, stop <-chan struct{}) (workflows.LoopResult, error) {
+	l.ctx, l.cancel = context.WithCancel(ctx)
+	telling, stopTelling := context.WithCancel(ctx)
+	beside, stopBeside := context.WithCancel(ctx)
+	var helpers sync.WaitGroup
+	helpers.Go(func() { l.reporter.deliver(telling) })
+	helpers.Go(func() { l.watchRun(beside) })
+	helpers.Go(func() { l.prune(beside) })
+	defer helpers.Wait()
+	defer stopTelling()
+	defer stopBeside()
+	defer l.work.Wait()
+	defer l.cancel()
+
+	l.announce()
+	l.turn(ctx, stop)
+	stopBeside()
+	l.work.Wait() // the roster is idle, so everything has posted its end
+	if !l.result.Stopped && ctx.Err() == nil {
+		l.finishSaying(ctx)
+	}
+	if err := ctx.Err(); err != nil {
+		return l.result, err
+	}
+	l.log.Info("the rollout loop leaves", "reason", l.result.Reason)
+	return l.result, l.abandon
+}
+
+// turn is the loop itself: see what is new, decide, carry out, wait.
+func (l *loop) turn(ctx context.Context, stop <-chan struct{}) {
 	ticker := time.NewTicker(controlInterval)
 	defer ticker.Stop()
-	for {
-		control, err := l.run.folder.Control(ctx)
-		if err != nil {
-			return workflows.LoopResult{}, err
+	handOver := time.NewTimer(l.input.HandOverAfter)
+	defer handOver.Stop()
+	done := ctx.Done()
+	looked := time.Time{}
+	for news := true; ; {
+		news = l.follow() || news
+		if now := time.Now(); news || now.Sub(looked) >= lookInterval {
+			looked = now
+			l.carryOut(l.roster.decide(now, l.gate.held(), l.reporter.heard()))
 		}
-		l.follow(control)
-		leaving := time.Since(started) > l.input.HandOverAfter
-		switch {
-		case control.Stopped:
-			return workflows.LoopResult{Stopped: true}, nil
-		case leaving && len(l.playing) == 0:
-			return workflows.LoopResult{}, nil
-		case !leaving:
-			if err := l.admit(ctx, control); err != nil {
-				return workflows.LoopResult{}, err
-			}
+		if l.leaving && l.roster.idle() {
+			return
 		}
+		news = false
 		select {
-		case end := <-l.ended:
-			delete(l.playing, end.number)
-			if end.err != nil {
-				return workflows.LoopResult{}, end.err
-			}
 		case <-ticker.C:
-		case <-ctx.Done():
-			return workflows.LoopResult{}, ctx.Err()
+		case <-l.mail.wake:
+			l.mail.open()
+			news = true
+		case <-handOver.C:
+			l.leave("it hands over to a fresh loop", false, handOverGrace)
+			news = true
+		case <-stop:
+			stop = nil
+			l.leave("its process stops", false, stopGrace)
+			news = true
+		case <-done:
+			done = nil
+			l.leave("it was withdrawn", false, 0)
+			news = true
 		}
 	}
 }
 
-// follow moves next to the first group of this pool that is not trained, whenever a new control object
-// is published. Groups that were reported before are reported again: a run that was started anew on
-// the same folder knows nothing of them, and one that knows takes each number once.
-func (l *loop) follow(control runstate.Control) {
-	if control.Revision == l.revision {
+// follow takes a new control object, if there is one.
+func (l *loop) follow() bool {
+	control, changed, err := l.control.read(l.ctx)
+	if err != nil && l.ctx.Err() == nil && l.control.firstTime(err) {
+		l.log.Warn("the control object cannot be read, trying again", "error", err)
+	}
+	if !changed || err != nil {
+		return false
+	}
+	if control.Version != l.roster.control.Version || control.Weights != l.roster.control.Weights {
+		l.loadFailed = 0
+	}
+	l.roster.follow(control)
+	l.gate.pause(control.Paused)
+	if tenure := l.roster.replaced(); tenure > 0 {
+		l.leave(fmt.Sprintf("tenure %d has the pool", tenure), false, 0)
+	}
+	if control.Stopped {
+		l.leave("the run has ended", true, 0)
+	}
+	return true
+}
+
+// leave begins to leave: nothing new starts, episodes end at their next turn, and after grace they are
+// cut off where they are. Called again it may shorten the grace.
+func (l *loop) leave(reason string, stopped bool, grace time.Duration) {
+	if !l.leaving {
+		l.leaving, l.roster.leaving = true, true
+		l.result.Reason = reason
+	}
+	l.result.Stopped = l.result.Stopped || stopped
+	l.gate.leave()
+	if grace == 0 {
+		l.cancel()
 		return
 	}
-	l.revision, l.next = control.Revision, l.input.Pool
-	for l.next < control.Consumed {
-		l.next += l.input.Pools
+	l.work.Go(func() {
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			l.cancel()
+		case <-l.ctx.Done():
+		}
+	})
+}
+
+// finishSaying gives the reporter a moment.
+func (l *loop) finishSaying(ctx context.Context) {
+	l.mail.open()
+	l.carryOut(l.roster.decide(time.Now(), 0, time.Time{}))
+	deadline := time.NewTimer(sayGrace)
+	defer deadline.Stop()
+	for !l.reporter.silent() {
+		select {
+		case <-l.mail.wake:
+		case <-deadline.C:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
-// admit starts every group that may start and has a slot to begin with.
-func (l *loop) admit(ctx context.Context, control runstate.Control) error {
-	if l.next < control.Admitted && l.version != control.Version {
-		network, err := l.load(ctx, blob.Ref(control.Weights))
+// carryOut does what the roster decided.
+func (l *loop) carryOut(o orders) {
+	for _, number := range o.stop {
+		l.tables[number].cancel()
+	}
+	for _, number := range o.forget {
+		l.tables[number].cancel()
+		delete(l.tables, number)
+	}
+	for _, report := range o.reports {
+		l.reporter.say(outgoing{report: report})
+	}
+	if o.load {
+		l.load()
+	}
+	l.open(o.open)
+	for _, at := range o.start {
+		l.start(at)
+	}
+	for _, number := range o.store {
+		l.store(number)
+	}
+	if o.quiet > 0 {
+		l.reporter.say(outgoing{news: l.news(workflows.PoolQuiet, o.quiet)})
+	}
+	if o.announce && l.reporter.silent() && time.Since(l.announced) >= l.announceGap {
+		l.announce()
+	}
+	l.progress.episodes.Store(int64(l.roster.inFlight))
+}
+
+// announce tells the run that this loop serves its pool, again at growing intervals while the run does
+// not act on it: it may have been started anew.
+func (l *loop) announce() {
+	l.announced = time.Now()
+	l.announceGap = min(max(2*l.announceGap, time.Second), repeatAtMost)
+	l.reporter.say(outgoing{news: l.news(workflows.PoolServing, 0)})
+}
+
+func (l *loop) news(state workflows.PoolState, revision int) *workflows.PoolNews {
+	return &workflows.PoolNews{Pool: l.input.Pool, State: state, Tenure: l.result.Tenure, Revision: revision, Worker: l.activities.Worker}
+}
+
+// load brings the weights of the control object into the engine.
+func (l *loop) load() {
+	control := l.roster.control
+	before, failed := l.version.Load(), l.loadFailed
+	l.work.Go(func() {
+		if failed > 0 {
+			pause(l.ctx, min(100*time.Millisecond<<min(failed, 6), 2*time.Second))
+		}
+		// A turn that begins meanwhile is counted as sampled with the new version until it has ended.
+		l.version.Store(int64(control.Version))
+		err := l.ctx.Err()
+		if err == nil {
+			err = l.engine.use(l.ctx, blob.Ref(control.Weights), control.Version)
+		}
 		if err != nil {
-			return err
+			l.version.Store(before)
 		}
-		if err := l.engine.Load(network, rollout.Version(control.Version)); err != nil {
-			return lasting(err)
-		}
-		l.version = control.Version
-	}
-	for ; l.next < control.Admitted && len(l.playing) < cap(l.slots); l.next += l.input.Pools {
-		number := l.next
-		if l.playing[number] {
-			continue
-		}
-		l.playing[number] = true
-		l.group.Go(func() {
-			end := groupEnd{number, l.playGroup(ctx, number)}
-			select {
-			case l.ended <- end:
-			case <-ctx.Done():
-			}
-		})
-	}
-	return nil
+		l.mail.post(func() { l.loaded(control.Version, control.Weights.Key, err) })
+	})
 }
 
-// playGroup plays one group unless it is in the store, stores it and tells the run.
-func (l *loop) playGroup(ctx context.Context, number int) error {
-	ref, err := l.run.folder.Stat(ctx, runfolder.SegmentKey(number))
-	if errors.Is(err, blob.ErrNotFound) {
-		ref, err = l.makeGroup(ctx, number)
-	}
+func (l *loop) loaded(version int, key string, err error) {
 	if err == nil {
-		err = l.tell(ctx, runstate.GroupRef{Number: number, Object: runstate.Ref(ref)})
+		l.roster.loaded(version)
+		l.loadFailed, l.corrupt = 0, ""
+		l.log.Info("sampling with new weights", "version", version)
+		return
 	}
-	if err != nil {
-		return fmt.Errorf("group %d: %w", number, err)
+	l.roster.loaded(unknown)
+	if l.ctx.Err() != nil {
+		return
 	}
-	return nil
+	l.loadFailed++
+	if l.loadFailed == 1 {
+		l.log.Warn("weights cannot be loaded, trying again", "version", version, "error", err)
+	}
+	// Weights that are missing may only have been removed after a newer control object was published.
+	if isCorrupt(err) && l.loadFailed > 1 && l.corrupt != key && l.roster.control.Weights.Key == key {
+		l.corrupt = key
+		l.reporter.say(outgoing{weights: key})
+	}
 }
 
-func (l *loop) makeGroup(ctx context.Context, number int) (blob.Ref, error) {
-	settings := l.run.config
-	sampling := worker.Sampling{Sampler: l.engine, Temperature: settings.Sampling.Temperature,
-		TopK: settings.Sampling.TopK, TopP: settings.Sampling.TopP, MinP: settings.Sampling.MinP,
-		Seed: rollout.Seed(settings.Seed, rolloutStream, uint64(number))}
-	played := l.run.player().PlayGroup(ctx, worker.Members{Task: l.run.trainTask(number), Group: groupID(number),
-		Play: worker.FirstMembers(settings.Training.GroupSize), Sampling: sampling}, l.slots)
-	if err := played.Err(); err != nil {
-		return blob.Ref{}, err
+// pause waits, or less when the context ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
-	data, err := record.EncodeSegment(played.Group)
-	if err != nil {
-		return blob.Ref{}, lasting(err)
-	}
-	return l.run.folder.PutOnce(ctx, runfolder.SegmentKey(number), data)
 }
 
-// tell signals the run. It keeps trying while the server is away; the run takes each number once.
-func (l *loop) tell(ctx context.Context, group runstate.GroupRef) error {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := l.signals.SignalWorkflow(ctx, l.input.Run, "", workflows.GroupSignal, group)
+// watchRun leaves when the run's workflow is not open any more, so that no loop outlives its run.
+func (l *loop) watchRun(ctx context.Context) {
+	if l.activities.Runs == nil {
+		return
+	}
+	ticker := time.NewTicker(runInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		open, err := isOpen(ctx, l.activities.Runs, l.input.Run)
 		switch {
-		case err == nil || ctx.Err() != nil:
-			return err
-		case runIsGone(err):
-			return fmt.Errorf("the run takes no signals, it has ended or was terminated: %w", err)
+		case err != nil:
+			if ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
+				l.log.Debug("the run cannot be looked up", "error", err)
+			}
+		case !open:
+			l.mail.post(func() { l.leave("the run is closed", true, 0) })
+			return
+		}
+	}
+}
+
+// prune removes the records of turns that nothing may ask for again.
+func (l *loop) prune(ctx context.Context) {
+	if l.run.config.Checkpoint.KeepTurns {
+		return
+	}
+	var groups settledGroups
+	ticker := time.NewTicker(pruneInterval)
+	defer ticker.Stop()
+	for {
+		err := groups.read(ctx, l.run.folder)
+		if err == nil {
+			_, err = journal.Prune(l.run.folder.TurnsPath(), groups.settled)
+		}
+		if err != nil && ctx.Err() == nil {
+			l.log.Warn("records of settled groups are not removed", "error", err)
 		}
 		select {
-		case <-time.After(wait):
+		case <-ticker.C:
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		}
 	}
 }

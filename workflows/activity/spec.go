@@ -6,11 +6,18 @@ import (
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
-// Spec is a config's plan.
+// Spec is a config's plan. Bounds that the config gives in episodes are in groups there.
 func Spec(config configs.Run) runstate.Spec {
+	training, sampling, failures := config.Training, config.Sampling, config.Failures
 	return runstate.Spec{
-		WarmSteps: config.WarmStart.Steps, TrainSteps: config.Training.Steps, GroupsPerStep: config.Training.GroupsPerStep,
-		Staleness: config.Training.Staleness, EvaluateEvery: config.Evaluation.Every, Pools: config.Sampling.Pools,
+		WarmSteps: config.WarmStart.Steps, TrainSteps: training.Steps,
+		GroupsPerStep: training.GroupsPerStep, GroupSize: training.GroupSize, Staleness: training.Staleness,
+		Concurrency: sampling.Concurrency / training.GroupSize,
+		Pools:       sampling.Pools, Slots: (sampling.Slots + training.GroupSize - 1) / training.GroupSize,
+		EvaluateEvery: config.Evaluation.Every, CheckpointEvery: config.Checkpoint.Every,
+		Failures: runstate.Failures{Retries: failures.Retries, Replacements: failures.Replacements,
+			MaxShare: failures.MaxShare, Window: failures.Window},
+		StepTimeout: config.Limits.StepTimeout, StallAfter: config.Limits.StallAfter,
 	}
 }
 
@@ -19,6 +26,7 @@ func Input(run string, resolved *configs.Resolved) workflows.RunInput {
 	limits := resolved.Run.Limits
 	return workflows.RunInput{
 		Run: run, Method: resolved.Run.Method.Name, Config: string(resolved.YAML()), Spec: Spec(resolved.Run),
-		Limits: workflows.Limits{StepTimeout: limits.StepTimeout, HeartbeatTimeout: limits.HeartbeatTimeout, LoopTimeout: limits.LoopTimeout},
+		Limits: workflows.Limits{StepTimeout: limits.StepTimeout, HeartbeatTimeout: limits.HeartbeatTimeout,
+			LoopTimeout: limits.LoopTimeout, GiveUpAfter: limits.GiveUpAfter},
 	}
 }

@@ -1,5 +1,7 @@
 package runstate
 
+import "time"
+
 // Event is something that happened.
 type Event interface{ isEvent() }
 
@@ -11,10 +13,35 @@ type Prepared struct {
 	Evaluated []int // versions whose evaluation is recorded, in any order
 	Fence     int   // largest fence a learner has shown; new ones are larger
 	Revision  int   // revision of the published control; new ones are larger
+	Config    int   // newest revision of the settings, with its Spec; 0 for those submitted
+	Spec      *Spec // nil for the one submitted
+	// NextGroup is the first number that no group has; Open are the numbers below it that no step
+	// trained or dropped. Their groups may be in the store already.
+	NextGroup int
+	Open      []int
 }
 
 // ContinuedAsNew says that the workflow goes on in a fresh history with the state it had.
 type ContinuedAsNew struct{}
+
+// Tick says that time has passed.
+type Tick struct{}
+
+// PoolServing says that a loop of a pool is at work. A later tenure replaces an earlier one.
+type PoolServing struct {
+	Pool, Tenure int
+	Worker       string // for people
+}
+
+// PoolLost says that a pool has no loop any more, for now. Tenure is that of the loop that was lost; 0
+// when it is not known.
+type PoolLost struct {
+	Pool, Tenure int
+	Reason       string
+}
+
+// PoolQuiet says that every episode of a pool waits at a turn, after control Revision said pause.
+type PoolQuiet struct{ Pool, Tenure, Revision int }
 
 // PoolFailed says that a rollout pool cannot go on, ever. Before StartPools it means nothing: it is
 // news of an earlier run of the same folder.
@@ -30,7 +57,8 @@ type Broken struct{ Reason string }
 // StepCommitted says that a step's manifest exists.
 type StepCommitted struct {
 	Step    int
-	Weights Ref // weights of the version the step made
+	Weights Ref           // weights of the version the step made
+	Took    time.Duration // from the command on; 0 when the step was there already
 }
 
 // StepFailed says that a step cannot be committed, ever: retrying would not help.
@@ -39,11 +67,56 @@ type StepFailed struct {
 	Reason string
 }
 
+// StepTimedOut says that an attempt at a step took longer than its time-out.
+type StepTimedOut struct{ Step int }
+
+// StepCorrupt says that a step was not made because groups of its batch do not hold what they held. They
+// are set aside, and made again under the same number.
+type StepCorrupt struct {
+	Step   int
+	Groups []int
+}
+
+// WeightsCorrupt says that an object with weights does not hold what it held.
+type WeightsCorrupt struct{ Key string }
+
+// Repaired says that an object is whole again, or why that is impossible.
+type Repaired struct {
+	Key    string
+	Reason string // "" when it is whole
+}
+
 // GroupReady says that a group is in the store. It may arrive late, twice or out of order.
-type GroupReady struct{ Group GroupRef }
+type GroupReady struct {
+	Group GroupRef
+	// Failed counts the attempts at its members that failed and were not reported as short.
+	Failed int
+}
+
+// GroupShort says that members of a group failed in a round. The others are finished and recorded.
+type GroupShort struct {
+	Number, Round int
+	Failed        []MemberFailure
+}
+
+// MemberFailure says why a member has no trajectory.
+type MemberFailure struct {
+	Member int    `json:"member"`
+	Kind   string `json:"kind"` // a rollout.FailureKind
+	Reason string `json:"reason"`
+}
+
+// GroupDropped says that a loop gave a group up, because it is too old to be trained.
+type GroupDropped struct {
+	Number int
+	Reason string
+}
 
 // Evaluated says that an evaluation is recorded.
-type Evaluated struct{ Version int }
+type Evaluated struct {
+	Version int
+	Took    time.Duration
+}
 
 // EvaluationFailed says that an evaluation cannot be made, ever.
 type EvaluationFailed struct {
@@ -51,28 +124,47 @@ type EvaluationFailed struct {
 	Reason  string
 }
 
-// PauseAsked asks to stop at the next safe point: nothing new is admitted, trained or evaluated.
+// Changed says that settings of the running run have changed. The next step uses them.
+type Changed struct {
+	Config  int // revision of the settings
+	Spec    Spec
+	Summary string // for people
+}
+
+// PauseAsked asks to stop at the next safe point: nothing new is admitted, trained or evaluated, and
+// episodes wait at their next turn.
 type PauseAsked struct{}
 
-// ResumeAsked takes a pause back.
+// ResumeAsked takes a pause back, and a hold.
 type ResumeAsked struct{}
 
 // CancelAsked asks to end the run after what is in flight.
 type CancelAsked struct{}
 
-// HandoverAsked asks to bring the run to a point where nothing is in flight, so that the workflow can
-// continue as new.
+// HandoverAsked asks to bring the run to a point where no activity of the workflow is in flight, so
+// that it can continue as new. Pools and evaluations are workflows of their own and go on.
 type HandoverAsked struct{}
 
 func (Prepared) isEvent()         {}
 func (ContinuedAsNew) isEvent()   {}
+func (Tick) isEvent()             {}
+func (PoolServing) isEvent()      {}
+func (PoolLost) isEvent()         {}
+func (PoolQuiet) isEvent()        {}
 func (PoolFailed) isEvent()       {}
 func (Broken) isEvent()           {}
 func (StepCommitted) isEvent()    {}
 func (StepFailed) isEvent()       {}
+func (StepTimedOut) isEvent()     {}
+func (StepCorrupt) isEvent()      {}
+func (WeightsCorrupt) isEvent()   {}
+func (Repaired) isEvent()         {}
 func (GroupReady) isEvent()       {}
+func (GroupShort) isEvent()       {}
+func (GroupDropped) isEvent()     {}
 func (Evaluated) isEvent()        {}
 func (EvaluationFailed) isEvent() {}
+func (Changed) isEvent()          {}
 func (PauseAsked) isEvent()       {}
 func (ResumeAsked) isEvent()      {}
 func (CancelAsked) isEvent()      {}
@@ -81,8 +173,8 @@ func (HandoverAsked) isEvent()    {}
 // Command is something to do.
 type Command interface{ isCommand() }
 
-// StartPools starts the rollout pools.
-type StartPools struct{ Pools int }
+// StartPools starts the rollout pools From to To − 1.
+type StartPools struct{ From, To int }
 
 // PublishControl replaces the control object.
 type PublishControl struct{ Control Control }
@@ -93,20 +185,32 @@ type TrainStep struct {
 	Kind Kind
 	// Batch are the groups of a reinforcement step, in training order; nil for a warm step.
 	Batch []GroupRef
+	// Dropped are the groups settled without training since the step before.
+	Dropped []Dropped
+	// Config is the revision of the settings that the step uses.
+	Config int
+	// Checkpoint says that the learner's whole state is written.
+	Checkpoint bool
 	// Fence is larger than that of every step command before it, also over restarts.
 	Fence int
+	// Timeout bounds one attempt.
+	Timeout time.Duration
 }
 
 // Evaluate plays held-out tasks with a version's weights.
 type Evaluate struct {
 	Version int
 	Weights Ref
+	Timeout time.Duration
 }
+
+// Repair makes a corrupt object again.
+type Repair struct{ Key string }
 
 // Note records an event of the run for people.
 type Note struct{ Text string }
 
-// HandOver says that nothing is in flight and the workflow may continue as new.
+// HandOver says that no activity is in flight and the workflow may continue as new.
 type HandOver struct{}
 
 // Finish ends the run.
@@ -120,6 +224,7 @@ func (StartPools) isCommand()     {}
 func (PublishControl) isCommand() {}
 func (TrainStep) isCommand()      {}
 func (Evaluate) isCommand()       {}
+func (Repair) isCommand()         {}
 func (Note) isCommand()           {}
 func (HandOver) isCommand()       {}
 func (Finish) isCommand()         {}

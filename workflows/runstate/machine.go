@@ -3,74 +3,40 @@ package runstate
 import (
 	"fmt"
 	"slices"
-	"sort"
+	"time"
 )
-
-// State is everything a machine remembers. It is plain data, carried over continue-as-new as JSON.
-type State struct {
-	// Known is true once the folder has been looked at.
-	Known bool `json:"known"`
-	// Committed is the last committed step, which is also the policy version.
-	Committed int `json:"committed"`
-	// Weights are those of the committed version.
-	Weights Ref `json:"weights"`
-	// Ready are finished groups not yet trained, sorted by number, each number once.
-	Ready []GroupRef `json:"ready"`
-	// Evaluated are versions whose evaluation is recorded, ascending.
-	Evaluated []int `json:"evaluated"`
-	// Training is the step in flight; 0 when none is.
-	Training int `json:"training"`
-	// Evaluating are the versions whose evaluation is in flight.
-	Evaluating []int `json:"evaluating"`
-	// PoolsStarted is true once rollout pools were started.
-	PoolsStarted bool `json:"pools_started"`
-	// Control is what was last published.
-	Control Control `json:"control"`
-	// Fence is the last fencing number given out.
-	Fence int `json:"fence"`
-	// Paused, Cancelling and HandingOver are wishes that take effect at a safe point.
-	Paused      bool `json:"paused"`
-	Cancelling  bool `json:"cancelling"`
-	HandingOver bool `json:"handing_over"`
-	// Failure is why the run cannot go on; "" while it can.
-	Failure string `json:"failure"`
-	// Outcome is set once, at the end.
-	Outcome Outcome `json:"outcome"`
-}
 
 // Machine decides. It is used by one goroutine at a time.
 type Machine struct {
-	spec  Spec
-	state State
-	out   []Command
+	submitted Spec
+	state     State
+	now       time.Time // of the event being taken
+	recall    bool      // a group was taken out of the hands of a loop that plays it
+	out       []Command
 }
 
 // New returns a machine at the start of a plan.
-func New(spec Spec) *Machine { return &Machine{spec: spec} }
+func New(spec Spec) *Machine { return &Machine{submitted: spec} }
 
-// Restore returns a machine that goes on from a state taken when nothing was in flight.
-func Restore(spec Spec, state State) *Machine {
-	state.HandingOver = false
-	return &Machine{spec: spec, state: state}
+// spec is the plan in force.
+func (m *Machine) spec() *Spec {
+	if m.state.Spec != nil {
+		return m.state.Spec
+	}
+	return &m.submitted
 }
 
-// State returns a copy of what the machine remembers.
-func (m *Machine) State() State {
-	state := m.state
-	state.Ready = slices.Clone(state.Ready)
-	state.Evaluated = slices.Clone(state.Evaluated)
-	state.Evaluating = slices.Clone(state.Evaluating)
-	return state
-}
-
-// Step takes one event and returns what to do, in order. Events that repeat or come late change nothing.
-func (m *Machine) Step(event Event) []Command {
+// Step takes one event that happened at now and returns what to do, in order. Events that repeat or come
+// late change nothing.
+func (m *Machine) Step(now time.Time, event Event) []Command {
 	m.out = nil
 	if m.state.Outcome != "" {
 		return nil
 	}
+	m.now, m.recall = now, false
 	m.apply(event)
 	m.advance()
+	m.lookAtStall()
 	return m.out
 }
 
@@ -87,47 +53,68 @@ func (m *Machine) fail(format string, args ...any) {
 
 // apply writes the event into the state.
 func (m *Machine) apply(event Event) {
-	s := &m.state
 	switch e := event.(type) {
 	case Prepared:
 		m.prepared(e)
 	case StepCommitted:
-		if e.Step == s.Training && e.Step == s.Committed+1 {
-			s.Training, s.Committed, s.Weights = 0, e.Step, e.Weights
-			s.Ready = slices.DeleteFunc(s.Ready, func(g GroupRef) bool { return g.Number < m.consumed() })
-		}
+		m.committed(e)
 	case StepFailed:
-		if e.Step == s.Training {
-			s.Training = 0
+		if e.Step == m.state.Training {
+			m.state.Training = 0
 			m.fail("step %d: %s", e.Step, e.Reason)
 		}
+	case StepTimedOut:
+		m.timedOut(e)
+	case StepCorrupt:
+		m.stepCorrupt(e)
+	case WeightsCorrupt:
+		m.weightsCorrupt(e)
+	case Repaired:
+		m.repaired(e)
 	case GroupReady:
-		m.groupReady(e.Group)
-	case Evaluated:
-		if m.evaluationEnded(e.Version) {
-			s.Evaluated = append(s.Evaluated, e.Version)
-			slices.Sort(s.Evaluated)
+		m.groupReady(e)
+	case GroupShort:
+		m.groupShort(e)
+	case GroupDropped:
+		if g := m.state.group(e.Number); g != nil && (g.Place == Waiting || g.Place == Playing) {
+			m.drop(e.Number, e.Reason)
 		}
+	case Evaluated:
+		m.evaluated(e)
 	case EvaluationFailed:
 		if m.evaluationEnded(e.Version) {
 			m.fail("evaluation of version %d: %s", e.Version, e.Reason)
 		}
+	case PoolServing:
+		m.poolServing(e)
+	case PoolLost:
+		m.poolLost(e)
+	case PoolQuiet:
+		m.poolQuiet(e)
 	case PoolFailed:
-		if s.PoolsStarted { // else it is news of an earlier run of the same folder
+		if len(m.state.Pools) > 0 { // else it is news of an earlier run of the same folder
 			m.fail("rollout pool %d: %s", e.Pool, e.Reason)
 		}
 	case Broken:
 		m.fail("%s", e.Reason)
+	default:
+		m.asked(event)
+	}
+}
+
+// asked writes what people and the workflow ask for into the state.
+func (m *Machine) asked(event Event) {
+	s := &m.state
+	switch e := event.(type) {
+	case Changed:
+		m.changed(e)
 	case PauseAsked:
 		if !s.Paused {
 			s.Paused = true
 			m.note("pause asked at step %d", s.Committed)
 		}
 	case ResumeAsked:
-		if s.Paused {
-			s.Paused = false
-			m.note("resumed at step %d", s.Committed)
-		}
+		m.resume()
 	case CancelAsked:
 		if !s.Cancelling {
 			s.Cancelling = true
@@ -144,63 +131,77 @@ func (m *Machine) prepared(e Prepared) {
 		return
 	}
 	s.Known, s.Committed, s.Weights = true, e.Committed, e.Weights
+	s.Spec, s.Config = e.Spec, e.Config
 	s.Fence = max(s.Fence, e.Fence)
 	s.Control.Revision = max(s.Control.Revision, e.Revision)
 	s.Evaluated = slices.Clone(e.Evaluated)
 	slices.Sort(s.Evaluated)
-	if e.Committed < 0 || e.Committed > m.spec.LastStep() {
-		m.fail("the run's folder holds step %d, the plan has %d steps: submit with the plan that made the folder", e.Committed, m.spec.LastStep())
+	s.NextGroup = e.NextGroup
+	for _, number := range slices.Sorted(slices.Values(e.Open)) {
+		s.Open = append(s.Open, Group{Number: number, Moved: true})
+	}
+	m.progress()
+	if e.Committed < 0 || e.Committed > m.spec().LastStep() {
+		m.fail("the run's folder holds step %d, the plan has %d steps: submit with the plan that made the folder", e.Committed, m.spec().LastStep())
 		return
 	}
 	if e.Committed > 0 {
-		m.note("continuing from step %d of %d", e.Committed, m.spec.LastStep())
+		m.note("continuing from step %d of %d", e.Committed, m.spec().LastStep())
 	}
-	for version := m.spec.WarmSteps; version < e.Committed; version++ {
-		if m.spec.EvaluationDue(version) && !slices.Contains(s.Evaluated, version) {
+	for version := m.spec().WarmSteps; version < e.Committed; version++ {
+		if m.spec().EvaluationDue(version) && !slices.Contains(s.Evaluated, version) {
 			m.note("version %d was not evaluated before the run was started again", version)
 		}
 	}
+	m.evaluationDue()
 }
 
-// groupReady keeps a group for its step. A group that is trained comes late; one that is not admitted
-// comes from a pool of an earlier run of the same folder, and this run's pools find it in the store
-// once it is admitted.
-func (m *Machine) groupReady(group GroupRef) {
-	s := &m.state
-	if group.Number < m.consumed() || group.Number >= s.Control.Admitted {
+// changed puts changed settings into force, from the next step on.
+func (m *Machine) changed(e Changed) {
+	if e.Config <= m.state.Config {
 		return
 	}
-	at := sort.Search(len(s.Ready), func(i int) bool { return s.Ready[i].Number >= group.Number })
-	if at < len(s.Ready) && s.Ready[at].Number == group.Number {
+	if err := e.Spec.Validate(); err != nil {
+		m.note("settings revision %d is refused: %s", e.Config, err)
 		return
 	}
-	s.Ready = slices.Insert(s.Ready, at, group)
+	spec := e.Spec
+	m.state.Spec, m.state.Config = &spec, e.Config
+	next := m.state.Committed + 1
+	if m.state.Training != 0 {
+		next++
+	}
+	m.note("from step %d on: %s (settings revision %d)", next, e.Summary, e.Config)
 }
 
-// evaluationEnded takes an evaluation out of flight; false when it was not in flight.
-func (m *Machine) evaluationEnded(version int) bool {
+// resume takes a pause and a hold back. The time that has passed is no stall.
+func (m *Machine) resume() {
 	s := &m.state
-	before := len(s.Evaluating)
-	s.Evaluating = slices.DeleteFunc(s.Evaluating, func(v int) bool { return v == version })
-	return len(s.Evaluating) < before
-}
-
-// consumed is the number of groups already trained.
-func (m *Machine) consumed() int {
-	return max(0, m.state.Committed-m.spec.WarmSteps) * m.spec.GroupsPerStep
+	switch {
+	case s.Paused:
+		m.note("resumed at step %d", s.Committed)
+	case s.Held != "":
+		m.note("resumed at step %d, admission goes on", s.Committed)
+	default:
+		return
+	}
+	s.Paused, s.PausedAt, s.Held, s.Recent = false, 0, "", ""
+	for i := range s.Pools {
+		s.Pools[i].Quiet = false
+	}
+	m.state.Times.Progress = m.now
 }
 
 // advance issues every command the state allows.
 func (m *Machine) advance() {
 	s := &m.state
-	if !s.Known {
+	idle := s.Training == 0 && len(s.Repairing) == 0
+	switch {
+	case !s.Known:
 		if s.Failure != "" {
 			m.finish(Failed, s.Failure)
 		}
 		return
-	}
-	idle := s.Training == 0 && len(s.Evaluating) == 0
-	switch {
 	case s.Failure != "":
 		if idle {
 			m.finish(Failed, s.Failure)
@@ -214,114 +215,89 @@ func (m *Machine) advance() {
 	case idle && m.done():
 		m.finish(Completed, "")
 		return
-	case s.HandingOver:
-		if idle {
-			m.emit(HandOver{})
-		}
-		return
-	case s.Paused:
-		m.publish()
-		return
 	}
-	m.evaluate()
+	if !s.Paused {
+		m.evaluate()
+		m.dropStale()
+		m.dropSurplus()
+		m.admit()
+		m.assign()
+	}
 	m.publish()
-	m.train()
+	switch {
+	case s.HandingOver && idle:
+		m.emit(HandOver{})
+	case !s.HandingOver && !s.Paused:
+		m.train()
+	}
 }
 
 // done says whether every step is committed and the last version is evaluated.
 func (m *Machine) done() bool {
-	return m.state.Committed == m.spec.LastStep() && slices.Contains(m.state.Evaluated, m.spec.LastStep())
-}
-
-// evaluate issues the evaluation that is due at the committed version, if any.
-func (m *Machine) evaluate() {
 	s := &m.state
-	if !m.spec.EvaluationDue(s.Committed) || slices.Contains(s.Evaluated, s.Committed) || slices.Contains(s.Evaluating, s.Committed) {
-		return
-	}
-	s.Evaluating = append(s.Evaluating, s.Committed)
-	m.emit(Evaluate{Version: s.Committed, Weights: s.Weights})
+	return s.Committed == m.spec().LastStep() && len(s.Due) == 0 && slices.Contains(s.Evaluated, s.Committed)
 }
 
 // publish brings the control object up to date, and the pools to life once there is work for them.
 func (m *Machine) publish() {
 	s := &m.state
-	if !s.PoolsStarted && (s.Committed < m.spec.WarmSteps || m.admitted() <= m.consumed()) {
+	if len(s.Pools) == 0 && len(s.Open) == 0 {
 		return // rollout workers have nothing to do yet, or never will
 	}
 	want := Control{Revision: s.Control.Revision, Version: s.Committed, Weights: s.Weights,
-		Admitted: m.admitted(), Consumed: m.consumed()}
-	if want != s.Control {
+		Staleness: m.spec().Staleness, Paused: s.Paused, Shares: m.shares()}
+	if len(s.Pools) == 0 || m.recall || !s.Control.covers(want) {
 		want.Revision++
+		if want.Paused && s.PausedAt == 0 {
+			s.PausedAt = want.Revision
+		}
 		s.Control = want
 		m.emit(PublishControl{Control: want})
 	}
-	if !s.PoolsStarted {
-		s.PoolsStarted = true
-		m.emit(StartPools{Pools: m.spec.Pools})
-	}
-}
-
-// admitted is how many groups may have been started: those of the steps that the committed version
-// may still sample for. The first are admitted once the version they start from is evaluated. A pause
-// admits nothing beyond what was admitted before.
-func (m *Machine) admitted() int {
-	s := &m.state
-	measured := s.Committed > m.spec.WarmSteps || slices.Contains(s.Evaluated, m.spec.WarmSteps)
-	if s.Paused || !measured {
-		return s.Control.Admitted
-	}
-	steps := min(s.Committed-m.spec.WarmSteps+1+m.spec.Staleness, m.spec.TrainSteps)
-	return steps * m.spec.GroupsPerStep
-}
-
-// train issues the next step when its batch is there.
-func (m *Machine) train() {
-	s := &m.state
-	next := s.Committed + 1
-	if s.Training != 0 || next > m.spec.LastStep() {
-		return
-	}
-	command := TrainStep{Step: next, Kind: Warm}
-	if next > m.spec.WarmSteps {
-		batch, full := m.batch()
-		if !full {
-			return
+	if len(s.Pools) == 0 {
+		s.Times.Began = m.now
+		for range m.spec().Pools {
+			s.Pools = append(s.Pools, Pool{Since: m.now, Reason: "it has not started yet"})
 		}
-		command.Kind, command.Batch = Reinforce, batch
+		m.emit(StartPools{From: 0, To: m.spec().Pools})
 	}
-	s.Fence++
-	command.Fence = s.Fence
-	s.Training = next
-	m.emit(command)
 }
 
-// batch returns the groups of the next reinforcement step in order of their numbers, and whether all
-// of them are ready.
-func (m *Machine) batch() ([]GroupRef, bool) {
-	s := &m.state
-	if len(s.Ready) < m.spec.GroupsPerStep {
-		return nil, false
-	}
-	batch := slices.Clone(s.Ready[:m.spec.GroupsPerStep])
-	for i, group := range batch {
-		if group.Number != m.consumed()+i {
-			return nil, false
+// covers says whether loops that follow c do what they would do with want. Groups that a loop has reported
+// may stay in its share: it knows that it is through with them, so they are no reason to publish.
+func (c Control) covers(want Control) bool {
+	return c.Version == want.Version && c.Weights == want.Weights && c.Staleness == want.Staleness &&
+		c.Paused == want.Paused && c.Stopped == want.Stopped && slices.EqualFunc(c.Shares, want.Shares, Share.covers)
+}
+
+// covers compares two shares whose groups are in ascending order.
+func (s Share) covers(want Share) bool {
+	at := 0
+	for _, a := range want.Groups {
+		for at < len(s.Groups) && s.Groups[at].Group < a.Group {
+			at++
+		}
+		if at == len(s.Groups) || !s.Groups[at].equal(a) {
+			return false
 		}
 	}
-	return batch, true
+	return s.Pool == want.Pool && s.Tenure == want.Tenure
+}
+
+func (a Assignment) equal(other Assignment) bool {
+	return a.Group == other.Group && a.Round == other.Round && a.Moved == other.Moved && slices.Equal(a.Members, other.Members)
 }
 
 // finish ends the run and sends the rollout workers home.
 func (m *Machine) finish(outcome Outcome, reason string) {
 	s := &m.state
-	if outcome == Completed && s.Committed != m.spec.LastStep() {
-		outcome, reason = Failed, fmt.Sprintf("ended at step %d of %d", s.Committed, m.spec.LastStep())
+	if outcome == Completed && s.Committed != m.spec().LastStep() {
+		outcome, reason = Failed, fmt.Sprintf("ended at step %d of %d", s.Committed, m.spec().LastStep())
 	}
 	s.Outcome, s.Failure = outcome, reason
 	if s.Known {
 		s.Control = Control{Revision: s.Control.Revision + 1, Version: s.Committed, Weights: s.Weights,
-			Admitted: s.Control.Admitted, Consumed: m.consumed(), Stopped: true}
+			Staleness: m.spec().Staleness, Stopped: true}
 		m.emit(PublishControl{Control: s.Control})
 	}
 	m.emit(Finish{Outcome: outcome, Reason: reason})

@@ -3,33 +3,42 @@ package runstate
 import (
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
 
 // TestPromises plays random worlds against the machine: commands end in any order, or not at all;
-// events come twice or late; people pause and resume; the workflow continues as new; everything but
-// the run's folder is lost. Whatever happens, the promises that world.command and world.look check
-// hold, and the run comes to its end.
+// events come twice or late; loops come and go; rollouts fail; objects turn out corrupt; people pause,
+// resume and change settings; the workflow continues as new; everything but the run's folder is lost.
+// Whatever happens, the promises that world checks hold, and the run comes to its end.
 func TestPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		t.Repeat(map[string]func(*rapid.T){
 			"":           func(t *rapid.T) { w.look(t) },
 			"commit":     w.commit,
+			"late":       w.late,
+			"corrupt":    w.corrupt,
+			"repair":     w.repair,
 			"evaluate":   w.evaluate,
-			"roll out":   w.rollOut,
+			"serve":      w.serve,
+			"lose":       w.lose,
+			"finish":     w.finish,
+			"fall short": w.fallShort,
+			"give up":    w.giveUp,
 			"signal":     w.signal,
 			"stray":      w.stray,
+			"set":        w.set,
+			"quiet":      w.quiet,
+			"tick":       w.tick,
 			"pause":      func(t *rapid.T) { w.event(t, PauseAsked{}) },
 			"resume":     func(t *rapid.T) { w.event(t, ResumeAsked{}) },
-			"handover":   func(t *rapid.T) { w.event(t, HandoverAsked{}) },
+			"handover":   w.askHandover,
 			"continue":   w.continueAsNew,
 			"restart":    w.restart,
-			"round trip": func(t *rapid.T) { w.machine = &Machine{spec: w.spec, state: roundTrip(t, w.machine.State())} },
 		})
 		want := w.breakDown(t)
 		w.drain(t)
@@ -39,200 +48,171 @@ func TestPromises(t *testing.T) {
 		if want == Completed && w.committed != w.spec.LastStep() {
 			t.Fatalf("completed with %d of %d steps committed", w.committed, w.spec.LastStep())
 		}
+		if want == Completed {
+			w.settled(t)
+		}
 	})
 }
 
-// world is everything outside the machine: what the folder holds, what is under way.
-type world struct {
-	spec    Spec
-	machine *Machine
-
-	// The folder: it survives everything.
-	committed int
-	trained   map[int]int // group to step
-	evaluated map[int]bool
-	fence     int
-	control   Control
-	sampled   map[int]int // group in the store to the version it was sampled with
-
-	// In flight.
-	step       *TrainStep
-	evaluating map[int]bool
-	pools      bool
-	handOver   bool // the machine said that the workflow may continue as new
-}
-
-func newWorld(t *rapid.T) *world {
-	spec := Spec{
-		WarmSteps: rapid.IntRange(0, 3).Draw(t, "warm"), TrainSteps: rapid.IntRange(0, 5).Draw(t, "train"),
-		GroupsPerStep: rapid.IntRange(1, 3).Draw(t, "groups"), Staleness: rapid.IntRange(0, 3).Draw(t, "staleness"),
-		EvaluateEvery: rapid.IntRange(0, 3).Draw(t, "evaluate"), Pools: rapid.IntRange(1, 2).Draw(t, "pools"),
+// settled checks that a completed run trained what its plan says, each group once.
+func (w *world) settled(t *rapid.T) {
+	if got, want := len(w.trained), w.spec.TrainSteps*w.spec.GroupsPerStep; got != want {
+		t.Fatalf("%d groups were trained, the plan has %d", got, want)
 	}
-	if spec.LastStep() == 0 {
-		spec.WarmSteps = 1
-	}
-	w := &world{spec: spec, machine: New(spec), trained: map[int]int{}, evaluated: map[int]bool{}, sampled: map[int]int{}, evaluating: map[int]bool{}}
-	w.prepare(t)
-	return w
-}
-
-func (w *world) prepare(t *rapid.T) {
-	w.event(t, Prepared{Committed: w.committed, Weights: weights(w.committed), Evaluated: slices.Collect(maps.Keys(w.evaluated)),
-		Fence: w.fence, Revision: w.control.Revision})
-}
-
-// event feeds an event to the machine, and to a copy of it that comes out of JSON: both must agree.
-func (w *world) event(t *rapid.T, event Event) {
-	copied := &Machine{spec: w.spec, state: roundTrip(t, w.machine.State())}
-	commands := w.machine.Step(event)
-	if again := copied.Step(event); !reflect.DeepEqual(commands, again) {
-		t.Fatalf("%#v:\n  machine: %v\nfrom JSON: %v", event, commands, again)
-	}
-	for _, command := range commands {
-		w.command(t, command)
+	if open := w.machine.State().Open; len(open) > 0 {
+		t.Fatalf("the run has ended and groups are open: %+v", open)
 	}
 }
 
-// command checks a command against the promises and sets it going.
-func (w *world) command(t *rapid.T, command Command) {
-	switch c := command.(type) {
-	case PublishControl:
-		w.publish(t, c.Control)
-	case StartPools:
-		if w.pools || w.control.Revision == 0 || c.Pools != w.spec.Pools {
-			t.Fatalf("%#v with pools started %v and control %+v", c, w.pools, w.control)
-		}
-		w.pools = true
-	case TrainStep:
-		w.train(t, c)
-	case Evaluate:
-		if w.evaluating[c.Version] || w.evaluated[c.Version] || c.Version != w.committed || !w.spec.EvaluationDue(c.Version) || c.Weights != weights(c.Version) {
-			t.Fatalf("%#v at step %d, in flight %v, recorded %v", c, w.committed, w.evaluating, w.evaluated)
-		}
-		w.evaluating[c.Version] = true
-	case HandOver:
-		if w.step != nil || len(w.evaluating) > 0 {
-			t.Fatalf("hand-over with step %v and evaluations %v in flight", w.step, w.evaluating)
-		}
-		w.handOver = true
-	case Finish:
-		if w.step != nil || len(w.evaluating) > 0 || !w.control.Stopped {
-			t.Fatalf("%#v with step %v, evaluations %v, control %+v", c, w.step, w.evaluating, w.control)
-		}
-		if c.Outcome == Completed && (w.committed != w.spec.LastStep() || !w.evaluated[w.committed]) {
-			t.Fatalf("completed at step %d of %d, evaluated %v", w.committed, w.spec.LastStep(), w.evaluated)
-		}
-	}
-}
-
-func (w *world) publish(t *rapid.T, control Control) {
-	learned := max(0, w.committed-w.spec.WarmSteps)
-	plan := w.spec.TrainSteps * w.spec.GroupsPerStep
-	switch {
-	case control.Revision <= w.control.Revision:
-		t.Fatalf("revision %d after %d", control.Revision, w.control.Revision)
-	case control.Admitted > min((learned+1+w.spec.Staleness)*w.spec.GroupsPerStep, plan):
-		t.Fatalf("%d groups admitted after %d of %d steps of %d groups", control.Admitted, learned, w.spec.TrainSteps, w.spec.GroupsPerStep)
-	case control.Consumed != learned*w.spec.GroupsPerStep || control.Version != w.committed || control.Weights != weights(w.committed):
-		t.Fatalf("control %+v at step %d", control, w.committed)
-	case w.pools && w.machine.State().Paused && control.Admitted > w.control.Admitted:
-		t.Fatalf("%d groups admitted in a pause after %d", control.Admitted, w.control.Admitted)
-	}
-	w.control = control
-}
-
-func (w *world) train(t *rapid.T, c TrainStep) {
-	switch {
-	case w.step != nil:
-		t.Fatalf("step %d while step %d is in flight", c.Step, w.step.Step)
-	case c.Step != w.committed+1 || c.Step > w.spec.LastStep():
-		t.Fatalf("step %d after %d of %d", c.Step, w.committed, w.spec.LastStep())
-	case c.Fence <= w.fence:
-		t.Fatalf("fence %d after %d", c.Fence, w.fence)
-	case (c.Kind == Warm) != (c.Step <= w.spec.WarmSteps):
-		t.Fatalf("step %d is of kind %s", c.Step, c.Kind)
-	case c.Kind == Warm && c.Batch != nil, c.Kind == Reinforce && len(c.Batch) != w.spec.GroupsPerStep:
-		t.Fatalf("%s step with %d groups", c.Kind, len(c.Batch))
-	}
-	first := (c.Step - w.spec.WarmSteps - 1) * w.spec.GroupsPerStep
-	for i, g := range c.Batch {
-		version, stored := w.sampled[g.Number]
-		switch step, trained := w.trained[g.Number]; {
-		case g != group(first+i):
-			t.Fatalf("step %d trains %v at place %d", c.Step, g, i)
-		case trained:
-			t.Fatalf("step %d trains group %d of step %d", c.Step, g.Number, step)
-		case !stored:
-			t.Fatalf("step %d trains group %d, which was never made", c.Step, g.Number)
-		case c.Step-1-version > w.spec.Staleness:
-			t.Fatalf("step %d trains group %d of version %d with staleness %d", c.Step, g.Number, version, w.spec.Staleness)
-		}
-	}
-	w.fence, w.step = c.Fence, &c
-}
-
-// look checks what a person sees.
-func (w *world) look(t *rapid.T) {
-	status, state := w.machine.Status(), w.machine.State()
-	if (status.WaitingFor == "") != (state.Outcome != "") {
-		t.Fatalf("status %+v in state %+v", status, state)
-	}
-	if status.GroupsReady > w.spec.GroupsPerStep || status.Committed != w.committed {
-		t.Fatalf("status %+v at step %d of %+v", status, w.committed, w.spec)
-	}
-	if (state.Training != 0) != (w.step != nil) || len(state.Evaluating) != len(w.evaluating) {
-		t.Fatalf("state %+v, in flight step %v, evaluations %v", state, w.step, w.evaluating)
-	}
-}
-
-// stored writes the step in flight into the folder.
-func (w *world) stored() {
+// written writes the step in flight into the folder.
+func (w *world) written() {
 	w.committed = w.step.Step
 	for _, g := range w.step.Batch {
 		w.trained[g.Number] = w.step.Step
+	}
+	for _, d := range w.step.Dropped {
+		w.dropped[d.Number] = true
 	}
 	w.step = nil
 }
 
 func (w *world) commit(t *rapid.T) {
 	if w.step == nil {
-		t.Skip("no step in flight")
+		return
 	}
-	w.stored()
-	w.event(t, StepCommitted{Step: w.committed, Weights: weights(w.committed)})
+	w.written()
+	w.event(t, StepCommitted{Step: w.committed, Weights: weights(w.committed), Took: time.Duration(rapid.IntRange(0, 100).Draw(t, "took")) * time.Second})
+}
+
+// late is an attempt at a step that takes longer than its time-out. It happens at most twice in a row.
+func (w *world) late(t *rapid.T) {
+	if w.step == nil || w.machine.State().Late >= mostLate-1 {
+		return
+	}
+	step := w.step.Step
+	w.step = nil
+	w.event(t, StepTimedOut{Step: step})
+}
+
+// corrupt finds a group of the batch in flight corrupt: its object is gone from the store.
+func (w *world) corrupt(t *rapid.T) {
+	if w.step == nil || len(w.step.Batch) == 0 {
+		return
+	}
+	number := rapid.SampledFrom(w.step.Batch).Draw(t, "group").Number
+	step := w.step.Step
+	w.step = nil
+	delete(w.stored, number)
+	w.event(t, StepCorrupt{Step: step, Groups: []int{number}})
+}
+
+func (w *world) repair(t *rapid.T) {
+	if len(w.repairing) == 0 {
+		w.event(t, WeightsCorrupt{Key: "w1"})
+		return
+	}
+	for key := range w.repairing {
+		delete(w.repairing, key)
+		w.event(t, Repaired{Key: key})
+	}
 }
 
 func (w *world) evaluate(t *rapid.T) {
-	if len(w.evaluating) == 0 {
-		t.Skip("no evaluation in flight")
+	if w.evaluating < 0 {
+		return
 	}
-	version := rapid.SampledFrom(slices.Sorted(maps.Keys(w.evaluating))).Draw(t, "version")
-	delete(w.evaluating, version)
+	version := w.evaluating
+	w.evaluating = -1
 	w.evaluated[version] = true
-	w.event(t, Evaluated{Version: version})
+	w.event(t, Evaluated{Version: version, Took: time.Second})
 }
 
-// rollOut makes a group that is admitted and signals it, unless the signal stays behind.
-func (w *world) rollOut(t *rapid.T) {
-	if !w.pools || w.control.Stopped || w.control.Admitted == w.control.Consumed {
-		t.Skip("nothing admitted")
+// serve puts a loop on a pool; a loop that was there is gone, whether or not anybody has noticed.
+func (w *world) serve(t *rapid.T) {
+	if len(w.pools) == 0 {
+		return
 	}
-	number := rapid.IntRange(w.control.Consumed, w.control.Admitted-1).Draw(t, "group")
-	if _, made := w.sampled[number]; !made {
-		w.sampled[number] = w.control.Version
+	pool := rapid.IntRange(0, len(w.pools)-1).Draw(t, "pool")
+	w.tenure++
+	w.pools[pool], w.tenures[pool] = true, w.tenure
+	w.event(t, PoolServing{Pool: pool, Tenure: w.tenure, Worker: "w"})
+}
+
+func (w *world) lose(t *rapid.T) {
+	if len(w.pools) == 0 {
+		return
 	}
-	if rapid.Bool().Draw(t, "at once") {
-		w.event(t, GroupReady{Group: group(number)})
+	pool := rapid.IntRange(0, len(w.pools)-1).Draw(t, "pool")
+	tenure := rapid.SampledFrom([]int{0, w.tenures[pool]}).Draw(t, "tenure")
+	w.pools[pool] = false
+	w.event(t, PoolLost{Pool: pool, Tenure: tenure, Reason: "gone"})
+}
+
+// share draws a group out of the published shares.
+func (w *world) share(t *rapid.T) (Assignment, bool) {
+	var all []Assignment
+	for _, share := range w.control.Shares {
+		all = append(all, share.Groups...)
 	}
+	if len(all) == 0 {
+		return Assignment{}, false
+	}
+	return rapid.SampledFrom(all).Draw(t, "group"), true
+}
+
+// finish plays a group to its end. Its tokens may come from any version it may have been in flight with.
+func (w *world) finish(t *rapid.T) {
+	a, some := w.share(t)
+	if !some {
+		return
+	}
+	if _, there := w.stored[a.Group]; !there {
+		oldest := rapid.IntRange(max(0, w.control.Version-4), w.control.Version).Draw(t, "oldest")
+		if w.spec.Staleness == 0 && w.loosest == 0 {
+			oldest = w.control.Version
+		}
+		w.stored[a.Group] = group(a.Group, oldest, w.control.Version)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "signal") > 0 { // else the signal stays behind
+		w.event(t, GroupReady{Group: w.stored[a.Group], Failed: rapid.IntRange(0, 1).Draw(t, "failed")})
+	}
+}
+
+func (w *world) fallShort(t *rapid.T) {
+	a, some := w.share(t)
+	if _, there := w.stored[a.Group]; !some || there {
+		return
+	}
+	member := 0
+	if len(a.Members) > 0 {
+		member = rapid.SampledFrom(a.Members).Draw(t, "member")
+	}
+	short := GroupShort{Number: a.Group, Round: a.Round, Failed: []MemberFailure{{Member: member, Kind: "tool", Reason: "broke"}}}
+	w.event(t, short)
+	if rapid.Bool().Draw(t, "twice") {
+		before := w.machine.State()
+		w.event(t, short)
+		if after := w.machine.State(); fmt.Sprintf("%+v", after.Open) != fmt.Sprintf("%+v", before.Open) {
+			t.Fatalf("a repeated report changed the groups:\nfrom %+v\n  to %+v", before.Open, after.Open)
+		}
+	}
+}
+
+func (w *world) giveUp(t *rapid.T) {
+	a, some := w.share(t)
+	if _, there := w.stored[a.Group]; !some || there || w.loosest == 0 {
+		return
+	}
+	w.event(t, GroupDropped{Number: a.Group, Reason: "stale: began too long ago"})
 }
 
 // signal tells the run about any group of the store, again or late.
 func (w *world) signal(t *rapid.T) {
-	if len(w.sampled) == 0 {
-		t.Skip("no group in the store")
+	if len(w.stored) == 0 {
+		return
 	}
-	number := rapid.SampledFrom(slices.Sorted(maps.Keys(w.sampled))).Draw(t, "group")
-	w.event(t, GroupReady{Group: group(number)})
+	number := rapid.SampledFrom(slices.Sorted(maps.Keys(w.stored))).Draw(t, "group")
+	w.event(t, GroupReady{Group: w.stored[number]})
 }
 
 // stray is an event that comes a second time or that nobody asked for: it must change nothing.
@@ -241,42 +221,74 @@ func (w *world) stray(t *rapid.T) {
 	events := []Event{
 		StepCommitted{Step: w.committed, Weights: Ref{Key: "wrong"}}, StepCommitted{Step: w.committed + 2, Weights: Ref{Key: "wrong"}},
 		StepFailed{Step: w.committed + 2, Reason: "stray"}, EvaluationFailed{Version: w.committed + 1, Reason: "stray"},
-		Evaluated{Version: w.committed + 1}, GroupReady{Group: group(w.spec.TrainSteps * w.spec.GroupsPerStep)}, GroupReady{Group: group(-1)},
-		Prepared{Committed: 7}, ContinuedAsNew{},
+		StepTimedOut{Step: w.committed + 2}, StepCorrupt{Step: w.committed + 2, Groups: []int{0}},
+		Evaluated{Version: w.committed + 1}, GroupReady{Group: group(1000, 0, 0)}, GroupReady{Group: group(-1, 0, 0)},
+		GroupShort{Number: 1000, Failed: []MemberFailure{{Member: 9}}}, GroupDropped{Number: -1, Reason: "stray"},
+		PoolQuiet{Pool: 0, Tenure: 1000, Revision: 1000}, PoolLost{Pool: 77}, PoolServing{Pool: -1, Tenure: 1000},
+		Repaired{Key: "nothing", Reason: "stray"}, Changed{Config: w.config, Spec: Spec{}}, Prepared{Committed: 7}, ContinuedAsNew{},
 	}
-	if !w.pools {
+	if len(w.pools) == 0 {
 		events = append(events, PoolFailed{Reason: "stray"})
 	}
 	event := rapid.SampledFrom(events).Draw(t, "event")
 	w.event(t, event)
-	if after := fmt.Sprintf("%+v", w.machine.State()); after != before {
+	if after := fmt.Sprintf("%+v", w.machine.State()); after != before && w.machine.State().Outcome == "" {
 		t.Fatalf("%#v changed the state:\nfrom %s\n  to %s", event, before, after)
 	}
 }
 
+// set changes settings of the running run.
+func (w *world) set(t *rapid.T) {
+	if w.machine.State().Outcome != "" {
+		return
+	}
+	w.config++
+	w.spec.Staleness = rapid.IntRange(0, 3).Draw(t, "staleness")
+	w.spec.Concurrency = rapid.IntRange(0, 3).Draw(t, "concurrency")
+	w.loosest = max(w.loosest, w.spec.Staleness)
+	w.event(t, Changed{Config: w.config, Spec: w.spec, Summary: "changed"})
+}
+
+func (w *world) quiet(t *rapid.T) {
+	for pool, serves := range w.pools {
+		if serves {
+			w.event(t, PoolQuiet{Pool: pool, Tenure: w.tenures[pool], Revision: w.control.Revision})
+		}
+	}
+}
+
+func (w *world) tick(t *rapid.T) {
+	w.now = w.now.Add(time.Duration(rapid.IntRange(1, 1000).Draw(t, "seconds")) * time.Second)
+	w.event(t, Tick{})
+}
+
+func (w *world) askHandover(t *rapid.T) {
+	w.asked = w.machine.State().Outcome == ""
+	w.event(t, HandoverAsked{})
+}
+
 // continueAsNew goes on in a fresh history where the machine allows it.
 func (w *world) continueAsNew(t *rapid.T) {
-	if w.machine.State().Outcome != "" || w.step != nil || len(w.evaluating) > 0 {
-		t.Skip("something is in flight")
+	if w.machine.State().Outcome != "" || !w.handOver {
+		return
 	}
-	w.handOver = false
-	w.machine = Restore(w.spec, roundTrip(t, w.machine.State()))
+	w.handOver, w.asked = false, false
+	w.machine = Restore(w.submitted, roundTrip(t, w.machine.State()))
 	w.event(t, ContinuedAsNew{})
 }
 
 // restart loses everything but the folder. What was in flight may have reached the folder, or not.
 func (w *world) restart(t *rapid.T) {
 	if w.step != nil && rapid.Bool().Draw(t, "step committed") {
-		w.stored()
+		w.written()
 	}
-	for _, version := range slices.Sorted(maps.Keys(w.evaluating)) {
-		if rapid.Bool().Draw(t, "evaluation recorded") {
-			w.evaluated[version] = true
-		}
+	if w.evaluating >= 0 && rapid.Bool().Draw(t, "evaluation recorded") {
+		w.evaluated[w.evaluating] = true
 	}
-	w.step, w.evaluating, w.pools, w.handOver = nil, map[int]bool{}, false, false
-	w.control.Stopped = false
-	w.machine = New(w.spec)
+	w.forgotten += len(w.machine.State().Dropped)
+	w.step, w.evaluating, w.repairing, w.pools, w.tenures = nil, -1, map[string]bool{}, nil, nil
+	w.handOver, w.asked, w.control.Stopped, w.control.Shares = false, false, false, nil
+	w.machine = New(w.submitted)
 	w.prepare(t)
 }
 
@@ -285,7 +297,7 @@ func (w *world) breakDown(t *rapid.T) Outcome {
 	if outcome := w.machine.State().Outcome; outcome != "" {
 		return outcome
 	}
-	switch rapid.SampledFrom([]string{"", "", "cancel", "step", "evaluation", "pool", "broken"}).Draw(t, "break down") {
+	switch rapid.SampledFrom([]string{"", "", "", "cancel", "step", "late", "evaluation", "pool", "broken"}).Draw(t, "break down") {
 	case "cancel":
 		w.event(t, CancelAsked{})
 		return Cancelled
@@ -297,13 +309,13 @@ func (w *world) breakDown(t *rapid.T) Outcome {
 			return Failed
 		}
 	case "evaluation":
-		for version := range w.evaluating {
-			delete(w.evaluating, version)
+		if version := w.evaluating; version >= 0 {
+			w.evaluating = -1
 			w.event(t, EvaluationFailed{Version: version, Reason: "broken"})
 			return Failed
 		}
 	case "pool":
-		if w.pools {
+		if len(w.pools) > 0 {
 			w.event(t, PoolFailed{Reason: "broken"})
 			return Failed
 		}
@@ -314,28 +326,35 @@ func (w *world) breakDown(t *rapid.T) Outcome {
 	return Completed
 }
 
-// drain lets everything end until the run does. Every round brings at least one step or one
+// drain lets everything end well until the run does. Every round brings at least one step or one
 // evaluation, so that a run that does not end by then is stuck.
 func (w *world) drain(t *rapid.T) {
-	for range 4*w.spec.LastStep() + 20 {
+	for range 6*w.spec.LastStep() + 40 {
 		if w.machine.State().Outcome != "" {
 			return
 		}
+		w.now = w.now.Add(time.Second)
 		w.event(t, ResumeAsked{})
-		if w.step != nil {
-			w.commit(t)
+		w.commit(t)
+		w.evaluate(t)
+		for len(w.repairing) > 0 {
+			w.repair(t)
 		}
-		for len(w.evaluating) > 0 {
-			w.evaluate(t)
-		}
-		if w.handOver {
-			w.continueAsNew(t)
-		}
-		for number := w.control.Consumed; w.pools && !w.control.Stopped && number < w.control.Admitted; number++ {
-			if _, made := w.sampled[number]; !made {
-				w.sampled[number] = w.control.Version
+		w.continueAsNew(t)
+		for pool := range w.pools {
+			if !w.pools[pool] {
+				w.tenure++
+				w.pools[pool], w.tenures[pool] = true, w.tenure
+				w.event(t, PoolServing{Pool: pool, Tenure: w.tenure, Worker: "w"})
 			}
-			w.event(t, GroupReady{Group: group(number)})
+		}
+		for _, share := range w.control.Shares {
+			for _, a := range share.Groups {
+				if _, there := w.stored[a.Group]; !there {
+					w.stored[a.Group] = group(a.Group, w.control.Version, w.control.Version)
+				}
+				w.event(t, GroupReady{Group: w.stored[a.Group]})
+			}
 		}
 		w.look(t)
 	}

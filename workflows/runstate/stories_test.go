@@ -4,13 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
-	"pgregory.net/rapid"
 )
 
 // TestStories plays the scripts of testdata: events in, commands and status out. `go test -rewrite`
@@ -22,10 +21,13 @@ import (
 //
 //	do
 //	prepared committed=0
-//	ready 0 1
+//	serve 0 1
+//	+30s ready 0 1
 //
-// feeds it one event a line. The line `continue` takes the state through JSON into a new machine, as
-// continue-as-new does; `restart` forgets everything, as a run does whose history is gone.
+// feeds it one event a line; +30s lets time pass before. `ready 4@1` is a group whose oldest token is of
+// version 1, else it is of the version published. `short 4 2=tool` says that member 2 failed in the round
+// last published. The line `continue` takes the state through JSON into a new machine, as continue-as-new
+// does; `restart` forgets everything, as a run does whose history is gone; `status` shows all of it.
 func TestStories(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(paths) == 0 {
@@ -50,7 +52,7 @@ func tell(t *testing.T, path string) {
 			}
 			return out.String()
 		case "state":
-			return story.state(t)
+			return indented(t, story.machine.State())
 		}
 		d.Fatalf(t, "unknown directive %q", d.Cmd)
 		return ""
@@ -60,23 +62,28 @@ func tell(t *testing.T, path string) {
 type story struct {
 	spec    Spec
 	machine *Machine
+	now     time.Time
+	control Control
 }
 
 func newStory(t *testing.T, d *datadriven.TestData) *story {
 	t.Helper()
-	spec := Spec{GroupsPerStep: 2, Pools: 1}
+	spec := Spec{GroupsPerStep: 2, GroupSize: 2, Pools: 1, Slots: 8, CheckpointEvery: 5,
+		Failures: Failures{Retries: 1, Replacements: 1, MaxShare: 0.5, Window: 8}, StepTimeout: time.Hour, StallAfter: 10 * time.Minute}
 	for key, into := range map[string]*int{"warm": &spec.WarmSteps, "train": &spec.TrainSteps, "groups": &spec.GroupsPerStep,
-		"staleness": &spec.Staleness, "evaluate": &spec.EvaluateEvery, "pools": &spec.Pools} {
+		"size": &spec.GroupSize, "staleness": &spec.Staleness, "concurrency": &spec.Concurrency, "evaluate": &spec.EvaluateEvery,
+		"pools": &spec.Pools, "slots": &spec.Slots, "checkpoint": &spec.CheckpointEvery, "retries": &spec.Failures.Retries,
+		"replacements": &spec.Failures.Replacements, "window": &spec.Failures.Window} {
 		d.MaybeScanArgs(t, key, into)
 	}
 	if err := spec.Validate(); err != nil {
 		d.Fatalf(t, "%v", err)
 	}
-	return &story{spec: spec, machine: New(spec)}
+	return &story{spec: spec, machine: New(spec), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 }
 
 func (s *story) status() string {
-	status := s.machine.Status()
+	status := s.machine.Status(s.now)
 	line := fmt.Sprintf("= %s %d/%d", status.Phase, status.Committed, status.LastStep)
 	if status.WaitingFor != "" {
 		line += ", waiting for " + status.WaitingFor
@@ -87,9 +94,9 @@ func (s *story) status() string {
 	return line + "\n"
 }
 
-func (s *story) state(t *testing.T) string {
+func indented(t *testing.T, value any) string {
 	t.Helper()
-	data, err := json.MarshalIndent(s.machine.State(), "", " ")
+	data, err := json.MarshalIndent(value, "", " ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +108,13 @@ func (s *story) do(t *testing.T, line string) string {
 	t.Helper()
 	var out strings.Builder
 	fmt.Fprintf(&out, "> %s\n", line)
+	if wait, rest, found := strings.Cut(line, " "); found && strings.HasPrefix(wait, "+") {
+		passed, err := time.ParseDuration(wait[1:])
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		s.now, line = s.now.Add(passed), rest
+	}
 	var events []Event
 	switch line {
 	case "continue":
@@ -108,11 +122,16 @@ func (s *story) do(t *testing.T, line string) string {
 		events = []Event{ContinuedAsNew{}}
 	case "restart":
 		s.machine = New(s.spec)
+	case "status":
+		return out.String() + indented(t, s.machine.Status(s.now))
 	default:
-		events = parse(t, line)
+		events = s.parse(t, line)
 	}
 	for _, event := range events {
-		for _, command := range s.machine.Step(event) {
+		for _, command := range s.machine.Step(s.now, event) {
+			if published, is := command.(PublishControl); is {
+				s.control = published.Control
+			}
 			fmt.Fprintf(&out, "  %s\n", describe(command))
 		}
 	}
@@ -120,92 +139,170 @@ func (s *story) do(t *testing.T, line string) string {
 	return out.String()
 }
 
-func roundTrip(t rapid.TB, state State) State {
-	t.Helper()
-	data, err := json.Marshal(state)
+// words reads one line of a story.
+type words struct {
+	t    *testing.T
+	line string
+	rest []string
+}
+
+func (w words) number(i int) int {
+	w.t.Helper()
+	if i >= len(w.rest) {
+		w.t.Fatalf("%q: number %d is missing", w.line, i+1)
+	}
+	n, err := strconv.Atoi(w.rest[i])
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatalf("%q: %v", w.line, err)
 	}
-	var back State
-	if err := json.Unmarshal(data, &back); err != nil {
-		t.Fatal(err)
-	}
-	return back
+	return n
 }
 
-func weights(version int) Ref {
-	if version == 0 {
-		return Ref{}
-	}
-	return Ref{Key: fmt.Sprintf("w%d", version), Digest: fmt.Sprintf("sha256:%d", version), Size: 1}
-}
-
-func group(number int) GroupRef {
-	return GroupRef{Number: number, Object: Ref{Key: fmt.Sprintf("g%d", number), Digest: "sha256:g", Size: 1}}
-}
+func (w words) from(i int) string { return strings.Join(w.rest[min(i, len(w.rest)):], " ") }
 
 // parse reads one line of a story: an event, or several for lines that take several numbers.
-func parse(t *testing.T, line string) []Event {
+func (s *story) parse(t *testing.T, line string) []Event {
 	t.Helper()
-	words := strings.Fields(line)
-	if len(words) == 0 {
+	all := strings.Fields(line)
+	if len(all) == 0 {
 		t.Fatal("empty line in a story")
 	}
-	verb, rest := words[0], words[1:]
-	number := func(i int) int {
-		if i >= len(rest) {
-			t.Fatalf("%q: number %d is missing", line, i+1)
-		}
-		n, err := strconv.Atoi(rest[i])
-		if err != nil {
-			t.Fatalf("%q: %v", line, err)
-		}
-		return n
-	}
-	reason := func(from int) string { return strings.Join(rest[min(from, len(rest)):], " ") }
-	switch verb {
+	w := words{t, line, all[1:]}
+	switch all[0] {
 	case "prepared":
-		return []Event{prepared(t, line, rest)}
+		return []Event{w.prepared()}
 	case "committed":
-		return []Event{StepCommitted{Step: number(0), Weights: weights(number(0))}}
-	case "step-failed":
-		return []Event{StepFailed{Step: number(0), Reason: reason(1)}}
-	case "ready":
-		var events []Event
-		for i := range rest {
-			events = append(events, GroupReady{Group: group(number(i))})
+		e := StepCommitted{Step: w.number(0), Weights: weights(w.number(0))}
+		if took, err := time.ParseDuration(w.from(1)); err == nil {
+			e.Took = took
 		}
-		return events
-	case "evaluated":
-		return []Event{Evaluated{Version: number(0)}}
-	case "evaluation-failed":
-		return []Event{EvaluationFailed{Version: number(0), Reason: reason(1)}}
-	case "pool-failed":
-		return []Event{PoolFailed{Pool: number(0), Reason: reason(1)}}
-	case "broken":
-		return []Event{Broken{Reason: reason(0)}}
-	case "pause":
-		return []Event{PauseAsked{}}
-	case "resume":
-		return []Event{ResumeAsked{}}
-	case "cancel":
-		return []Event{CancelAsked{}}
-	case "handover":
-		return []Event{HandoverAsked{}}
+		return []Event{e}
+	case "ready":
+		return s.ready(w)
+	case "short":
+		return []Event{s.short(w)}
+	case "serve":
+		return []Event{PoolServing{Pool: w.number(0), Tenure: w.number(1), Worker: "worker-" + w.rest[1]}}
+	case "quiet":
+		return []Event{PoolQuiet{Pool: w.number(0), Tenure: w.number(1), Revision: s.control.Revision}}
+	case "corrupt":
+		e := StepCorrupt{Step: w.number(0)}
+		for i := range w.rest[1:] {
+			e.Groups = append(e.Groups, w.number(i+1))
+		}
+		return []Event{e}
+	case "set":
+		return []Event{s.set(w)}
 	}
-	t.Fatalf("unknown event %q", line)
+	return []Event{w.simple(all[0])}
+}
+
+// simple reads events that need nothing but their line.
+func (w words) simple(verb string) Event {
+	switch verb {
+	case "step-failed":
+		return StepFailed{Step: w.number(0), Reason: w.from(1)}
+	case "late":
+		return StepTimedOut{Step: w.number(0)}
+	case "weights-corrupt":
+		return WeightsCorrupt{Key: w.from(0)}
+	case "repaired":
+		return Repaired{Key: w.rest[0], Reason: w.from(1)}
+	case "lose":
+		return PoolLost{Pool: w.number(0), Tenure: w.number(1), Reason: w.from(2)}
+	case "dropped":
+		return GroupDropped{Number: w.number(0), Reason: w.from(1)}
+	case "evaluated":
+		return Evaluated{Version: w.number(0), Took: time.Second}
+	case "evaluation-failed":
+		return EvaluationFailed{Version: w.number(0), Reason: w.from(1)}
+	case "pool-failed":
+		return PoolFailed{Pool: w.number(0), Reason: w.from(1)}
+	case "broken":
+		return Broken{Reason: w.from(0)}
+	case "tick":
+		return Tick{}
+	case "pause":
+		return PauseAsked{}
+	case "resume":
+		return ResumeAsked{}
+	case "cancel":
+		return CancelAsked{}
+	case "handover":
+		return HandoverAsked{}
+	}
+	w.t.Fatalf("unknown event %q", w.line)
 	return nil
 }
 
-func prepared(t *testing.T, line string, words []string) Prepared {
-	t.Helper()
+func (s *story) ready(w words) []Event {
+	var events []Event
+	for _, word := range w.rest {
+		number, version, dated := strings.Cut(word, "@")
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			w.t.Fatalf("%q: %v", w.line, err)
+		}
+		oldest := s.control.Version
+		if dated {
+			if oldest, err = strconv.Atoi(version); err != nil {
+				w.t.Fatalf("%q: %v", w.line, err)
+			}
+		}
+		events = append(events, GroupReady{Group: group(n, oldest, s.control.Version)})
+	}
+	return events
+}
+
+func (s *story) short(w words) Event {
+	e := GroupShort{Number: w.number(0)}
+	for _, share := range s.control.Shares {
+		for _, a := range share.Groups {
+			if a.Group == e.Number {
+				e.Round = a.Round
+			}
+		}
+	}
+	for _, word := range w.rest[1:] {
+		member, kind, _ := strings.Cut(word, "=")
+		n, err := strconv.Atoi(member)
+		if err != nil {
+			w.t.Fatalf("%q: %v", w.line, err)
+		}
+		e.Failed = append(e.Failed, MemberFailure{Member: n, Kind: kind, Reason: "it broke"})
+	}
+	return e
+}
+
+func (s *story) set(w words) Event {
+	spec := *s.machine.spec()
+	for _, word := range w.rest {
+		key, value, _ := strings.Cut(word, "=")
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			w.t.Fatalf("%q: %v", w.line, err)
+		}
+		switch key {
+		case "staleness":
+			spec.Staleness = n
+		case "concurrency":
+			spec.Concurrency = n
+		default:
+			w.t.Fatalf("%q: unknown setting %q", w.line, key)
+		}
+	}
+	return Changed{Config: s.machine.state.Config + 1, Spec: spec, Summary: w.from(0)}
+}
+
+func (w words) prepared() Prepared {
+	w.t.Helper()
 	var event Prepared
-	for _, word := range words {
+	for _, word := range w.rest {
 		key, value, _ := strings.Cut(word, "=")
 		for _, part := range strings.Split(value, ",") {
 			n, err := strconv.Atoi(part)
 			if err != nil {
-				t.Fatalf("%q: %v", line, err)
+				w.t.Fatalf("%q: %v", w.line, err)
 			}
 			switch key {
 			case "committed":
@@ -216,8 +313,12 @@ func prepared(t *testing.T, line string, words []string) Prepared {
 				event.Fence = n
 			case "revision":
 				event.Revision = n
+			case "next":
+				event.NextGroup = n
+			case "open":
+				event.Open = append(event.Open, n)
 			default:
-				t.Fatalf("%q: unknown setting %q", line, key)
+				w.t.Fatalf("%q: unknown setting %q", w.line, key)
 			}
 		}
 	}
@@ -227,24 +328,15 @@ func prepared(t *testing.T, line string, words []string) Prepared {
 func describe(command Command) string {
 	switch c := command.(type) {
 	case StartPools:
-		return fmt.Sprintf("start %d pools", c.Pools)
+		return fmt.Sprintf("start pools %d to %d", c.From, c.To-1)
 	case PublishControl:
-		line := fmt.Sprintf("publish #%d: version %d (%s), groups %d to %d", c.Control.Revision, c.Control.Version, c.Control.Weights.Key, c.Control.Consumed, c.Control.Admitted-1)
-		if c.Control.Stopped {
-			line += ", stopped"
-		}
-		return line
+		return fmt.Sprintf("publish #%d: %s", c.Control.Revision, describeControl(c.Control))
 	case TrainStep:
-		var numbers []int
-		for _, g := range c.Batch {
-			numbers = append(numbers, g.Number)
-		}
-		if c.Kind == Warm {
-			return fmt.Sprintf("train step %d (%s), fence %d", c.Step, c.Kind, c.Fence)
-		}
-		return fmt.Sprintf("train step %d (%s) on groups %v, fence %d", c.Step, c.Kind, numbers, c.Fence)
+		return describeStep(c)
 	case Evaluate:
-		return fmt.Sprintf("evaluate version %d (%s)", c.Version, c.Weights.Key)
+		return fmt.Sprintf("evaluate version %d (%s), at most %s", c.Version, c.Weights.Key, c.Timeout)
+	case Repair:
+		return "repair " + c.Key
 	case Note:
 		return "note: " + c.Text
 	case HandOver:
@@ -258,54 +350,50 @@ func describe(command Command) string {
 	return fmt.Sprintf("%#v", command)
 }
 
-// TestStateRoundTrip carries a state with every field set through JSON.
-func TestStateRoundTrip(t *testing.T) {
-	state := State{Known: true, Committed: 3, Weights: weights(3), Ready: []GroupRef{group(4), group(6)}, Evaluated: []int{1, 3},
-		Training: 4, Evaluating: []int{3}, PoolsStarted: true, Control: Control{Revision: 5, Version: 3, Weights: weights(3), Admitted: 8, Consumed: 4, Stopped: true},
-		Fence: 9, Paused: true, Cancelling: true, HandingOver: true, Failure: "f", Outcome: Failed}
-	back := roundTrip(t, state)
-	got, want := fmt.Sprintf("%+v", back), fmt.Sprintf("%+v", state)
-	if got != want {
-		t.Errorf("state after JSON:\n got %s\nwant %s", got, want)
+func describeControl(c Control) string {
+	line := fmt.Sprintf("version %d (%s)", c.Version, c.Weights.Key)
+	if c.Paused {
+		line += ", paused"
 	}
-}
-
-// TestStateIsACopy makes sure that a state handed out does not change with the machine.
-func TestStateIsACopy(t *testing.T) {
-	m := New(Spec{TrainSteps: 1, GroupsPerStep: 3, Pools: 1})
-	for _, e := range []Event{Prepared{}, Evaluated{Version: 0}, GroupReady{Group: group(2)}} {
-		m.Step(e)
+	if c.Stopped {
+		line += ", stopped"
 	}
-	state := m.State()
-	m.Step(GroupReady{Group: group(1)})
-	if want := []GroupRef{group(2)}; !slices.Equal(state.Ready, want) {
-		t.Errorf("ready groups of the copy: got %v, want %v", state.Ready, want)
-	}
-}
-
-func TestValidate(t *testing.T) {
-	good := Spec{WarmSteps: 1, TrainSteps: 1, GroupsPerStep: 1, Pools: 1}
-	for name, c := range map[string]struct {
-		change func(*Spec)
-		want   string
-	}{
-		"good":            {func(*Spec) {}, ""},
-		"warm only":       {func(s *Spec) { *s = Spec{WarmSteps: 3} }, ""},
-		"no steps":        {func(s *Spec) { s.WarmSteps, s.TrainSteps = 0, 0 }, "steps: a run needs at least one warm or train step"},
-		"negative steps":  {func(s *Spec) { s.TrainSteps = -1 }, "steps: warm 1, train -1: must not be negative"},
-		"no groups":       {func(s *Spec) { s.GroupsPerStep = 0 }, "groups_per_step 0: must be at least 1"},
-		"no pools":        {func(s *Spec) { s.Pools = 0 }, "pools 0: must be at least 1"},
-		"staleness":       {func(s *Spec) { s.Staleness = -1 }, "staleness -1: must not be negative"},
-		"evaluation rate": {func(s *Spec) { s.EvaluateEvery = -2 }, "evaluate_every -2: must not be negative"},
-	} {
-		spec := good
-		c.change(&spec)
-		got := ""
-		if err := spec.Validate(); err != nil {
-			got = err.Error()
-		}
-		if got != c.want {
-			t.Errorf("%s: got %q, want %q", name, got, c.want)
+	for _, share := range c.Shares {
+		line += fmt.Sprintf("; pool %d, tenure %d:", share.Pool, share.Tenure)
+		for _, a := range share.Groups {
+			line += fmt.Sprintf(" %d", a.Group)
+			if a.Round > 0 {
+				line += fmt.Sprintf(" (round %d)", a.Round)
+			}
+			if a.Members != nil {
+				line += fmt.Sprintf(" %v", a.Members)
+			}
+			if a.Moved {
+				line += " (moved)"
+			}
 		}
 	}
+	return line
+}
+
+func describeStep(c TrainStep) string {
+	line := fmt.Sprintf("train step %d (%s)", c.Step, c.Kind)
+	var numbers []int
+	for _, g := range c.Batch {
+		numbers = append(numbers, g.Number)
+	}
+	if c.Kind == Reinforce {
+		line += fmt.Sprintf(" on groups %v", numbers)
+	}
+	for _, d := range c.Dropped {
+		line += fmt.Sprintf(", without %d (%s)", d.Number, d.Reason)
+	}
+	line += fmt.Sprintf(", fence %d, at most %s", c.Fence, c.Timeout)
+	if c.Config > 0 {
+		line += fmt.Sprintf(", settings revision %d", c.Config)
+	}
+	if c.Checkpoint {
+		line += ", checkpoint"
+	}
+	return line
 }

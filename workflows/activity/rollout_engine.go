@@ -1,0 +1,67 @@
+package activity
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+
+	"github.com/turnwise-rl/turnwise/internal/blob"
+	"github.com/turnwise-rl/turnwise/rollout"
+	"github.com/turnwise-rl/turnwise/rollout/sampler"
+	"github.com/turnwise-rl/turnwise/trainer/decode"
+)
+
+// engine is a sampler whose weights can be exchanged while it samples.
+type engine interface {
+	sampler.Sampler
+	// use samples with other weights from the next token on.
+	use(ctx context.Context, weights blob.Ref, version int) error
+	// Close ends the engine once nothing is sampled with it any more.
+	Close() error
+}
+
+// newEngine returns an engine for a run's policy, without weights.
+func (a *Activities) newEngine(r *run) (engine, error) {
+	if a.engines != nil {
+		return a.engines(r)
+	}
+	s := r.config.Sampling
+	decoder, err := decode.New(decode.Config{Slots: s.Slots, MaxTokens: s.MaxTokens, CacheBytes: s.CacheBytes})
+	if err != nil {
+		return nil, lasting(err)
+	}
+	return &builtIn{decoder, a, r}, nil
+}
+
+// builtIn is the engine that comes with this program.
+type builtIn struct {
+	*decode.Engine
+	activities *Activities
+	run        *run
+}
+
+func (e *builtIn) use(ctx context.Context, weights blob.Ref, version int) error {
+	network, err := e.activities.loadNetwork(ctx, e.run, weights)
+	if err != nil {
+		return err
+	}
+	return lasting(e.Load(network, rollout.Version(version)))
+}
+
+// versioned tells with which version a group's turns are sampled.
+type versioned struct {
+	sampler.Sampler
+	// current is the version of the weights in use.
+	current *atomic.Int64
+	// began is told at the beginning and at the end of each turn.
+	began func(version int)
+}
+
+func (v versioned) Generate(ctx context.Context, request sampler.Request) (sampler.Result, error) {
+	v.began(int(v.current.Load()))
+	result, err := v.Sampler.Generate(ctx, request)
+	if len(result.Versions) > 0 {
+		v.began(int(slices.Min(result.Versions)))
+	}
+	return result, err
+}
