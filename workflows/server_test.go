@@ -1,4 +1,4 @@
-//go:build !slim && !race
+//go:build server
 
 package workflows
 
@@ -30,11 +30,10 @@ import (
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
-// The tests against a real server write the histories for TestReplay with
+// The tests against a real server link it, which takes minutes to build, so they are behind a build tag.
+// They write the histories for TestReplay when told to:
 //
-//	go test ./workflows -run TestServer -record
-//
-// They are left out of a slim build and under the race detector, where the server takes minutes to build.
+//	go test -tags server -run TestServer ./workflows [-record]
 var record = flag.Bool("record", false, "write testdata/histories anew")
 
 // site is a real server with workers around an in-memory folder, and one run.
