@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -100,11 +99,7 @@ func TestControlNeverGoesBack(t *testing.T) {
 		if control.Revision > newest.Revision {
 			newest = control
 		}
-<<<<<<< HEAD
-		if got, err := f.Control(t.Context()); err != nil || !cmp.Equal(got, newest) {
-=======
 		if got, err := f.Control(t.Context()); err != nil || !reflect.DeepEqual(got, newest) {
->>>>>>> 0cd2ae40809ed9735c82aab36ca7f84c96ba919a
 			t.Fatalf("got %+v, %v; want %+v", got, err, newest)
 		}
 	}
@@ -112,11 +107,7 @@ func TestControlNeverGoesBack(t *testing.T) {
 
 func TestControlIsRead(t *testing.T) {
 	f := open(t)
-<<<<<<< HEAD
-	if got, err := f.Control(t.Context()); err != nil || !cmp.Equal(got, runstate.Control{}) {
-=======
 	if got, err := f.Control(t.Context()); err != nil || !reflect.DeepEqual(got, runstate.Control{}) {
->>>>>>> 0cd2ae40809ed9735c82aab36ca7f84c96ba919a
 		t.Errorf("before the first: %+v, %v; want zero", got, err)
 	}
 	for _, text := range []string{"", "{", `{"revision":1,"unknown":2}`, `{"revision":"one"}`, `{"revision":1}{}`, "null x"} {
