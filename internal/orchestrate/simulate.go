@@ -53,12 +53,13 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// spec is the plan as the machine wants it. A pool plays as many groups at once as it has slots, so that
-// the last members of a group do not keep its slots from others.
+// spec is the plan as the machine wants it. A pool plays twice the groups that fill its slots: most groups in
+// play have only their longest members left, and with no more groups than that slots would stand empty.
 func (c Config) spec() runstate.Spec {
+	groups := max(2*c.Slots/c.Pools/c.GroupSize, 1)
 	return runstate.Spec{
 		TrainSteps: c.Steps, GroupsPerStep: c.Batch / c.GroupSize, GroupSize: c.GroupSize, Staleness: c.Staleness,
-		Pools: c.Pools, Slots: c.Slots / c.Pools, CheckpointEvery: c.Steps,
+		Pools: c.Pools, Slots: groups, CheckpointEvery: c.Steps,
 		Failures:    runstate.Failures{Retries: 1, Replacements: 1, MaxShare: 0.5, Window: 64},
 		StepTimeout: forever, StallAfter: forever,
 	}

@@ -84,7 +84,7 @@ func (b Bench) input() workflows.RunInput {
 		Run: runID, Method: "none",
 		Spec: runstate.Spec{
 			TrainSteps: endless, GroupsPerStep: b.Batch / b.GroupSize, GroupSize: b.GroupSize, Staleness: b.Staleness,
-			Pools: 1, Slots: b.Slots, CheckpointEvery: endless,
+			Pools: 1, Slots: max(2*b.Slots/b.GroupSize, 1), CheckpointEvery: endless,
 			Failures:    runstate.Failures{Retries: 1, Replacements: 1, MaxShare: 0.5, Window: 64},
 			StepTimeout: time.Hour, StallAfter: time.Hour,
 		},
