@@ -186,6 +186,7 @@ func group(number int) runstate.Assignment { return runstate.Assignment{Group: n
 type life struct {
 	stop, cancel func()
 	ended        chan struct{}
+	took         time.Duration
 	result       workflows.LoopResult
 	err          error
 }
@@ -197,6 +198,8 @@ func (s *stand) live(handOver time.Duration) *life {
 	l := &life{cancel: cancel, stop: sync.OnceFunc(func() { close(stop) }), ended: make(chan struct{})}
 	go func() {
 		defer close(l.ended)
+		began := time.Now()
+		defer func() { l.took = time.Since(began) }()
 		l.result, l.err = s.a.rolloutLoop(ctx, workflows.LoopInput{Run: runID, HandOverAfter: handOver}, new(loopProgress), stop)
 	}()
 	return l

@@ -163,7 +163,7 @@ func (r *runs) DescribeWorkflowExecution(_ context.Context, workflowID, _ string
 func TestLoopHandsOver(t *testing.T) {
 	staged(t, func(t *testing.T, s *stand) {
 		s.engine.lag = 2 * time.Second
-		first := s.live(5 * time.Second)
+		first := s.live(5 * time.Second) // a turn takes up to ten seconds
 		s.until(func() bool { return s.serving() == 1 })
 		s.assign(1, group(0), group(1), group(2))
 		<-first.ended
@@ -180,6 +180,9 @@ func TestLoopHandsOver(t *testing.T) {
 		history, err := journal.Read(s.folder().TurnsPath())
 		if err != nil || len(history.Repeated()) != 0 {
 			t.Errorf("%v, repeated %+v", err, history.Repeated())
+		}
+		if took := first.took; took < 5*time.Second || took >= 5*time.Second+handOverGrace {
+			t.Errorf("it hands over after %s", took)
 		}
 		taken := 0
 		for _, attempt := range s.stored(0).Attempts {

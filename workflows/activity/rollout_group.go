@@ -44,11 +44,13 @@ func (l *loop) open(assignments []runstate.Assignment) {
 			t.oldest.Store(noVersion)
 			l.tables[number] = t
 		}
-		recorded := (assignment.Moved || l.touched[number]) && len(t.logs) == 0
-		l.touched[number] = true
-		if recorded {
+		if (assignment.Moved || l.touched[number]) && len(t.logs) == 0 {
 			past.wanted = append(past.wanted, number)
 		}
+		l.touched[number] = true
+	}
+	for _, assignment := range assignments { // wanted is complete
+		t, recorded := l.tables[assignment.Group], slices.Contains(past.wanted, assignment.Group)
 		l.work.Go(func() { l.lookUp(t, recorded, past) })
 	}
 }
@@ -105,7 +107,7 @@ func (l *loop) recall(t *table, history *journal.History) int {
 // pastReader reads the records of turns once for several groups.
 type pastReader struct {
 	log    *slog.Logger
-	wanted []int
+	wanted []int // does not change once any goroutine reads
 	read   func(wanted func(group int) bool) (*journal.History, error)
 
 	mu      sync.Mutex

@@ -158,7 +158,8 @@ func (l *loop) serve(ctx context.Context, stop <-chan struct{}) (workflows.LoopR
 	l.announce()
 	l.turn(ctx, stop)
 	stopBeside()
-	l.work.Wait() // the roster is idle, so everything has posted its end
+	l.cancel() // the roster is idle: nothing is cut off, and whoever waits for the end of a grace need not
+	l.work.Wait()
 	if !l.result.Stopped && ctx.Err() == nil {
 		l.finishSaying(ctx)
 	}
