@@ -260,7 +260,8 @@ func (t *chaosTrial) disturbed(ctx context.Context) ([]*played, error) {
 		case len(one.plan) == 0 || run.outcome != "completed":
 			return runs, nil
 		case len(one.plan) == before:
-			return nil, fmt.Errorf("a whole run went by without a fault: make it longer with training.steps, or lower --gap %v", t.options.gap)
+			return nil, fmt.Errorf("a whole run gave the next fault (%s, %s) no chance: make runs longer with training.steps, or lower --gap %v",
+				one.plan[0].Kind, one.plan[0].Role, t.options.gap)
 		}
 		seed := resolved.Run.Seed + 1
 		if resolved, err = t.resolve(&seed); err != nil {

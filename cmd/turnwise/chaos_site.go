@@ -137,12 +137,12 @@ func clusterBehind(proxy, cluster string) ([]string, error) {
 		return nil, err
 	}
 	env := []string{"TEMPORAL_ADDRESS=" + proxy}
-	if profile.APIKey != "" || profile.TLS != nil && !profile.TLS.Disabled {
-		name := hostOf(cluster)
-		if profile.TLS != nil && profile.TLS.ServerName != "" {
-			name = profile.TLS.ServerName
-		}
-		env = append(env, "TEMPORAL_TLS_SERVER_NAME="+name)
+	secret := profile.APIKey != "" // which turns TLS on unless it is turned off
+	if profile.TLS != nil {
+		secret = !profile.TLS.Disabled
+	}
+	if secret && (profile.TLS == nil || profile.TLS.ServerName == "") {
+		env = append(env, "TEMPORAL_TLS_SERVER_NAME="+hostOf(cluster))
 	}
 	return env, nil
 }

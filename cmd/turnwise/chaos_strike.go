@@ -196,19 +196,17 @@ func (h *struck) end(now time.Time) error {
 }
 
 // look notes since when the struck process serves again.
-func (h *struck) look(s *site) error {
+func (h *struck) look(s *site) {
 	if h.Kind != chaos.SIGKILL || !h.Serving.IsZero() {
-		return nil
+		return
 	}
 	if h.station == nil {
-		since, err := s.server.since()
-		if since.After(h.At) {
+		if since, _ := s.server.since(); since.After(h.At) {
 			h.Serving = since
 		}
-		return err
+		return
 	}
 	if lives := h.station.Lives(); len(lives) > h.lives {
 		h.Serving = lives[len(lives)-1].Serving
 	}
-	return nil
 }

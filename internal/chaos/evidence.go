@@ -93,7 +93,7 @@ type Strike struct {
 	Tenures, Groups []int
 	// Serving is when the process, started again after a kill, served; zero until then.
 	Serving time.Time
-	// Recovered is when the work went on; see [Recovery].
+	// Recovered is when the work went on; see [Recovery]. It is the run's end when that came first.
 	Recovered time.Time
 }
 

@@ -82,9 +82,9 @@ func Sum(runs []Compared) Result {
 		result.compare(run)
 	}
 	slices.Sort(seconds)
-	result.Recovery = RecoverySeconds{P50: quantile(seconds, 0.5), P99: quantile(seconds, 0.99)}
+	result.Recovery = RecoverySeconds{P50: thousandths(quantile(seconds, 0.5)), P99: thousandths(quantile(seconds, 0.99))}
 	if steps > 0 && disturbed > 0 {
-		ratio := calm / disturbed
+		ratio := thousandths(calm / disturbed)
 		result.TrainingTimeRatio = &ratio
 	}
 	return result
@@ -125,3 +125,6 @@ func quantile(sorted []float64, share float64) float64 {
 	rank := int(math.Ceil(share * float64(len(sorted))))
 	return sorted[max(rank, 1)-1]
 }
+
+// thousandths rounds: nothing here is measured better.
+func thousandths(x float64) float64 { return math.Round(1000*x) / 1000 }

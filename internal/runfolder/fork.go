@@ -146,6 +146,46 @@ func (f *Folder) AdoptHistory(ctx context.Context, from *Folder) error {
 	return nil
 }
 
+// AdoptInputs adopts what was prepared for another run beside its config.
+func (f *Folder) AdoptInputs(ctx context.Context, from *Folder) error {
+	keys, err := from.store.List(ctx, StartKey(""))
+	if err != nil {
+		return err
+	}
+	for _, key := range append(keys, DemonstrationsKey, TokenizerKey) {
+		if err := f.Adopt(ctx, from, key); err != nil && !errors.Is(err, blob.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// AdoptObjects adopts what the manifest of another run's step names, and the evaluation of its version, as far as the
+// other run still has them.
+func (f *Folder) AdoptObjects(ctx context.Context, from *Folder, manifest Manifest) error {
+	keys := []string{evaluationKey(manifest.Step)}
+	for _, group := range manifest.Batch {
+		keys = append(keys, group.Object.Key)
+	}
+	for _, drop := range manifest.Dropped {
+		if drop.Object != nil {
+			keys = append(keys, drop.Object.Key)
+		}
+	}
+	if manifest.Weights != nil {
+		keys = append(keys, manifest.Weights.Key)
+	}
+	if manifest.Checkpoint != nil {
+		keys = append(keys, manifest.Checkpoint.Weights.Key, manifest.Checkpoint.Optimizer.Key)
+	}
+	for _, key := range keys {
+		if err := f.Adopt(ctx, from, key); err != nil && !errors.Is(err, blob.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
 // AdoptManifest makes a step of another run committed here. It shows no fence: no learner of this run has made the
 // step, and none may make one before all adopted steps are there.
 func (f *Folder) AdoptManifest(ctx context.Context, manifest Manifest) error {

@@ -23,6 +23,9 @@ func (f *Folder) Config(ctx context.Context, revision int) ([]byte, error) {
 	return f.Read(ctx, RevisionKey(revision))
 }
 
+// Revisions returns the numbers of the revisions after the first, ascending.
+func (f *Folder) Revisions(ctx context.Context) ([]int, error) { return f.numbers(ctx, "configs/") }
+
 // PutConfig writes a revision of the config once. Writing the same text again is fine; another text under a
 // revision that exists is a [*RevisionError].
 func (f *Folder) PutConfig(ctx context.Context, revision int, text []byte) error {
