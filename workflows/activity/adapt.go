@@ -6,16 +6,17 @@ import (
 
 	"github.com/turnwise-rl/turnwise/algos"
 	"github.com/turnwise-rl/turnwise/algos/shape"
+	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/rollout"
 )
 
-// methodAt is the run's method with the settings that change from step to step as they stand at this one. They
+// methodAt is a config's method with the settings that change from step to step as they stand at this one. They
 // depend on the config, the step and the manifest of the step before, so that a step made again has the same.
-func (s *session) methodAt(ctx context.Context, step int) (algos.Method, error) {
-	method := s.run.config.Method
+func (s *session) methodAt(ctx context.Context, step int, config configs.Run) (algos.Method, error) {
+	method := config.Method
 	method.Shape = slices.Clone(method.Shape)
-	number, steps := step-s.run.config.WarmStart.Steps, s.run.config.Training.Steps
+	number, steps := step-config.WarmStart.Steps, config.Training.Steps
 	for i, shaper := range method.Shape {
 		switch part := shaper.(type) {
 		case shape.SigmoidEfficiency:
@@ -31,7 +32,12 @@ func (s *session) methodAt(ctx context.Context, step int) (algos.Method, error) 
 			if err != nil {
 				return method, err
 			}
-			if charged := before.Rewards.Divergence; charged != nil {
+			earlier, err := s.settings(ctx, step-1, before.Config)
+			if err != nil {
+				return method, err
+			}
+			// A part that was changed meanwhile begins with its own coefficient.
+			if charged := before.Rewards.Divergence; charged != nil && slices.Contains(earlier.Method.Shape, shaper) {
 				method.Shape[i] = part.Next(charged.Coef, charged.Mean, charged.Trajectories)
 			}
 		}

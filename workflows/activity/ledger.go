@@ -14,6 +14,7 @@ func describe(groups []rollout.Group, streams []rollout.Streams, reasons []strin
 	var ledger []runfolder.LedgerRow
 	next := 0
 	for _, group := range groups {
+		attempts := attemptsOf(group)
 		for _, t := range group.Trajectories {
 			s, reason := streams[next], reasons[next]
 			next++
@@ -30,9 +31,11 @@ func describe(groups []rollout.Group, streams []rollout.Streams, reasons []strin
 				rewards.Kept++
 			}
 			row := ledgerRow(t, s, reason)
+			row.Attempt = attempts.last[t.ID].Number
 			rewards.SampledTokens += row.sampled
 			ledger = append(ledger, row.LedgerRow)
 		}
+		ledger = append(ledger, attempts.replaced(group)...)
 	}
 	n := math.Max(1, float64(rewards.Trajectories))
 	rewards.Reward /= n
@@ -42,6 +45,47 @@ func describe(groups []rollout.Group, streams []rollout.Streams, reasons []strin
 		rewards.ByEnvironment[name] /= float64(count)
 	}
 	return rewards, ledger
+}
+
+// memberAttempts are the attempt ledger of a group by member.
+type memberAttempts struct {
+	// members are the members' trajectory ids in the order of their first attempts, last what came of each at last.
+	members []string
+	last    map[string]rollout.Attempt
+}
+
+func attemptsOf(group rollout.Group) memberAttempts {
+	a := memberAttempts{last: map[string]rollout.Attempt{}}
+	for _, attempt := range group.Attempts {
+		before, known := a.last[attempt.Trajectory]
+		if !known {
+			a.members = append(a.members, attempt.Trajectory)
+		}
+		if attempt.Number >= before.Number {
+			a.last[attempt.Trajectory] = attempt
+		}
+	}
+	return a
+}
+
+// replaced has a row for each member that was given up: there is no trajectory of it in the group.
+func (a memberAttempts) replaced(group rollout.Group) []runfolder.LedgerRow {
+	finished := map[string]bool{}
+	for _, t := range group.Trajectories {
+		finished[t.ID] = true
+	}
+	var rows []runfolder.LedgerRow
+	for _, member := range a.members {
+		if !finished[member] {
+			last := a.last[member]
+			reason := string(last.Failure)
+			if last.Reason != "" {
+				reason += ": " + last.Reason
+			}
+			rows = append(rows, runfolder.LedgerRow{Trajectory: member, State: "failed", Reason: reason, Attempt: last.Number})
+		}
+	}
+	return rows
 }
 
 type ledgerEntry struct {

@@ -13,6 +13,7 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/env"
+	"github.com/turnwise-rl/turnwise/rollout/journal"
 	"github.com/turnwise-rl/turnwise/rollout/record"
 	"github.com/turnwise-rl/turnwise/rollout/render"
 	"github.com/turnwise-rl/turnwise/workflows"
@@ -24,7 +25,8 @@ import (
 const corpusTasks = 2000
 
 // Prepare makes a run's folder ready: config, tokenizer, demonstrations and the policy before training as
-// step 0. What a run from a checkpoint needs of it is copied, so that the checkpoint may go away. On a folder that is ready it says what is committed.
+// step 0, or the steps of another run that this one is a fork of. What a run from a checkpoint needs of it is copied, so
+// that the checkpoint may go away. On a folder that is ready it says what is committed.
 func (a *Activities) Prepare(ctx context.Context, input workflows.PrepareInput) (workflows.PrepareResult, error) {
 	defer heartbeat(ctx)()
 	result, err := a.prepare(ctx, input)
@@ -43,12 +45,18 @@ func (a *Activities) prepare(ctx context.Context, input workflows.PrepareInput) 
 	if err != nil {
 		return workflows.PrepareResult{}, err
 	}
-	if committed < 0 {
-		if err := a.initialise(ctx, folder, input); err != nil {
-			return workflows.PrepareResult{}, fmt.Errorf("prepare run %s: %w", input.Run, err)
-		}
+	fork, err := forkOf(ctx, folder, input, committed)
+	switch {
+	case err != nil:
+	case fork != nil && committed < fork.Step:
+		err = a.fork(ctx, folder, input, *fork)
+	case committed < 0:
+		err = a.initialise(ctx, folder, input)
 	}
-	return found(ctx, folder)
+	if err != nil {
+		return workflows.PrepareResult{}, fmt.Errorf("prepare run %s: %w", input.Run, err)
+	}
+	return a.found(ctx, folder)
 }
 
 // putConfig writes the run's config once. A folder with other settings belongs to another run; where
@@ -89,7 +97,7 @@ func sameSettings(a, b []byte) (bool, error) {
 }
 
 // found reads what a prepared folder holds.
-func found(ctx context.Context, folder *runfolder.Folder) (workflows.PrepareResult, error) {
+func (a *Activities) found(ctx context.Context, folder *runfolder.Folder) (workflows.PrepareResult, error) {
 	var result workflows.PrepareResult
 	var err error
 	if result.Committed, err = folder.Committed(ctx); err != nil {
@@ -111,8 +119,51 @@ func found(ctx context.Context, folder *runfolder.Folder) (workflows.PrepareResu
 	}
 	result.Revision = control.Revision
 	fence, err := folder.Fence(ctx)
+	if err != nil {
+		return result, err
+	}
 	result.Fence = fence >> attemptBits
+	if result.Config, result.Spec, err = newestSpec(ctx, folder); err != nil {
+		return result, err
+	}
+	begun, err := a.begun(folder)
+	if err != nil {
+		return result, err
+	}
+	settlement, err := folder.Settled(ctx, begun...)
+	result.NextGroup, result.Open = settlement.Next, settlement.Open
 	return result, err
+}
+
+// begun are the groups that the records of turns tell of. A record that is damaged tells of the others.
+func (a *Activities) begun(folder *runfolder.Folder) ([]int, error) {
+	history, err := journal.ReadGroups(folder.TurnsPath(), func(int) bool { return false })
+	if history == nil {
+		return nil, err
+	}
+	if err != nil {
+		a.Log.Warn("records of turns are damaged", "run", folder.Path, "error", err)
+	}
+	return history.Groups(), nil
+}
+
+// newestSpec is the newest revision of the config and its plan; nil for the config that the run was submitted with.
+func newestSpec(ctx context.Context, folder *runfolder.Folder) (int, *runstate.Spec, error) {
+	revisions, err := folder.Revisions(ctx)
+	if err != nil || len(revisions) == 0 {
+		return 0, nil, err
+	}
+	newest := revisions[len(revisions)-1]
+	text, err := folder.Config(ctx, newest)
+	if err != nil {
+		return 0, nil, err
+	}
+	resolved, err := configs.Reload(runfolder.RevisionKey(newest), text)
+	if err != nil {
+		return 0, nil, lasting(err)
+	}
+	spec := Spec(resolved.Run)
+	return newest, &spec, nil
 }
 
 // initialise makes tokenizer, demonstrations and the policy before training, and commits step 0.
@@ -148,6 +199,9 @@ func (a *Activities) initialise(ctx context.Context, folder *runfolder.Folder, i
 	}
 	defer learner.free()
 	manifest := runfolder.Manifest{Kind: runfolder.InitKind, Committed: time.Now().UTC(), ISA: cpu.ISA()}
+	if manifest.Inputs, err = inputs(ctx, folder); err != nil {
+		return err
+	}
 	if err := learner.store(ctx, &manifest, true, true); err != nil {
 		return err
 	}
@@ -155,6 +209,21 @@ func (a *Activities) initialise(ctx context.Context, folder *runfolder.Folder, i
 		return err
 	}
 	return nil
+}
+
+// inputs are what was prepared beside the policy.
+func inputs(ctx context.Context, folder *runfolder.Folder) ([]blob.Ref, error) {
+	var refs []blob.Ref
+	for _, key := range []string{runfolder.DemonstrationsKey, runfolder.TokenizerKey} {
+		ref, err := folder.Stat(ctx, key)
+		switch {
+		case err == nil:
+			refs = append(refs, ref)
+		case !errors.Is(err, blob.ErrNotFound): // a run from a checkpoint has no tokenizer of its own
+			return nil, err
+		}
+	}
+	return refs, nil
 }
 
 // putTokenizer trains the tokenizer on texts of training tasks.

@@ -27,7 +27,7 @@ func trained(groups []rollout.Group, streams []rollout.Streams, loss kernels.Pro
 				reason = untrained(loss, s)
 			}
 			if reason == "" && len(trajectory.Turns) > 0 {
-				sequences = append(sequences, sequence(group.ID, trajectory, s, loss.Reads()))
+				sequences = append(sequences, sequence(group.ID, trajectory, s))
 			}
 			reasons[next] = reason
 			next++
@@ -37,7 +37,7 @@ func trained(groups []rollout.Group, streams []rollout.Streams, loss kernels.Pro
 }
 
 // sequence is a trajectory as the learner sees it, with the streams credit gave it.
-func sequence(group string, t rollout.Trajectory, streams rollout.Streams, reads kernels.Stream) trainer.Sequence {
+func sequence(group string, t rollout.Trajectory, streams rollout.Streams) trainer.Sequence {
 	s := trainer.Sequence{
 		Tokens: t.Tokens, Sampled: t.Sampled, Turn: turnIndex(t),
 		Behavior: t.BehaviorLogProbs, Reference: t.ReferenceLogProbs, OldValues: t.Values,
@@ -45,7 +45,7 @@ func sequence(group string, t rollout.Trajectory, streams rollout.Streams, reads
 		CEWeight: narrow(streams.CEWeight), ReferenceKLWeight: narrow(streams.ReferenceKLWeight),
 		Pair: streams.Pair, Chosen: streams.Chosen, RankScore: streams.RankScore, Group: group, Outcome: streams.Outcome, ClipHigh: streams.ClipHigh,
 	}
-	if reads.Has(kernels.ReadsVersions) {
+	if t.Versions != nil {
 		s.Versions = make([]int32, len(t.Versions))
 		for i, version := range t.Versions {
 			s.Versions[i] = int32(version)
@@ -87,7 +87,7 @@ func turnIndex(t rollout.Trajectory) []int32 {
 
 // demonstrations reads the warm start's episodes.
 func (r *run) demonstrations(ctx context.Context) ([]rollout.Group, error) {
-	data, err := r.folder.Read(ctx, runfolder.DemonstrationsKey)
+	data, err := r.folder.Input(ctx, runfolder.DemonstrationsKey)
 	if err != nil {
 		return nil, err
 	}

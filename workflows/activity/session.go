@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"time"
 
@@ -13,7 +14,6 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/kernels/device"
-	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
@@ -27,6 +27,11 @@ type session struct {
 	learner *trainer.Learner
 	// arithmetic is what credit computes with.
 	arithmetic kernels.Arithmetic
+	// beginning makes the policy of step 0 once more.
+	beginning func(context.Context) (*policy.Model, error)
+	log       *slog.Logger
+	// configs are revisions of the run's config by the digest of their text.
+	configs map[string]configs.Run
 	// at is the step the weights belong to; unknown when an error left them half-way.
 	at int
 	// demonstrations are the warm start's sequences, read when first needed.
@@ -45,7 +50,11 @@ func (a *Activities) newSession(r *run, model *policy.Model) (*session, error) {
 		model.Free()
 		return nil, err
 	}
-	return &session{run: r, learner: &trainer.Learner{Model: model, Optimizer: optimizer, Loss: a.NewEvaluator()}, arithmetic: a.Arithmetic, busy: make(chan struct{}, 1)}, nil
+	return &session{
+		run: r, learner: &trainer.Learner{Model: model, Optimizer: optimizer, Loss: a.NewEvaluator()}, arithmetic: a.Arithmetic,
+		beginning: func(ctx context.Context) (*policy.Model, error) { return a.beginning(ctx, r) },
+		log:       a.Log, configs: map[string]configs.Run{}, busy: make(chan struct{}, 1),
+	}, nil
 }
 
 // free gives the learner's memory back.
@@ -149,64 +158,6 @@ func (a *Activities) keep(id string, fresh *session) *session {
 	return fresh
 }
 
-// goTo brings the learner to a committed step: from memory, or from the newest checkpoint by redo.
-// The batches are durable, so nothing is sampled again; redo must give the recorded weights.
-func (s *session) goTo(ctx context.Context, step int) error {
-	if s.at == step {
-		return nil
-	}
-	manifest, err := s.newestCheckpoint(ctx, step)
-	if err != nil {
-		return err
-	}
-	if s.at == unknown || s.at > step || s.at < manifest.Step {
-		if err := s.restore(ctx, manifest); err != nil {
-			return err
-		}
-	}
-	for s.at < step {
-		if err := s.redo(ctx, s.at+1); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// newestCheckpoint returns the last manifest up to step that has a checkpoint.
-func (s *session) newestCheckpoint(ctx context.Context, step int) (runfolder.Manifest, error) {
-	for ; step >= 0; step-- {
-		manifest, err := s.run.folder.Manifest(ctx, step)
-		if err != nil {
-			return manifest, err
-		}
-		if manifest.Checkpoint != nil {
-			return manifest, nil
-		}
-	}
-	return runfolder.Manifest{}, lasting(fmt.Errorf("%s: no checkpoint to start from", s.run.folder.Path))
-}
-
-// restore loads a checkpoint into the model and the optimizer.
-func (s *session) restore(ctx context.Context, manifest runfolder.Manifest) error {
-	s.at = unknown
-	weights, err := s.run.folder.Get(ctx, manifest.Checkpoint.Weights)
-	if err != nil {
-		return err
-	}
-	if err := s.learner.Model.ReplaceWeights(weights); err != nil {
-		return lasting(fmt.Errorf("%s: %w", manifest.Checkpoint.Weights.Key, err))
-	}
-	state, err := s.run.folder.Get(ctx, manifest.Checkpoint.Optimizer)
-	if err != nil {
-		return err
-	}
-	if err := s.learner.Optimizer.Decode(state); err != nil {
-		return lasting(fmt.Errorf("%s: %w", manifest.Checkpoint.Optimizer.Key, err))
-	}
-	s.at = manifest.Step
-	return nil
-}
-
 // frozen reads a version's weights into a network that only scores.
 func (r *run) frozen(ctx context.Context, dev device.Device, ref blob.Ref) (*policy.Model, error) {
 	data, err := r.folder.Get(ctx, ref)
@@ -233,33 +184,6 @@ func (a *Activities) loadNetwork(ctx context.Context, r *run, ref blob.Ref) (*po
 		return nil, lasting(fmt.Errorf("%s: %w", ref.Key, err))
 	}
 	return network, nil
-}
-
-// redo makes a committed step again and compares what comes out with what was recorded.
-func (s *session) redo(ctx context.Context, step int) error {
-	manifest, err := s.run.folder.Manifest(ctx, step)
-	if err != nil {
-		return err
-	}
-	if _, err := s.compute(ctx, step, manifest.Kind, manifest.Batch); err != nil {
-		return fmt.Errorf("redo step %d: %w", step, err)
-	}
-	weights, state, err := s.digests()
-	if err != nil {
-		return fmt.Errorf("redo step %d: %w", step, err)
-	}
-	for _, part := range []struct{ name, got, want string }{
-		{"weights", weights, manifest.WeightsDigest},
-		{"an optimizer state", state, manifest.OptimizerDigest},
-	} {
-		if part.got != part.want {
-			s.at = unknown
-			return lasting(fmt.Errorf("redo of step %d gave %s with digest %s, the manifest records %s (computed with %s, here %s): "+
-				"continue on a machine with the same instruction set, or set TURNWISE_CPU=%s",
-				step, part.name, part.got, part.want, manifest.ISA, cpu.ISA(), manifest.ISA))
-		}
-	}
-	return nil
 }
 
 // digests identify the weights and the optimizer's state.
@@ -302,16 +226,6 @@ func (s *session) store(ctx context.Context, manifest *runfolder.Manifest, weigh
 	return nil
 }
 
-// put writes an object whose key says what it holds. What an attempt that did not come to commit has
-// left there must be the same bytes: the manifest is going to vouch for them.
-func (s *session) put(ctx context.Context, key string, data []byte) (blob.Ref, error) {
-	ref, err := s.run.folder.PutOnce(ctx, key, data)
-	if err == nil && ref.Digest != blob.Digest(data) {
-		return ref, &blob.CorruptError{Key: key, Want: blob.Digest(data), Got: ref.Digest}
-	}
-	return ref, err
-}
-
 // result is what computing a step tells besides the new weights.
 type result struct {
 	report  trainer.Report
@@ -320,41 +234,53 @@ type result struct {
 	seconds runfolder.Seconds
 }
 
+// order is a step to make.
+type order struct {
+	step  int
+	kind  runstate.Kind
+	batch []runstate.GroupRef
+	// revision is that of the config that the step uses.
+	revision int
+}
+
 // compute makes the updates of one step on the weights of the step before. On success the session is
-// at the step; on an error its weights belong to no step.
-func (s *session) compute(ctx context.Context, step int, kind runstate.Kind, batch []runstate.GroupRef) (result, error) {
-	s.at = unknown
+// at the step; on an error its weights belong to no step, unless nothing has touched them yet.
+func (s *session) compute(ctx context.Context, o order) (result, error) {
+	config, err := s.settings(ctx, o.step, o.revision)
+	if err != nil {
+		return result{}, err
+	}
 	var out result
-	var err error
-	switch kind {
+	switch o.kind {
 	case runstate.Warm:
-		out, err = s.imitate(ctx, step)
+		out, err = s.imitate(ctx, o.step, config)
 	case runstate.Reinforce:
-		out, err = s.reinforce(ctx, step, batch)
+		out, err = s.reinforce(ctx, o, config)
 	default:
-		err = lasting(fmt.Errorf("step %d has the unknown kind %q", step, kind))
+		err = lasting(fmt.Errorf("step %d has the unknown kind %q", o.step, o.kind))
 	}
 	if err != nil {
 		return result{}, err
 	}
-	s.at = step
+	s.at = o.step
 	return out, nil
 }
 
 // imitate makes one step of the supervised warm start.
-func (s *session) imitate(ctx context.Context, step int) (result, error) {
+func (s *session) imitate(ctx context.Context, step int, config configs.Run) (result, error) {
 	if err := s.readDemonstrations(ctx); err != nil {
 		return result{}, err
 	}
-	settings := s.run.config.WarmStart
+	settings := config.WarmStart
 	total := settings.Steps * settings.UpdatesPerStep
 	var out result
 	started := time.Now()
+	s.at = unknown
 	for u := range settings.UpdatesPerStep {
 		number := (step-1)*settings.UpdatesPerStep + u
-		report, err := s.learner.Step(ctx, s.demonstrationBatch(number), trainer.Update{
+		report, err := s.learner.Step(ctx, s.demonstrationBatch(number, config), trainer.Update{
 			Program: trainer.Imitation, LearningRate: settings.LearningRate * warmUpThenDecay(number, total),
-			Minibatches: 1, MicroBatchTokens: s.run.config.Training.MicroBatchTokens,
+			Minibatches: 1, MicroBatchTokens: config.Training.MicroBatchTokens,
 		})
 		if err != nil {
 			return result{}, learning(ctx, step, err)
@@ -388,11 +314,11 @@ func warmUpThenDecay(update, total int) float64 {
 
 // demonstrationBatch returns the sequences of an update: the demonstrations in an order of their own
 // for each pass over them.
-func (s *session) demonstrationBatch(update int) []trainer.Sequence {
-	n, size := len(s.demonstrations), s.run.config.WarmStart.BatchSize
+func (s *session) demonstrationBatch(update int, config configs.Run) []trainer.Sequence {
+	n, size := len(s.demonstrations), config.WarmStart.BatchSize
 	batch := make([]trainer.Sequence, 0, size)
 	for i := update * size; i < (update+1)*size; i++ {
-		order := permutation(n, rollout.Seed(s.run.config.Seed, orderStream, uint64(i/n)))
+		order := permutation(n, rollout.Seed(config.Seed, orderStream, uint64(i/n)))
 		batch = append(batch, s.demonstrations[order[i%n]])
 	}
 	return batch

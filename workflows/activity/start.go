@@ -139,3 +139,22 @@ func (a *Activities) startModel(r *run) (*policy.Model, error) {
 	}
 	return policy.LoadFolder(a.Device, r.config.Policy.From, options(r.config, rollout.Seed(r.config.Seed, weightsStream)))
 }
+
+// beginning makes the policy before training once more, with the config that made step 0.
+func (a *Activities) beginning(ctx context.Context, r *run) (*policy.Model, error) {
+	manifest, err := r.folder.Manifest(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	text, err := r.folder.ConfigOf(ctx, 0, manifest.Config)
+	if err != nil {
+		return nil, err
+	}
+	resolved, err := configs.Reload(runfolder.ConfigKey, text)
+	if err != nil {
+		return nil, err
+	}
+	first := *r
+	first.config = resolved.Run
+	return a.startModel(&first)
+}

@@ -9,11 +9,12 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout"
-	"github.com/turnwise-rl/turnwise/rollout/record"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/trainer/weights"
 	"github.com/turnwise-rl/turnwise/workflows"
@@ -25,7 +26,8 @@ import (
 const attemptBits = 16
 
 // TrainStep makes one step a transaction: when its manifest exists, it is done; else the learner is
-// brought to the step before, computes, stores what came out, and commits under its fencing token.
+// brought to the step before, computes, stores what came out, and commits under its fencing token. Groups of the batch
+// that do not hold what they held are set aside and named, and the step is not made.
 func (a *Activities) TrainStep(ctx context.Context, input workflows.TrainInput) (workflows.TrainResult, error) {
 	defer heartbeat(ctx)()
 	fence := input.Fence<<attemptBits | int(activity.GetInfo(ctx).Attempt)&(1<<attemptBits-1)
@@ -54,7 +56,12 @@ func (a *Activities) trainStep(ctx context.Context, input workflows.TrainInput, 
 	if err := s.goTo(ctx, input.Step-1); err != nil {
 		return workflows.TrainResult{}, err
 	}
-	out, err := s.compute(ctx, input.Step, input.Kind, input.Batch)
+	out, err := s.compute(ctx, order{step: input.Step, kind: input.Kind, batch: input.Batch, revision: input.Config})
+	var broken *brokenGroups
+	if errors.As(err, &broken) {
+		a.Log.Warn("groups are corrupt and the step waits for them", "run", input.Run, "step", input.Step, "error", err)
+		return workflows.TrainResult{Step: input.Step, Corrupt: broken.numbers()}, broken.setAside(ctx, folder)
+	}
 	if err != nil {
 		return workflows.TrainResult{}, err
 	}
@@ -83,10 +90,13 @@ func trainResult(m runfolder.Manifest) workflows.TrainResult {
 // commit stores what the step made and creates its manifest.
 func (s *session) commit(ctx context.Context, input workflows.TrainInput, fence int, out result) (runfolder.Manifest, error) {
 	started := time.Now()
-	manifest := runfolder.Manifest{Step: input.Step, Kind: input.Kind, Fence: fence, ISA: cpu.ISA(), Batch: input.Batch,
+	manifest := runfolder.Manifest{Step: input.Step, Kind: input.Kind, Fence: fence, ISA: cpu.ISA(), Config: input.Config, Batch: input.Batch,
 		Report: out.report, Rewards: out.rewards, Ledger: out.ledger, Seconds: out.seconds}
+	for _, drop := range input.Dropped {
+		manifest.Dropped = append(manifest.Dropped, runfolder.Dropped{Group: drop.Number, Reason: drop.Reason, Object: drop.Object})
+	}
 	sampled := input.Step >= s.run.config.WarmStart.Steps
-	if err := s.store(ctx, &manifest, sampled, s.checkpointDue(input.Step)); err != nil {
+	if err := s.store(ctx, &manifest, sampled, input.Checkpoint); err != nil {
 		return manifest, err
 	}
 	if input.Step == s.run.lastStep() {
@@ -100,10 +110,6 @@ func (s *session) commit(ctx context.Context, input workflows.TrainInput, fence 
 }
 
 func (r *run) lastStep() int { return r.config.WarmStart.Steps + r.config.Training.Steps }
-
-func (s *session) checkpointDue(step int) bool {
-	return step == s.run.config.WarmStart.Steps || step == s.run.lastStep() || step%s.run.config.Checkpoint.Every == 0
-}
 
 // exportPolicy writes the policy in Hugging Face layout, in float32, for other programs and for runs that
 // start from it. The files of a checkpoint go with it as they came. A value head stays behind: it belongs to
@@ -123,7 +129,7 @@ func (s *session) exportPolicy() error {
 }
 
 // expire removes what no one needs any more: weights that samplers have moved on from and
-// checkpoints beyond the ones kept. Step 0, the end of the warm start and evaluated versions stay.
+// checkpoints beyond the ones kept. Step 0, the end of the warm start, evaluated versions and the newest checkpoint stay.
 func (s *session) expire(ctx context.Context, newest runfolder.Manifest) error {
 	kept := s.run.config.Checkpoint.Keep * s.run.config.Checkpoint.Every
 	for _, age := range []int{samplersLag, kept} {
@@ -136,6 +142,9 @@ func (s *session) expire(ctx context.Context, newest runfolder.Manifest) error {
 			return err
 		}
 		if manifest.Checkpoint != nil && age >= kept {
+			if newer, err := s.hasCheckpoint(ctx, step+1, newest.Step); err != nil || !newer {
+				return err
+			}
 			if err := s.remove(ctx, manifest.Checkpoint.Optimizer.Key); err != nil {
 				return err
 			}
@@ -148,6 +157,17 @@ func (s *session) expire(ctx context.Context, newest runfolder.Manifest) error {
 		}
 	}
 	return nil
+}
+
+// hasCheckpoint is true when some step of a range records a checkpoint.
+func (s *session) hasCheckpoint(ctx context.Context, from, to int) (bool, error) {
+	for step := to; step >= from; step-- {
+		manifest, err := s.run.folder.Manifest(ctx, step)
+		if err != nil || manifest.Checkpoint != nil {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // samplersLag is how many steps back weights stay although no checkpoint needs them: a sampler may
@@ -163,23 +183,30 @@ func (s *session) remove(ctx context.Context, key string) error {
 }
 
 // reinforce makes one step of reinforcement learning on a batch of groups.
-func (s *session) reinforce(ctx context.Context, step int, batch []runstate.GroupRef) (result, error) {
+func (s *session) reinforce(ctx context.Context, o order, config configs.Run) (result, error) {
 	var out result
 	started := time.Now()
-	groups, err := s.readGroups(ctx, batch)
+	groups, err := s.readGroups(ctx, o.batch)
 	if err != nil {
 		return out, err
 	}
-	method, err := s.methodAt(ctx, step)
+	if err := checkVersions(groups, rollout.Version(o.step-1), config.Training.Staleness); err != nil {
+		return out, learning(ctx, o.step, err)
+	}
+	method, err := s.methodAt(ctx, o.step, config)
 	if err != nil {
 		return out, err
 	}
 	needs := needsOf(method)
-	if err := s.setReference(ctx, needs.reference); err != nil {
+	if err := s.setReference(ctx, needs.reference, config); err != nil {
 		return out, err
 	}
-	if err := s.annotate(ctx, groups, needs); err != nil {
-		return out, learning(ctx, step, err)
+	err = s.learner.Annotate(ctx, groups, trainer.Annotation{
+		Values: needs.creditValues, Reference: needs.creditReference,
+		Temperature: config.Sampling.Temperature, MicroBatchTokens: config.Training.MicroBatchTokens,
+	})
+	if err != nil {
+		return out, learning(ctx, o.step, err)
 	}
 	streams, err := method.Streams(groups, s.arithmetic)
 	if err != nil {
@@ -191,26 +218,25 @@ func (s *session) reinforce(ctx context.Context, step int, batch []runstate.Grou
 	out.seconds.Credit = time.Since(started).Seconds()
 
 	started = time.Now()
-	if step == s.run.config.WarmStart.Steps+1 {
-		s.learner.Optimizer.Reset() // imitation's momentum means nothing to another objective
-	}
-	if len(sequences) > 0 {
-		training := s.run.config.Training
-		out.report, err = s.learner.Step(ctx, sequences, trainer.Update{
-			Program: method.Loss, Temperature: s.run.config.Sampling.Temperature, Minibatches: training.Minibatches,
-			LearningRate:     s.run.config.Optimizer.LearningRate * linear(step-s.run.config.WarmStart.Steps, training.Steps, training.LearningRateEnd),
-			MicroBatchTokens: training.MicroBatchTokens, Version: int32(step),
-		})
-	}
+	s.at = unknown
+	out.report, err = s.update(ctx, o.step, sequences, method.Loss, config)
 	out.seconds.Update = time.Since(started).Seconds()
-	return out, learning(ctx, step, err)
+	return out, learning(ctx, o.step, err)
 }
 
-// annotate writes into the groups what credit reads of the networks.
-func (s *session) annotate(ctx context.Context, groups []rollout.Group, needs needs) error {
-	return s.learner.Annotate(ctx, groups, trainer.Annotation{
-		Values: needs.creditValues, Reference: needs.creditReference,
-		Temperature: s.run.config.Sampling.Temperature, MicroBatchTokens: s.run.config.Training.MicroBatchTokens,
+// update trains a step's sequences.
+func (s *session) update(ctx context.Context, step int, sequences []trainer.Sequence, loss kernels.Program, config configs.Run) (trainer.Report, error) {
+	if step == config.WarmStart.Steps+1 {
+		s.learner.Optimizer.Reset() // imitation's momentum means nothing to another objective
+	}
+	if len(sequences) == 0 {
+		return trainer.Report{}, nil
+	}
+	training := config.Training
+	return s.learner.Step(ctx, sequences, trainer.Update{
+		Program: loss, Temperature: config.Sampling.Temperature, Minibatches: training.Minibatches,
+		LearningRate:     config.Optimizer.LearningRate * linear(step-config.WarmStart.Steps, training.Steps, training.LearningRateEnd),
+		MicroBatchTokens: training.MicroBatchTokens, Version: int32(step), MeasureProximal: training.Staleness > 0,
 	})
 }
 
@@ -220,34 +246,14 @@ func linear(step, n int, end float64) float64 {
 }
 
 // setReference loads the frozen policy that a method compares with: the one after the warm start.
-func (s *session) setReference(ctx context.Context, needed bool) error {
+func (s *session) setReference(ctx context.Context, needed bool, config configs.Run) error {
 	if !needed || s.learner.Reference != nil {
 		return nil
 	}
-	manifest, err := s.run.folder.Manifest(ctx, s.run.config.WarmStart.Steps)
+	manifest, err := s.run.folder.Manifest(ctx, config.WarmStart.Steps)
 	if err != nil {
 		return err
 	}
 	s.learner.Reference, err = s.run.frozen(ctx, s.learner.Model.Device(), *manifest.Weights)
 	return err
-}
-
-// readGroups reads a batch in order and checks what it says it is.
-func (s *session) readGroups(ctx context.Context, batch []runstate.GroupRef) ([]rollout.Group, error) {
-	groups := make([]rollout.Group, len(batch))
-	for i, ref := range batch {
-		data, err := s.run.folder.Get(ctx, blob.Ref(ref.Object))
-		if err != nil {
-			return nil, err
-		}
-		group, err := record.DecodeSegment(data)
-		if err != nil {
-			return nil, lasting(fmt.Errorf("%s: %w", ref.Object.Key, err))
-		}
-		if group.ID != groupID(ref.Number) {
-			return nil, lasting(fmt.Errorf("%s holds group %s, expected %s", ref.Object.Key, group.ID, groupID(ref.Number)))
-		}
-		groups[i] = group
-	}
-	return groups, nil
 }
