@@ -4,103 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
-	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
-	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
-	"github.com/turnwise-rl/turnwise/kernels/graph"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/workflows"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
-// smallRun is a run that takes a fraction of a second and still changes the weights in every step.
-const smallRun = `
-name: small
-seed: 3
-method:
-  preset: matchtir
-environments:
-  - type: lookup
-  - type: calc
-tokenizer: {vocab_size: 300}
-policy: {layers: 1, hidden: 32, heads: 2, kv_heads: 1, head_dim: 16, ffn: 64}
-warm_start: {steps: 2, updates_per_step: 30, demonstrations: 16, batch_size: 4, learning_rate: 0.01}
-training: {steps: 3, groups_per_step: 3, group_size: 3, minibatches: 2, learning_rate_end: 0.5, micro_batch_tokens: 600}
-sampling: {max_turns: 3, max_turn_tokens: 24, max_tokens: 250, slots: 2}
-evaluation: {tasks: 1, every: 2, temperature: 1}
-checkpoint: {every: 3, keep: 1}
-`
-
-const runID = "small-1"
-
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		os.RemoveAll(template.dir)
-		os.Exit(code)
-	}))
-}
-
-// template is a prepared folder of smallRun, made once and copied for each test.
-var template struct {
-	once sync.Once
-	dir  string
-	err  error
-}
-
-// resolve reads smallRun with settings changed.
-func resolve(t *testing.T, overrides ...string) *configs.Resolved {
-	t.Helper()
-	resolved, err := configs.Load([]configs.Source{{Name: "small.yaml", Data: []byte(smallRun)}}, overrides)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resolved
-}
-
-// fresh returns activities of a process that has just started.
-func fresh(dataDir string) *Activities {
-	return &Activities{
-		DataDir: dataDir, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Device:       cpu.New(),
-		NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() },
-		Arithmetic:   graph.NewArithmetic(),
-	}
-}
-
-// prepared returns a data folder with a prepared run whose settings are changed in ways that do not
-// touch what preparing makes.
-func prepared(t *testing.T, overrides ...string) string {
-	t.Helper()
-	template.once.Do(func() {
-		if template.dir, template.err = os.MkdirTemp("", "turnwise-template"); template.err == nil {
-			_, template.err = fresh(template.dir).prepare(t.Context(), workflows.PrepareInput{Run: runID, Config: string(resolve(t).YAML())})
-		}
-	})
-	if template.err != nil {
-		t.Fatal(template.err)
-	}
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(template.dir)); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(runfolder.Runs(dir), runID, runfolder.ConfigKey)
-	if err := os.WriteFile(path, resolve(t, overrides...).YAML(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-// driver carries out a machine's commands with the bodies of the activities, as a workflow does.
+// driver carries out a machine's commands with the bodies of the activities, as the workflows do.
 type driver struct {
 	t       *testing.T
 	dir     string
@@ -114,7 +30,7 @@ type driver struct {
 	// retry says whether a failed attempt is made again.
 	retry func(err error) bool
 
-	signals chan runstate.GroupRef
+	news    chan any // what loops signal
 	loops   []*playing
 	outcome runstate.Outcome
 	reason  string
@@ -130,7 +46,7 @@ type playing struct {
 func newDriver(t *testing.T, dir string, overrides ...string) *driver {
 	t.Helper()
 	spec := Spec(resolve(t, overrides...).Run)
-	d := &driver{t: t, dir: dir, spec: spec, machine: runstate.New(spec), signals: make(chan runstate.GroupRef, 64),
+	d := &driver{t: t, dir: dir, spec: spec, machine: runstate.New(spec), news: make(chan any, 64),
 		retry: func(error) bool { return false }}
 	d.restart()
 	return d
@@ -139,25 +55,15 @@ func newDriver(t *testing.T, dir string, overrides ...string) *driver {
 // restart throws the process away, and with it the learner in memory.
 func (d *driver) restart() {
 	d.a = fresh(d.dir)
-	d.a.Signals = signaler(func(ctx context.Context, group runstate.GroupRef) error {
+	d.a.Signals = signaler(func(ctx context.Context, message any) error {
 		select {
-		case d.signals <- group:
+		case d.news <- message:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	})
 	d.a.faults = d.faults
-}
-
-// signaler is a Signaler that hands groups over.
-type signaler func(context.Context, runstate.GroupRef) error
-
-func (s signaler) SignalWorkflow(ctx context.Context, workflow, _, name string, arg any) error {
-	if workflow != runID || name != workflows.GroupSignal {
-		return fmt.Errorf("signal %s to %s", name, workflow)
-	}
-	return s(ctx, arg.(runstate.GroupRef))
 }
 
 // play takes the run to its end, or until the given step is committed, and returns the error that
@@ -173,7 +79,7 @@ func (d *driver) play(until int) error {
 	if err != nil {
 		return err
 	}
-	commands := d.machine.Step(runstate.Prepared(found))
+	commands := d.step(runstate.Prepared(found))
 	for d.outcome == "" {
 		for len(commands) > 0 {
 			if step, ok := commands[0].(runstate.TrainStep); ok && step.Step > until {
@@ -188,16 +94,22 @@ func (d *driver) play(until int) error {
 		if d.outcome != "" || d.machine.State().Committed >= until {
 			break
 		}
-		group, err := d.wait()
+		events, err := d.wait()
 		if err != nil {
 			return err
 		}
-		if d.onGroup != nil {
-			d.onGroup(group.Number)
+		for _, event := range events {
+			if ready, ok := event.(runstate.GroupReady); ok && d.onGroup != nil {
+				d.onGroup(ready.Group.Number)
+			}
+			commands = append(commands, d.step(event)...)
 		}
-		commands = d.machine.Step(runstate.GroupReady{Group: group})
 	}
 	return nil
+}
+
+func (d *driver) step(event runstate.Event) []runstate.Command {
+	return d.machine.Step(time.Now(), event)
 }
 
 func (d *driver) config() string {
@@ -224,7 +136,7 @@ func (d *driver) carryOut(command runstate.Command) ([]runstate.Command, error) 
 	ctx := d.t.Context()
 	switch c := command.(type) {
 	case runstate.StartPools:
-		for pool := range c.Pools {
+		for pool := c.From; pool < c.To; pool++ {
 			d.loops = append(d.loops, d.startLoop(pool))
 		}
 	case runstate.PublishControl:
@@ -234,34 +146,51 @@ func (d *driver) carryOut(command runstate.Command) ([]runstate.Command, error) 
 	case runstate.Note:
 		return nil, d.a.RecordEvent(ctx, workflows.RecordInput{Run: runID, Time: time.Unix(0, 0), Text: c.Text})
 	case runstate.TrainStep:
-		if d.beforeStep != nil {
-			d.beforeStep(c.Step)
-		}
-		var made workflows.TrainResult
-		err := d.attempt(func(attempt int) (err error) {
-			made, err = d.a.trainStep(ctx, trainInput(c), c.Fence<<attemptBits|attempt)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		return d.machine.Step(runstate.StepCommitted{Step: made.Step, Weights: made.Weights}), nil
+		return d.train(c)
 	case runstate.Evaluate:
+		started := time.Now()
 		err := d.attempt(func(int) error {
 			return d.a.evaluate(ctx, workflows.EvaluateInput{Run: runID, Version: c.Version, Weights: c.Weights})
 		})
 		if err != nil {
 			return nil, err
 		}
-		return d.machine.Step(runstate.Evaluated{Version: c.Version}), nil
+		return d.step(runstate.Evaluated{Version: c.Version, Took: time.Since(started)}), nil
+	case runstate.Repair:
+		err := d.attempt(func(int) error {
+			return d.a.repair(ctx, workflows.RepairInput{Run: runID, Key: c.Key})
+		})
+		if err != nil {
+			return nil, err
+		}
+		return d.step(runstate.Repaired{Key: c.Key}), nil
 	case runstate.Finish:
 		d.outcome, d.reason = c.Outcome, c.Reason
 	}
 	return nil, nil
 }
 
+func (d *driver) train(c runstate.TrainStep) ([]runstate.Command, error) {
+	if d.beforeStep != nil {
+		d.beforeStep(c.Step)
+	}
+	started := time.Now()
+	var made workflows.TrainResult
+	err := d.attempt(func(attempt int) (err error) {
+		made, err = d.a.trainStep(d.t.Context(), trainInput(c), c.Fence<<attemptBits|attempt)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(made.Corrupt) > 0 {
+		return d.step(runstate.StepCorrupt{Step: c.Step, Groups: made.Corrupt}), nil
+	}
+	return d.step(runstate.StepCommitted{Step: made.Step, Weights: made.Weights, Took: time.Since(started)}), nil
+}
+
 func trainInput(c runstate.TrainStep) workflows.TrainInput {
-	return workflows.TrainInput{Run: runID, Step: c.Step, Kind: c.Kind, Batch: c.Batch, Fence: c.Fence}
+	return workflows.TrainInput{Run: runID, Step: c.Step, Kind: c.Kind, Batch: c.Batch, Dropped: c.Dropped, Config: c.Config, Checkpoint: c.Checkpoint, Fence: c.Fence}
 }
 
 func (d *driver) startLoop(pool int) *playing {
@@ -269,7 +198,7 @@ func (d *driver) startLoop(pool int) *playing {
 	p := &playing{pool: pool, cancel: cancel, ended: make(chan error, 1)}
 	a := d.a
 	go func() {
-		_, err := a.rolloutLoop(ctx, workflows.LoopInput{Run: runID, Pool: pool, Pools: d.spec.Pools, HandOverAfter: time.Hour})
+		_, err := a.rolloutLoop(ctx, workflows.LoopInput{Run: runID, Pool: pool, HandOverAfter: time.Hour}, new(loopProgress), nil)
 		p.ended <- classify(err)
 	}()
 	return p
@@ -282,8 +211,8 @@ func (d *driver) cancelLoop(at int) {
 	d.loops[at] = d.startLoop(d.loops[at].pool)
 }
 
-// wait returns the next group; loops that fail are started again when retry says so.
-func (d *driver) wait() (runstate.GroupRef, error) {
+// wait returns the next news of the loops. Those that fail are started again when retry says so.
+func (d *driver) wait() ([]runstate.Event, error) {
 	for {
 		broken := make(chan error, 1)
 		stop := make(chan struct{})
@@ -302,28 +231,59 @@ func (d *driver) wait() (runstate.GroupRef, error) {
 			})
 		}
 		var err error
-		var group runstate.GroupRef
+		var message any
 		select {
-		case group = <-d.signals:
+		case message = <-d.news:
 		case err = <-broken:
 		}
 		close(stop)
 		watching.Wait()
 		if err == nil {
-			return group, nil
+			return events(message), nil
 		}
 		if !d.retry(err) {
-			return group, err
+			return nil, err
 		}
+		var lost []runstate.Event
 		for i, p := range d.loops {
 			select {
 			case <-p.ended:
 				p.cancel()
+				lost = append(lost, runstate.PoolLost{Pool: p.pool, Reason: err.Error()})
 				d.loops[i] = d.startLoop(p.pool)
 			default:
 			}
 		}
+		return lost, nil
 	}
+}
+
+// events are what a signal says, as the workflow understands it.
+func events(message any) []runstate.Event {
+	var out []runstate.Event
+	switch m := message.(type) {
+	case workflows.PoolNews:
+		switch m.State {
+		case workflows.PoolServing:
+			out = append(out, runstate.PoolServing{Pool: m.Pool, Tenure: m.Tenure, Worker: m.Worker})
+		case workflows.PoolQuiet:
+			out = append(out, runstate.PoolQuiet{Pool: m.Pool, Tenure: m.Tenure, Revision: m.Revision})
+		}
+	case workflows.GroupsReport:
+		for _, ready := range m.Ready {
+			out = append(out, runstate.GroupReady{Group: ready.GroupRef, Failed: ready.Failed})
+		}
+		for _, short := range m.Short {
+			out = append(out, runstate.GroupShort{Number: short.Number, Round: short.Round, Failed: short.Failed})
+		}
+		for _, dropped := range m.Dropped {
+			out = append(out, runstate.GroupDropped{Number: dropped.Number, Reason: dropped.Reason})
+		}
+		if m.CorruptWeights != "" {
+			out = append(out, runstate.WeightsCorrupt{Key: m.CorruptWeights})
+		}
+	}
+	return out
 }
 
 func (d *driver) stopLoops() {
@@ -334,6 +294,9 @@ func (d *driver) stopLoops() {
 		}
 	}
 	d.loops = nil
+	for len(d.news) > 0 {
+		<-d.news
+	}
 }
 
 func (d *driver) folder() *runfolder.Folder {

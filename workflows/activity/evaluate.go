@@ -76,7 +76,7 @@ func (r *run) playHeldOut(ctx context.Context, player *worker.Player, sampling w
 				task := environment.Task(rollout.HeldOut, rollout.Seed(r.config.Seed, heldOutTaskStream), i)
 				own := sampling
 				own.Seed = rollout.Seed(r.config.Seed, evaluationStream, uint64(e), uint64(i))
-				trajectory, err := player.Play(ctx, task, fmt.Sprintf("eval%d.%d/0", e, i), own, nil)
+				trajectory, err := r.playAgain(ctx, player, task, fmt.Sprintf("eval%d.%d/0", e, i), own)
 				attempts[e*per+i] = attempt{environment: environment.Name(), task: task, trajectory: trajectory}
 				return err
 			})

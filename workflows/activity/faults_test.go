@@ -265,7 +265,7 @@ func TestCancelledActivities(t *testing.T) {
 		},
 		"evaluate": func() error { return d.a.evaluate(ctx, workflows.EvaluateInput{Run: runID, Version: 3}) },
 		"loop": func() error {
-			_, err := d.a.rolloutLoop(ctx, workflows.LoopInput{Run: runID, Pools: 1})
+			_, err := d.a.rolloutLoop(ctx, workflows.LoopInput{Run: runID}, new(loopProgress), nil)
 			return err
 		},
 		"prepare": func() error {

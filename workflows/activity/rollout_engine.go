@@ -17,7 +17,7 @@ type engine interface {
 	// use samples with other weights from the next token on.
 	use(ctx context.Context, weights blob.Ref, version int) error
 	// Close ends the engine once nothing is sampled with it any more.
-	Close()
+	Close() error
 }
 
 // newEngine returns an engine for a run's policy, without weights.

@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"github.com/turnwise-rl/turnwise/configs"
+	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/rollout/journal"
 	"github.com/turnwise-rl/turnwise/workflows"
 )
@@ -133,7 +134,7 @@ func (a *Activities) newLoop(input workflows.LoopInput, r *run, engine engine, w
 	}
 	l.version.Store(unknown)
 	l.gate = newGate(func() { l.mail.post(nil) })
-	l.reporter = &reporter{signals: a.Signals, log: l.log, run: input.Run, pool: input.Pool, tenure: tenure, wake: make(chan struct{}, 1),
+	l.reporter = &reporter{signals: a.Signals, log: l.log, run: input.Run, pool: input.Pool, tenure: tenure, wake: make(chan struct{}, 1), empty: time.Now(),
 		gone: func() { l.mail.post(func() { l.leave("the run takes no signals any more", true, 0) }) },
 		said: func() { l.mail.post(nil) }}
 	return l
@@ -180,7 +181,7 @@ func (l *loop) turn(ctx context.Context, stop <-chan struct{}) {
 		news = l.follow() || news
 		if now := time.Now(); news || now.Sub(looked) >= lookInterval {
 			looked = now
-			l.carryOut(l.roster.decide(now, l.gate.held(), l.reporter.silent()))
+			l.carryOut(l.roster.decide(now, l.gate.held(), l.reporter.heard()))
 		}
 		if l.leaving && l.roster.idle() {
 			return
@@ -256,7 +257,7 @@ func (l *loop) leave(reason string, stopped bool, grace time.Duration) {
 // finishSaying gives the reporter a moment.
 func (l *loop) finishSaying(ctx context.Context) {
 	l.mail.open()
-	l.carryOut(l.roster.decide(time.Now(), 0, false))
+	l.carryOut(l.roster.decide(time.Now(), 0, time.Time{}))
 	deadline := time.NewTimer(sayGrace)
 	defer deadline.Stop()
 	for !l.reporter.silent() {

@@ -29,6 +29,7 @@ type reporter struct {
 	wake  chan struct{} // of capacity 1
 	mu    sync.Mutex
 	queue []outgoing // guarded by mu; what the run has not acknowledged
+	empty time.Time  // guarded by mu; when the queue was last emptied
 }
 
 // outgoing is one thing to say: news of the pool, a report about a group, or a corrupt object.
@@ -60,12 +61,18 @@ func (r *reporter) say(all ...outgoing) {
 	}
 }
 
-// silent says whether the run has heard everything.
-func (r *reporter) silent() bool {
+// heard says since when the run has heard everything; zero when it has not.
+func (r *reporter) heard() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.queue) == 0
+	if len(r.queue) > 0 {
+		return time.Time{}
+	}
+	return r.empty
 }
+
+// silent says whether the run has heard everything.
+func (r *reporter) silent() bool { return !r.heard().IsZero() }
 
 // deliver sends what there is to say until the context ends or the run is gone.
 func (r *reporter) deliver(ctx context.Context) {
@@ -89,6 +96,7 @@ func (r *reporter) deliver(ctx context.Context) {
 		r.mu.Lock()
 		r.queue = r.queue[count:]
 		empty := len(r.queue) == 0
+		r.empty = time.Now()
 		r.mu.Unlock()
 		if empty {
 			r.said()

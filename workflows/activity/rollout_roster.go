@@ -217,9 +217,9 @@ func (r *roster) idle() bool {
 	return !r.loading
 }
 
-// decide returns what there is to do. atGate is how many episodes wait for the end of a pause; silent
-// says that the run has heard everything said so far.
-func (r *roster) decide(now time.Time, atGate int, silent bool) orders {
+// decide returns what there is to do. atGate is how many episodes wait for the end of a pause; heard
+// is since when the run has heard everything that was said, zero when it has not.
+func (r *roster) decide(now time.Time, atGate int, heard time.Time) orders {
 	var o orders
 	r.letGo(&o)
 	for _, number := range r.order {
@@ -227,7 +227,7 @@ func (r *roster) decide(now time.Time, atGate int, silent bool) orders {
 			r.look(number, g, &o)
 		}
 	}
-	r.speak(now, silent, &o)
+	r.speak(now, heard, &o)
 	if r.leaving {
 		return o
 	}
@@ -335,7 +335,7 @@ func (r *roster) look(number int, g *heldGroup, o *orders) {
 
 // speak makes reports, and makes those again that the run has heard and not acted on. A group that it was
 // told is ready is looked up again, because the object may have been set aside since.
-func (r *roster) speak(now time.Time, silent bool, o *orders) {
+func (r *roster) speak(now, heard time.Time, o *orders) {
 	for _, number := range r.order {
 		g := r.held[number]
 		if g == nil || g.leaving || g.stage != reported {
@@ -344,7 +344,7 @@ func (r *roster) speak(now time.Time, silent bool, o *orders) {
 		switch {
 		case g.saidAt.IsZero():
 			g.wait = max(g.wait, repeatAfter)
-		case !silent || now.Sub(g.saidAt) < g.wait:
+		case heard.IsZero() || now.Sub(later(g.saidAt, heard)) < g.wait:
 			continue
 		default:
 			g.wait = min(2*g.wait, repeatAtMost)
@@ -357,6 +357,13 @@ func (r *roster) speak(now time.Time, silent bool, o *orders) {
 		g.saidAt = now
 		o.reports = append(o.reports, g.told)
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // useWeights orders new weights: at once, or after the episodes in flight when they are to end first.
