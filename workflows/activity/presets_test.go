@@ -40,7 +40,7 @@ func TestEveryPresetTrains(t *testing.T) {
 				t.Fatal(err)
 			}
 			succeed(groups)
-			if err := s.annotate(t.Context(), groups, needsOf(own.config.Method)); err != nil {
+			if err := s.annotate(t.Context(), groups, needsOf(own.config.Method), own.config); err != nil {
 				t.Fatal(err)
 			}
 			streams, err := own.config.Method.Streams(groups, s.arithmetic)
