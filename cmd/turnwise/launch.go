@@ -124,7 +124,7 @@ func (a *app) host(ctx context.Context, ports connect.SpawnConfig) (*host, error
 		closeLog()
 		return nil, err
 	}
-	serving := a.newWorkers(h.client, roles, log)
+	serving := a.newWorkers(h.client, roles, loopsOfHost, log)
 	if err := serving.start(); err != nil {
 		stopServer()
 		closeLog()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -42,36 +43,63 @@ func parseRoles(list string) ([]string, error) {
 // newArithmetic is what credit computes with: the operations of the loss graphs.
 func newArithmetic() kernels.Arithmetic { return graph.NewArithmetic() }
 
-// workers are the Temporal workers of one process, one a role.
+// workers are the Temporal workers of one process, one for each queue that its roles serve.
 type workers []worker.Worker
 
-// newWorkers builds the workers of the given roles on one client.
-func (a *app) newWorkers(c client.Client, chosen []string, log *slog.Logger) workers {
+// newWorkers builds the workers of the given roles on one client. loops is how many rollout loops the
+// process holds at once.
+func (a *app) newWorkers(c client.Client, chosen []string, loops int, log *slog.Logger) workers {
 	activities := &activity.Activities{
-		DataDir: a.dataDir, Signals: c, Log: log,
+		DataDir: a.dataDir, Signals: c, Runs: c, Worker: workerName(), Log: log,
 		Device:       cpu.New(),
 		NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() },
 		Arithmetic:   newArithmetic(),
+		Intercept:    a.intercept,
 	}
 	var out workers
+	serve := func(queue string, atOnce int, register func(activity.Registry)) {
+		w := worker.New(c, queue, worker.Options{DisableWorkflowWorker: true, WorkerStopTimeout: stopTimeout,
+			MaxConcurrentActivityExecutionSize: atOnce, MaxHeartbeatThrottleInterval: heartbeatThrottle})
+		register(w)
+		out = append(out, w)
+	}
 	for _, role := range chosen {
 		switch role {
 		case "control":
-			w := worker.New(c, workflows.ControlQueue, worker.Options{LocalActivityWorkerOnly: true})
+			w := worker.New(c, workflows.ControlQueue, worker.Options{LocalActivityWorkerOnly: true, StickyScheduleToStartTimeout: stickyTimeout})
 			w.RegisterWorkflowWithOptions(workflows.TrainingRun, workflow.RegisterOptions{Name: workflows.TrainingRunType})
 			w.RegisterWorkflowWithOptions(workflows.RolloutPool, workflow.RegisterOptions{Name: workflows.RolloutPoolType})
+			w.RegisterWorkflowWithOptions(workflows.Evaluation, workflow.RegisterOptions{Name: workflows.EvaluationType})
 			out = append(out, w)
 		case "rollout":
-			w := worker.New(c, workflows.RolloutQueue, worker.Options{DisableWorkflowWorker: true, WorkerStopTimeout: stopTimeout})
-			activities.RegisterRollout(w)
-			out = append(out, w)
+			serve(workflows.RolloutQueue, loops, activities.RegisterLoop)
+			serve(workflows.EvaluateQueue, loops, activities.RegisterEvaluation)
 		case "learner":
-			w := worker.New(c, workflows.LearnerQueue, worker.Options{DisableWorkflowWorker: true, WorkerStopTimeout: stopTimeout})
-			activities.RegisterLearner(w)
-			out = append(out, w)
+			serve(workflows.LearnerQueue, 0, activities.RegisterLearner)
 		}
 	}
 	return out
+}
+
+const (
+	// loopsOfHost is how many rollout loops a process holds that serves runs all by itself: enough for the
+	// pools of the runs that one machine carries.
+	loopsOfHost = 16
+	// heartbeatThrottle lets every heartbeat reach the server: without it the SDK holds them back for most
+	// of the time-out that they are meant to beat.
+	heartbeatThrottle = 100 * time.Millisecond
+	// stickyTimeout is how long a workflow task waits for the process that has its workflow in memory, which
+	// may be dead.
+	stickyTimeout = 2 * time.Second
+)
+
+// workerName names this process for people: host and process id.
+func workerName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
 
 // stopTimeout is how long activities in flight may take to leave when the process stops. What they

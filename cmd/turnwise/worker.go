@@ -8,12 +8,14 @@ import (
 
 func workerVerb(a *app) *cobra.Command {
 	var list string
+	var loops int
 	var faults seam
 	cmd := &cobra.Command{
 		Use:   "worker",
 		Short: "Serve runs as a control, rollout or learner process",
 		Long: "Serve runs until interrupted. Control processes run workflows, rollout processes play episodes,\n" +
-			"learner processes train. All processes of a run must see the same data folder.",
+			"learner processes train. All processes of a run must see the same data folder. A rollout process holds\n" +
+			"as many rollout loops at once as --loops says; a run has sampling.pools of them.",
 		Example: "  turnwise worker --roles control,rollout,learner\n" +
 			"  TEMPORAL_ADDRESS=temporal.example:7233 turnwise worker --roles rollout --data /shared/turnwise",
 		Args: cobra.NoArgs,
@@ -21,6 +23,9 @@ func workerVerb(a *app) *cobra.Command {
 			chosen, err := parseRoles(list)
 			if err != nil {
 				return err
+			}
+			if loops < 1 {
+				return usagef("--loops %d: must be at least 1", loops)
 			}
 			if err := a.makeDataDir(); err != nil {
 				return err
@@ -39,7 +44,7 @@ func workerVerb(a *app) *cobra.Command {
 			if err := connect.Preflight(ctx, c, endpoint); err != nil {
 				return err
 			}
-			serving := a.newWorkers(c, chosen, log)
+			serving := a.newWorkers(c, chosen, loops, log)
 			if err := serving.start(); err != nil {
 				return err
 			}
@@ -50,6 +55,7 @@ func workerVerb(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&list, "roles", "control,rollout,learner", "comma-separated roles to serve")
+	cmd.Flags().IntVar(&loops, "loops", 1, "most rollout loops this process holds at once, and most evaluations; each serves one pool of a run")
 	faults.addFlags(cmd)
 	return cmd
 }

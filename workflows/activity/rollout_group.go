@@ -62,6 +62,9 @@ func (l *loop) lookUp(t *table, recorded bool, past *pastReader) {
 		if ready, found, err = findGroup(t.ctx, l.run.folder, l.log, number); err == nil && !found && recorded {
 			history, err = past.get()
 		}
+		if err != nil {
+			l.mail.post(func() { l.roster.delayed(number) })
+		}
 		return err
 	})
 	l.mail.post(func() {

@@ -41,6 +41,8 @@ type heldGroup struct {
 	busy int
 	// first is the oldest version that sampled a token of it; unknown when none did.
 	first int
+	// delayed says that looking it up does not succeed at once: others go first.
+	delayed bool
 	// leaving groups are forgotten once nothing is under way for them.
 	leaving bool
 	told    report
@@ -141,6 +143,9 @@ func (r *roster) opened(number, first int) {
 		g.began(first)
 	}
 }
+
+// delayed says that looking a group up takes longer than it should.
+func (r *roster) delayed(number int) { r.held[number].delayed = true }
 
 // found says that a group is in the store.
 func (r *roster) found(number int, ready workflows.ReadyGroup) {
@@ -381,7 +386,7 @@ func (r *roster) begin(o *orders) {
 	if r.control.Revision == 0 {
 		return
 	}
-	booked := r.inFlight
+	booked, kept := r.inFlight, 0
 	for _, number := range r.order {
 		g := r.held[number]
 		if g == nil {
@@ -392,24 +397,34 @@ func (r *roster) begin(o *orders) {
 			o.open = append(o.open, g.assignment)
 		}
 		switch {
-		case g.leaving || g.stage != opening && g.stage != atPlay:
+		case g.leaving:
 		case g.stage == opening:
 			booked += len(g.seats)
-		default:
-			for _, member := range members(g.assignment, r.size) {
-				if g.seats[member] != seatWaiting {
-					continue
-				}
-				booked++
-				if r.inFlight < r.slots && r.version == r.control.Version {
-					r.inFlight++
-					g.busy++
-					g.seats[member] = seatInFlight
-					o.start = append(o.start, place{number, member})
-				}
+			if !g.delayed { // its slots are kept for the moment that looking it up takes
+				kept += len(g.seats)
 			}
+		case g.stage == atPlay:
+			booked += r.seat(number, g, kept, o)
 		}
 	}
+}
+
+// seat starts the members of a group that wait while there are slots beside those kept for groups before
+// it. It returns how many waited.
+func (r *roster) seat(number int, g *heldGroup, kept int, o *orders) (waiting int) {
+	for _, member := range members(g.assignment, r.size) {
+		if g.seats[member] != seatWaiting {
+			continue
+		}
+		waiting++
+		if r.inFlight+kept < r.slots && r.version == r.control.Version {
+			r.inFlight++
+			g.busy++
+			g.seats[member] = seatInFlight
+			o.start = append(o.start, place{number, member})
+		}
+	}
+	return waiting
 }
 
 // take begins to hold a group of the share.
