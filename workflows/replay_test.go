@@ -8,9 +8,12 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
+// workflowTypes are what a worker for the workflows serves.
+var workflowTypes = map[string]any{TrainingRunType: TrainingRun, RolloutPoolType: RolloutPool, EvaluationType: Evaluation}
+
 // TestReplay replays histories that a real server recorded: a change after which a run in progress
 // could not go on fails here. A change of that kind needs workflow.GetVersion once runs exist that it
-// would strand; until then the histories are recorded afresh, see record_test.go.
+// would strand; until then the histories are recorded afresh, see server_test.go.
 func TestReplay(t *testing.T) {
 	files, err := filepath.Glob("testdata/histories/*.json")
 	if err != nil {
@@ -22,8 +25,9 @@ func TestReplay(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
-			replayer.RegisterWorkflowWithOptions(TrainingRun, workflow.RegisterOptions{Name: TrainingRunType})
-			replayer.RegisterWorkflowWithOptions(RolloutPool, workflow.RegisterOptions{Name: RolloutPoolType})
+			for name, function := range workflowTypes {
+				replayer.RegisterWorkflowWithOptions(function, workflow.RegisterOptions{Name: name})
+			}
 			if err := replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file); err != nil {
 				t.Error(err)
 			}

@@ -122,6 +122,13 @@ func (s *stage) carry(in RunInput) error {
 			control, _ := s.folder.last()
 			s.play(control)
 		}, 0)
+		for pool, p := range in.State.Pools {
+			if !p.Serving {
+				s.RegisterDelayedCallback(func() {
+					s.SignalWorkflow(PoolSignal, PoolNews{Pool: pool, State: PoolServing, Tenure: s.folder.claim(), Worker: "a worker"})
+				}, time.Minute)
+			}
+		}
 	}
 	s.ExecuteWorkflow(TrainingRunType, in)
 	if !s.IsWorkflowCompleted() {

@@ -14,14 +14,25 @@ import (
 func benchOrchestrate(a *app) *cobra.Command {
 	var o bench.Orchestrate
 	var train, sync time.Duration
-	var sweep bool
-	cmd := measureCommand("orchestrate", "Simulate what asynchrony buys",
+	var sweep, through bool
+	var real bench.Real
+	var cmd *cobra.Command
+	cmd = measureCommand("orchestrate", "Simulate what asynchrony buys",
 		"Simulate a training run in virtual time, synchronously, one step off and with a bound of its own on staleness.\n"+
 			"What decides is what decides in a real run; turns and tools take truncated log-normal times, and slots that\n"+
-			"sample contend. The ratios mean something, the seconds do not.",
+			"sample contend. The ratios mean something, the seconds do not.\n\n"+
+			"With --real, measure orchestration itself: a run goes through an embedded Temporal server, with episodes that\n"+
+			"sleep and a learner that commits without training.",
 		"  turnwise bench orchestrate\n  turnwise bench orchestrate --preset swe --staleness 2 --slots 256 --contention 3 -o json\n"+
-			"  turnwise bench orchestrate --sweep",
+			"  turnwise bench orchestrate --sweep\n  turnwise bench orchestrate --real --slots 64 --latency 200ms --seconds 20",
 		func(ctx context.Context) error {
+			if err := oneMode(cmd, through); err != nil {
+				return err
+			}
+			if through {
+				real.Slots, real.Batch, real.GroupSize, real.Staleness = o.Slots, o.Batch, o.GroupSize, o.Staleness
+				return a.measureOrchestration(ctx, real)
+			}
 			o.Train, o.Sync = -1, sync.Seconds()
 			if train >= 0 {
 				o.Train = train.Seconds()
@@ -52,7 +63,24 @@ func benchOrchestrate(a *app) *cobra.Command {
 	flags.DurationVar(&sync, "sync", 2*time.Second, "how long publishing its version takes")
 	flags.Uint64Var(&o.Seed, "seed", 1, "where the latencies come from")
 	flags.BoolVar(&sweep, "sweep", false, "also measure what deciding costs from 64 to 4,096 slots")
+	flags.BoolVar(&through, "real", false, "measure through a real server instead, in real time")
+	flags.DurationVar(&real.Latency, "latency", 200*time.Millisecond, "with --real, the median of an episode, of which p99 is ten times as long")
+	flags.IntVar(&real.Seconds, "seconds", 20, "with --real, how long is measured")
 	return cmd
+}
+
+// oneMode refuses flags that the other mode has.
+func oneMode(cmd *cobra.Command, through bool) error {
+	others, mode := []string{"latency", "seconds"}, "needs"
+	if through {
+		others, mode = []string{"preset", "pools", "steps", "contention", "train", "sync", "seed", "sweep"}, "makes no sense with"
+	}
+	for _, name := range others {
+		if cmd.Flags().Changed(name) {
+			return usagef("--%s %s --real", name, mode)
+		}
+	}
+	return nil
 }
 
 func (a *app) printOrchestrated(r bench.OrchestrateResult) {

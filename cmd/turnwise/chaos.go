@@ -91,7 +91,11 @@ func (a *app) chaos(ctx context.Context, o chaosOptions, overrides []string, nam
 		a.printChaos(result)
 	}
 	if len(result.Broken) > 0 {
-		for _, promise := range result.Broken {
+		for i, promise := range result.Broken {
+			if i == brokenShown {
+				a.note("broken: %d more", len(result.Broken)-i)
+				break
+			}
 			a.note("broken: %s", promise)
 		}
 		return codedError{code: exitFailed, err: fmt.Errorf("%d promises were broken; see %s", len(result.Broken), t.root)}
@@ -101,6 +105,9 @@ func (a *app) chaos(ctx context.Context, o chaosOptions, overrides []string, nam
 	}
 	return err
 }
+
+// brokenShown is how many broken promises are told one by one: a run that fails breaks many at once.
+const brokenShown = 20
 
 // chaosTrial is a whole trial: as many runs as the faults need, and their undisturbed counterparts.
 type chaosTrial struct {

@@ -35,6 +35,8 @@ type station struct {
 	proxy *chaos.Proxy
 	// faults is the file by which its tools are made to hang.
 	faults string
+	// busy is set while a fault that lasts is at it: a second one would end with the first.
+	busy bool
 }
 
 // crew is how many processes of each role a site has. There are two of what a run needs one of, so that

@@ -105,7 +105,7 @@ func (h *struck) server(server *keptServer) error {
 func (h *struck) process(s *site, folder *runfolder.Folder, watch *chaos.Watch) error {
 	var candidates, idle []*station
 	for _, one := range s.stations {
-		if _, serving := one.Serving(); one.Role() != h.Role || !serving {
+		if _, serving := one.Serving(); one.Role() != h.Role || !serving || one.busy && h.Kind != chaos.SIGKILL {
 			continue
 		}
 		if h.Role == chaos.Rollout && len(tenuresOf(one.PID(), folder)) == 0 {
@@ -126,6 +126,7 @@ func (h *struck) process(s *site, folder *runfolder.Folder, watch *chaos.Watch) 
 	h.lives = len(h.station.Lives())
 	h.Tenures = tenuresOf(pid, folder)
 	err := h.disturb(pid)
+	h.station.busy = h.station.busy || h.lift != nil
 	h.Groups = watch.Begun(h.Tenures)
 	if errors.Is(err, chaos.ErrNotRunning) || errors.Is(err, syscall.ESRCH) {
 		return errNothing
@@ -189,6 +190,9 @@ func (h *struck) end(now time.Time) error {
 	}
 	err := h.lift()
 	h.lift, h.Lifted = nil, now
+	if h.station != nil {
+		h.station.busy = false
+	}
 	if errors.Is(err, chaos.ErrNotRunning) || errors.Is(err, syscall.ESRCH) {
 		return nil
 	}

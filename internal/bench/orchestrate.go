@@ -87,7 +87,7 @@ func (o Orchestrate) config() (orchestrate.Config, error) {
 		return orchestrate.Config{}, SettingError{"slots", o.Slots, fmt.Sprintf("must be a multiple of --pools %d", o.Pools)}
 	}
 	if o.Batch == 0 {
-		o.Batch = (2*o.Slots + o.GroupSize - 1) / o.GroupSize * o.GroupSize
+		o.Batch = wholeGroups(2*o.Slots, o.GroupSize)
 	}
 	if o.Batch%o.GroupSize != 0 {
 		return orchestrate.Config{}, SettingError{"batch", o.Batch, fmt.Sprintf("must be a multiple of --group-size %d", o.GroupSize)}

@@ -16,8 +16,8 @@ import (
 	"github.com/turnwise-rl/turnwise/rollout/tool"
 )
 
-// newChatStage is a stage whose player renders by a chat template of package render's test data.
-func newChatStage(t *testing.T, family, template, end string, format tool.FormatName, turn func(sampler.Request, int) (string, bool)) *stage {
+// newChat loads a tokenizer and a chat template of package render's test data for some tools.
+func newChat(t *testing.T, family, template, end string, specs []tool.Spec) (*render.Folder, *render.Chat) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, from := range map[string]string{"tokenizer.json": "families/" + family + "/tokenizer.json", "chat_template.jinja": "templates/" + template + ".jinja"} {
@@ -36,15 +36,23 @@ func newChatStage(t *testing.T, family, template, end string, format tool.Format
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newStage(t, turn)
 	var tools []json.RawMessage
-	for _, spec := range s.lab.Tools() {
+	for _, spec := range specs {
 		tools = append(tools, spec.Definition())
 	}
 	chat, err := folder.NewChat(render.ChatConfig{Tools: tools})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return folder, chat
+}
+
+// newChatStage is a stage whose player renders by a chat template.
+func newChatStage(t *testing.T, family, template, end string, format tool.FormatName, turn func(sampler.Request, int) (string, bool)) *stage {
+	t.Helper()
+	s := newStage(t, turn)
+	folder, chat := newChat(t, family, template, end, s.lab.Tools())
+	var err error
 	if s.player.Format, err = tool.FindFormat(format); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +81,7 @@ func TestChatEpisodes(t *testing.T) {
 				"<tool_call>echo</tool_call>", long, "<think>\n</think>\nyes",
 			},
 			observations: []string{
-				"<|im_start|>user\n<tool_response>\na\n</tool_response>\n<tool_response>\nerror: no tool sing; tools: echo, refuse, break, hang\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
+				"<|im_start|>user\n<tool_response>\na\n</tool_response>\n<tool_response>\nerror: no tool sing; tools: echo, refuse, break, hang, panic\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
 				"<|im_start|>user\n<tool_response>\nerror: call 1: \"echo?/tool_call?\" is not JSON\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
 				"<|im_end|>\n<|im_start|>user\n<tool_response>\nerror: turn cut off after 60 tokens\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
 			},

@@ -196,7 +196,8 @@ func (e *episode) step(ctx context.Context, source turnSource) error {
 		}
 	}
 	turn.Seconds = time.Since(e.clock.began).Seconds()
-	if err := e.log.Finish(ctx, turn); err != nil {
+	// A turn that is played is recorded even when the episode was withdrawn meanwhile.
+	if err := e.log.Finish(context.WithoutCancel(ctx), turn); err != nil {
 		return failed(rollout.FailedStorage, err)
 	}
 	e.add(turn)

@@ -36,7 +36,7 @@ func TestEpisodes(t *testing.T) {
 		},
 		"several calls in one turn": {
 			turns: []string{"echo text: a\nrefuse text: b\nsing text: c\necho tune: d\necho text: e"}, stop: rollout.StopAnswer, outcome: 1,
-			observations: []string{" a\n error: no b\n error: no tool sing; tools: echo, refuse, break, hang\n error: echo takes text\n e"},
+			observations: []string{" a\n error: no b\n error: no tool sing; tools: echo, refuse, break, hang, panic\n error: echo takes text\n e"},
 			statuses:     [][]rollout.CallStatus{{rollout.CallOK, rollout.CallError, rollout.CallUnknownTool, rollout.CallBadArgs, rollout.CallOK}, {}},
 			formats:      []bool{true, true},
 		},

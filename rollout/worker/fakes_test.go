@@ -36,7 +36,7 @@ func (l *lab) Name() string { return "lab" }
 
 func (l *lab) Tools() []tool.Spec {
 	text := []tool.Param{{Name: "text"}}
-	return []tool.Spec{{Name: "echo", Params: text}, {Name: "refuse", Params: text}, {Name: "break", Params: text}, {Name: "hang", Params: text}}
+	return []tool.Spec{{Name: "echo", Params: text}, {Name: "refuse", Params: text}, {Name: "break", Params: text}, {Name: "hang", Params: text}, {Name: "panic", Params: text}}
 }
 
 func (l *lab) Task(rollout.Split, uint64, int) rollout.Task {
@@ -62,7 +62,7 @@ func (l *lab) Verify(task rollout.Task, answer string) float64 {
 	return 0
 }
 
-// bench is one attempt; its state counts the calls.
+// bench is one attempt; its state counts the calls, unless the lab says that it remembers nothing.
 type bench struct {
 	lab   *lab
 	calls int
@@ -88,7 +88,12 @@ func (b *bench) Call(ctx context.Context, call rollout.Call) (env.Result, error)
 	return env.Result{Text: " " + text, Status: rollout.CallOK}, nil
 }
 
-func (b *bench) State() string { return strings.Repeat("x", b.calls) }
+func (b *bench) State() string {
+	if b.lab.continuation == env.Replays {
+		return ""
+	}
+	return strings.Repeat("x", b.calls)
+}
 
 func (b *bench) Snapshot() (json.RawMessage, error) { return json.Marshal(b.calls) }
 

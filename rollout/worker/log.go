@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"strings"
 
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/journal"
@@ -31,7 +32,19 @@ func (nothing) Fail(context.Context, journal.Failed) error { return nil }
 // fail records the end of an attempt. What cannot be recorded is part of the failure.
 func (e *episode) fail(ctx context.Context, failure *rollout.Failure) *rollout.Failure {
 	err := e.log.Fail(context.WithoutCancel(ctx), journal.Failed{
-		Attempt: e.attempt, From: e.from, Discarded: e.discarded, Kind: failure.Kind, Reason: failure.Err.Error(),
+		Attempt: e.attempt, From: e.from, Discarded: e.discarded, Kind: failure.Kind, Reason: reason(failure.Err),
 	})
 	return also(failure, err)
+}
+
+// mostReason bounds the reason in the attempt ledger, in bytes: a tool may put a whole page into an error.
+const mostReason = 400
+
+// reason is an error as the attempt ledger tells it.
+func reason(err error) string {
+	text := strings.ToValidUTF8(err.Error(), "?")
+	if len(text) > mostReason {
+		text = strings.ToValidUTF8(text[:mostReason], "") + " …"
+	}
+	return text
 }

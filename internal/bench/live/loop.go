@@ -30,6 +30,7 @@ type loop struct {
 	held     map[int]*heldGroup
 	waiting  []*heldGroup // with members that have no slot, ascending
 	inFlight int
+	filled   time.Time // when the slots were last filled as far as there were members
 	played   chan episode
 	reports  chan workflows.ReadyGroup
 	failed   chan error
@@ -49,6 +50,7 @@ type episode struct {
 	member  int
 	version int // that sampled it
 	latency time.Duration
+	held    time.Duration // the slot, from its begin until its turn was durable
 	turn    journal.Turn
 }
 
@@ -130,6 +132,11 @@ func (l *loop) follow(control runstate.Control) {
 
 // fill gives free slots to the members that wait.
 func (l *loop) fill(ctx context.Context) {
+	now := time.Now()
+	if free := l.bench.Slots - l.inFlight; len(l.waiting) == 0 && !l.filled.IsZero() {
+		l.marks.starved(time.Duration(free) * now.Sub(l.filled))
+	}
+	l.filled = now
 	for l.inFlight < l.bench.Slots && len(l.waiting) > 0 {
 		g := l.waiting[0]
 		e := episode{group: g, member: g.begun, version: l.control.Version}
@@ -161,6 +168,7 @@ const promptTokens, sampledTokens = 32, 64
 
 // sleep plays one episode of one turn.
 func (l *loop) sleep(ctx context.Context, e *episode) error {
+	began := time.Now()
 	random := rand.New(rand.NewPCG(uint64(e.group.number), uint64(e.member)))
 	begin := journal.Begin{Episode: journal.Episode{Group: e.group.number, Member: e.member}, Attempt: 1}
 	if err := l.journal.Begin(ctx, begin); err != nil {
@@ -176,12 +184,15 @@ func (l *loop) sleep(ctx context.Context, e *episode) error {
 		return ctx.Err()
 	}
 	e.turn = turn(begin, e.version, seconds)
-	return l.journal.Finish(ctx, e.turn)
+	err := l.journal.Finish(ctx, e.turn)
+	e.held = time.Since(began)
+	return err
 }
 
 // turn is one turn of an episode that a version samples.
 func turn(begin journal.Begin, version int, seconds float64) journal.Turn {
-	out := journal.Turn{Begin: begin, Context: journal.Begun, Prompt: make([]int32, promptTokens), Tokens: make([]int32, sampledTokens),
+	prompt := make([]int32, promptTokens)
+	out := journal.Turn{Begin: begin, Context: journal.Context(journal.Begun, prompt), Prompt: prompt, Tokens: make([]int32, sampledTokens),
 		LogProbs: make([]float32, sampledTokens), Entropies: make([]float32, sampledTokens), Versions: make([]rollout.Version, sampledTokens),
 		Record: rollout.Turn{Start: promptTokens, End: promptTokens + sampledTokens}, Stop: rollout.StopAnswer, Seconds: seconds}
 	for i := range out.Tokens {
@@ -192,7 +203,7 @@ func turn(begin journal.Begin, version int, seconds float64) journal.Turn {
 
 // take keeps a finished member, and stores its group when it is the last.
 func (l *loop) take(ctx context.Context, e episode) {
-	l.marks.finished(e.latency)
+	l.marks.finished(e.latency, e.held)
 	g := e.group
 	g.finished = append(g.finished, e)
 	if len(g.finished) < l.bench.GroupSize {

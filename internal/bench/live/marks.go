@@ -11,10 +11,9 @@ import (
 type marks struct {
 	mu        sync.Mutex
 	latencies []time.Duration // of the episodes finished
-	signals   int             // reports sent
-	controls  int             // control objects written
-	stored    map[int]time.Time
-	steps     map[int]step
+	counts
+	stored map[int]time.Time
+	steps  map[int]step
 }
 
 // step is one step as its parts saw it; a zero time has not come yet.
@@ -26,10 +25,19 @@ type step struct {
 
 func newMarks() *marks { return &marks{stored: map[int]time.Time{}, steps: map[int]step{}} }
 
-func (m *marks) finished(latency time.Duration) {
+func (m *marks) finished(latency, held time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.latencies = append(m.latencies, latency)
+	m.episodes++
+	m.held += held
+}
+
+// starved adds slot time in which there was no member to play.
+func (m *marks) starved(slotTime time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.idle += slotTime
 }
 
 func (m *marks) signalled() {
@@ -83,12 +91,18 @@ func (m *marks) versionSeen(version int, at time.Time) {
 }
 
 // counts is how far a run is.
-type counts struct{ episodes, signals, controls int }
+type counts struct {
+	episodes int // finished
+	signals  int // reports sent
+	controls int // control objects written
+	// held is slot time of finished episodes, idle slot time in which there was no member to play.
+	held, idle time.Duration
+}
 
-func (m *marks) counts() counts {
+func (m *marks) sofar() counts {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return counts{len(m.latencies), m.signals, m.controls}
+	return m.counts
 }
 
 // between returns the latencies of the episodes counted since, and the steps that ended in a window,

@@ -29,6 +29,10 @@ type Result struct {
 	TrajectoriesPerSecond float64 `json:"trajectories_per_second"`
 	IdealPerSecond        float64 `json:"ideal_per_second"`
 	IdealShare            float64 `json:"ideal_share"`
+	// SlotOverheadSeconds is the mean time that an episode held its slot beyond its latency, until its turn
+	// was durable; StarvedShare the share of slot time in which there was no member to play.
+	SlotOverheadSeconds float64 `json:"slot_overhead_seconds"`
+	StarvedShare        float64 `json:"starved_share"`
 	// Cores is CPU time over time: of the server, of this process with the workers in it, and of both.
 	Cores Cores `json:"cores"`
 	// CapacityPerCore is trajectories per second of CPU time.
@@ -58,7 +62,7 @@ func (p *parts) measure(ctx context.Context) (Result, error) {
 	if err := pause(ctx, warmUp); err != nil {
 		return Result{}, err
 	}
-	before, from := p.marks.counts(), time.Now()
+	before, from := p.marks.sofar(), time.Now()
 	server, workers, err := p.used()
 	if err != nil {
 		return Result{}, err
@@ -66,7 +70,7 @@ func (p *parts) measure(ctx context.Context) (Result, error) {
 	if err := pause(ctx, p.bench.For); err != nil {
 		return Result{}, err
 	}
-	after, to := p.marks.counts(), time.Now()
+	after, to := p.marks.sofar(), time.Now()
 	serverAfter, workersAfter, err := p.used()
 	if err != nil {
 		return Result{}, err
@@ -82,6 +86,8 @@ func (p *parts) measure(ctx context.Context) (Result, error) {
 	result.Cores = Cores{Server: (serverAfter - server).Seconds() / seconds, Workers: (workersAfter - workers).Seconds() / seconds}
 	result.Cores.Total = result.Cores.Server + result.Cores.Workers
 	result.CapacityPerCore = result.TrajectoriesPerSecond / result.Cores.Total
+	result.SlotOverheadSeconds = (after.held-before.held).Seconds()/float64(len(latencies)) - result.MeanLatency
+	result.StarvedShare = (after.idle - before.idle).Seconds() / (seconds * float64(p.bench.Slots))
 	groups := float64(len(latencies)) / float64(p.bench.GroupSize)
 	result.SignalsPerGroup = float64(after.signals-before.signals) / groups
 	result.ControlsPerGroup = float64(after.controls-before.controls) / groups

@@ -70,6 +70,41 @@ func TestWrongGuessesAreObservations(t *testing.T) {
 	}
 }
 
+// TestAttemptsAreTakenUp halves on in a second episode after each guess.
+func TestAttemptsAreTakenUp(t *testing.T) {
+	var e env.Environment = HighLow{}
+	task := e.Task(rollout.Train, 1, 1)
+	if e.Continuation() != env.Restores {
+		t.Fatal(e.Continuation())
+	}
+	episode, err := e.Open(task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, guess := range []string{"500000", "250000", "many", task.Gold.Answer} {
+		if _, err := episode.Call(t.Context(), tool.Parse("guess number: " + guess).Calls[0]); err != nil {
+			t.Fatal(err)
+		}
+		snapshot, err := episode.(env.Restorer).Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := e.Open(task)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := next.(env.Restorer).Restore(t.Context(), snapshot); err != nil || next.State() != episode.State() {
+			t.Fatalf("after %s: state %s, taken up %s, %v", guess, episode.State(), next.State(), err)
+		}
+		episode = next
+	}
+	for _, foreign := range []string{"", "{}", "[1]", "[0,0]", "[999999,1000000]"} {
+		if err := episode.(env.Restorer).Restore(t.Context(), []byte(foreign)); err == nil {
+			t.Errorf("the snapshot %q is restored", foreign)
+		}
+	}
+}
+
 // TestGuideQuotesThisPackage keeps docs/writing-an-environment.md and example.go the same.
 func TestGuideQuotesThisPackage(t *testing.T) {
 	guide, err := os.ReadFile("../../../../docs/writing-an-environment.md")
