@@ -142,7 +142,7 @@ func TestRetryAfterCommit(t *testing.T) {
 	for range 2 {
 		got, err := d.a.trainStep(t.Context(), input, manifest.Fence+1)
 		want := workflows.TrainResult{Step: 3, Weights: runstate.Ref(*manifest.Weights)}
-		if err != nil || got != want {
+		if err != nil || !cmp.Equal(got, want) {
 			t.Errorf("got %+v, %v; want %+v", got, err, want)
 		}
 	}
