@@ -332,6 +332,9 @@ func (d *driver) traces() []trace {
 		if err != nil {
 			d.t.Fatal(err)
 		}
+		for i := range m.Ledger {
+			m.Ledger[i].Attempt = 0 // an episode that was cut off went on in another attempt
+		}
 		out = append(out, trace{Step: step, Weights: m.WeightsDigest, Optimizer: m.OptimizerDigest, Report: m.Report, Rewards: m.Rewards, Ledger: m.Ledger})
 	}
 	return out

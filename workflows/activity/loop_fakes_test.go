@@ -32,8 +32,8 @@ type scripted struct {
 	sampled map[string]int // turns by sequence and context
 }
 
-// texts are the turns that a scripted engine draws from: calls that work, calls that do not, no calls.
-var texts = []string{"search entity: a; relation: b", "neighbors entity: a", "neighbors entity: b\nneighbors entity: c", "sing", "What?", "answer: a"}
+// scriptedTurns are the turns that a scripted engine draws from: calls that work, calls that do not, no calls.
+var scriptedTurns = []string{"search entity: a; relation: b", "neighbors entity: a", "neighbors entity: b\nneighbors entity: c", "sing", "What?", "answer: a"}
 
 func turnKey(sequence string, context int) string { return fmt.Sprint(sequence, "@", context) }
 
@@ -59,7 +59,7 @@ func (s *scripted) Generate(ctx context.Context, request sampler.Request) (sampl
 		s.sampled = map[string]int{}
 	}
 	s.sampled[turnKey(request.Sequence, len(request.Tokens))]++
-	tokens := append(s.renderer.Tokens(texts[request.Seed%uint64(len(texts))]), s.renderer.Stops()[0])
+	tokens := append(s.renderer.Tokens(scriptedTurns[request.Seed%uint64(len(scriptedTurns))]), s.renderer.Stops()[0])
 	result := sampler.Result{Finish: sampler.FinishStop}
 	if len(tokens) > request.MaxTokens {
 		tokens, result.Finish = tokens[:request.MaxTokens], sampler.FinishLength
