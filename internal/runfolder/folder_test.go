@@ -99,7 +99,7 @@ func TestControlNeverGoesBack(t *testing.T) {
 		if control.Revision > newest.Revision {
 			newest = control
 		}
-		if got, err := f.Control(t.Context()); err != nil || got != newest {
+		if got, err := f.Control(t.Context()); err != nil || !cmp.Equal(got, newest) {
 			t.Fatalf("got %+v, %v; want %+v", got, err, newest)
 		}
 	}
@@ -107,7 +107,7 @@ func TestControlNeverGoesBack(t *testing.T) {
 
 func TestControlIsRead(t *testing.T) {
 	f := open(t)
-	if got, err := f.Control(t.Context()); err != nil || got != (runstate.Control{}) {
+	if got, err := f.Control(t.Context()); err != nil || !cmp.Equal(got, runstate.Control{}) {
 		t.Errorf("before the first: %+v, %v; want zero", got, err)
 	}
 	for _, text := range []string{"", "{", `{"revision":1,"unknown":2}`, `{"revision":"one"}`, `{"revision":1}{}`, "null x"} {
