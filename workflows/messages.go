@@ -246,7 +246,9 @@ type EvaluationInput struct {
 }
 
 // EvaluationID is the workflow id of the evaluation of a version.
-func EvaluationID(run string, version int) string { return fmt.Sprintf("%s/evaluation/%d", run, version) }
+func EvaluationID(run string, version int) string {
+	return fmt.Sprintf("%s/evaluation/%d", run, version)
+}
 
 // EvaluationNews is how an evaluation ended.
 type EvaluationNews struct {

@@ -51,6 +51,8 @@ func (r *trainingRun) refuse(update string) error {
 		return fmt.Errorf("%s: the run has ended (%s)", update, r.finished.Outcome)
 	case r.abandoned:
 		return fmt.Errorf("%s: the run is being cancelled", update)
+	case r.postponed >= maxPostponed:
+		return fmt.Errorf("%s: the run is moving to a new history: ask again in a second", update)
 	}
 	return nil
 }
@@ -87,8 +89,8 @@ func (r *trainingRun) set(ctx workflow.Context, input SetInput) (SetReply, error
 	if err := r.settle(ctx, runstate.Changed{Config: change.Revision, Spec: result.Spec, Summary: result.Summary}); err != nil {
 		return SetReply{}, err
 	}
-	if err := r.refuse(SetUpdate); err != nil {
-		return SetReply{}, notSet(ctx, err)
+	if r.finished != nil {
+		return SetReply{}, notSet(ctx, fmt.Errorf("set: the run has ended (%s)", r.finished.Outcome))
 	}
 	status := r.machine.Status(workflow.Now(ctx))
 	return SetReply{Revision: change.Revision, Summary: result.Summary, FromStep: max(r.begun, status.Committed) + 1, Status: status}, nil

@@ -311,7 +311,7 @@ func (s *site) save(name, workflowID, runID string) (before string) {
 	return before
 }
 
-// flood sends signals that mean nothing until the run continues as new under them.
+// flood sends some hundred signals a second that mean nothing until the run continues as new under them.
 func (s *site) flood(first string) {
 	s.t.Helper()
 	ctx, stop := context.WithCancel(s.t.Context())
@@ -324,6 +324,7 @@ func (s *site) flood(first string) {
 					s.t.Error(err)
 					return
 				}
+				time.Sleep(10 * time.Millisecond)
 			}
 		})
 	}

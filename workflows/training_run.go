@@ -10,6 +10,10 @@ import (
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
+// maxPostponed is how often continuing as new waits for the reply to an update. After that updates are
+// refused, so that a stream of them cannot keep the run in a history that is full.
+const maxPostponed = 3
+
 // maxHistory is the number of history events after which a run continues as new even when the server
 // does not ask for it.
 const maxHistory = 4000
@@ -38,6 +42,7 @@ func TrainingRun(ctx workflow.Context, input RunInput) (RunResult, error) {
 			// The reply to an update can be lost when the workflow continues as new in the same
 			// workflow task, so the reply gets a task of its own.
 			run.answered = false
+			run.postponed++
 			_ = workflow.Sleep(ctx, time.Millisecond)
 		default:
 			return RunResult{}, run.continueAsNew(ctx)
@@ -62,6 +67,7 @@ type trainingRun struct {
 	asked         bool           // a hand-over was asked for
 	handedOver    bool
 	answered      bool // an update was answered since the last look at it
+	postponed     int  // how often continuing as new has waited for the reply to an update
 	abandoned     bool // the workflow was cancelled
 	finished      *runstate.Finish
 	class         string // the status attribute as last set

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/turnwise-rl/turnwise/internal/bench"
-	"github.com/turnwise-rl/turnwise/internal/bench/live"
+	"github.com/turnwise-rl/turnwise/internal/bench/overhead"
 	"github.com/turnwise-rl/turnwise/internal/connect"
 	"github.com/turnwise-rl/turnwise/internal/orchestrate"
 )
@@ -18,7 +18,7 @@ func (a *app) measureOrchestration(ctx context.Context, real bench.Real) error {
 		return err
 	}
 	median := real.Latency.Seconds()
-	b := live.Bench{Slots: real.Slots, Batch: real.Batch, GroupSize: real.GroupSize, Staleness: real.Staleness,
+	b := overhead.Bench{Slots: real.Slots, Batch: real.Batch, GroupSize: real.GroupSize, Staleness: real.Staleness,
 		Latency: orchestrate.Latency{P50: median, P99: 10 * median, Cap: 15 * median}, For: time.Duration(real.Seconds) * time.Second}
 	dir, err := os.MkdirTemp("", "turnwise-bench-")
 	if err != nil {
@@ -52,11 +52,11 @@ func (a *app) measureOrchestration(ctx context.Context, real bench.Real) error {
 	if a.json() {
 		return a.printJSON(result)
 	}
-	a.printLive(result)
+	a.printOverhead(result)
 	return nil
 }
 
-func (a *app) printLive(r live.Result) {
+func (a *app) printOverhead(r overhead.Result) {
 	list := newTable("", ">", "")
 	milli := func(seconds float64) string { return decimal(1000*seconds, 1) + " ms" }
 	for _, row := range [][]string{

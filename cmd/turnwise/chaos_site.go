@@ -264,14 +264,8 @@ func (k *keptServer) since() (time.Time, error) {
 	return k.serving, k.err
 }
 
-// signal reaches the server's process, and says which that is.
-func (k *keptServer) signal(s syscall.Signal) (pid int, err error) {
-	pid = k.child.Endpoint().PID
-	return pid, syscall.Kill(pid, s)
-}
-
 func (k *keptServer) stop() {
-	_, _ = k.signal(syscall.SIGCONT) // in case it is frozen
+	_ = syscall.Kill(k.child.Endpoint().PID, syscall.SIGCONT) // in case it is frozen
 	k.end()
 	<-k.ended
 	k.child.Stop()

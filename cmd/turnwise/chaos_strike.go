@@ -29,8 +29,9 @@ type struck struct {
 	lives   int // of the station before it was struck
 }
 
-// strike carries a fault out.
-func (s *site) strike(ctx context.Context, fault chaos.Fault, folder *runfolder.Folder, watch *chaos.Watch) (*struck, error) {
+// strike carries a fault out. A choosy strike at a rollout process waits for one that has episodes in
+// flight: in a run of short episodes most moments have none, and a fault then costs nothing.
+func (s *site) strike(ctx context.Context, fault chaos.Fault, folder *runfolder.Folder, watch *chaos.Watch, choosy bool) (*struck, error) {
 	hit := &struck{Strike: chaos.Strike{Fault: fault, Committed: watch.Committed()}}
 	var err error
 	switch fault.Role {
@@ -39,7 +40,7 @@ func (s *site) strike(ctx context.Context, fault chaos.Fault, folder *runfolder.
 	case chaos.Server:
 		err = hit.server(s.server)
 	default:
-		err = hit.process(s, folder, watch)
+		err = hit.process(s, folder, watch, choosy)
 	}
 	if err != nil {
 		return nil, err
@@ -82,39 +83,43 @@ func (h *struck) damage(ctx context.Context, folder *runfolder.Folder, watch *ch
 	return err
 }
 
-func (h *struck) server(server *keptServer) error {
-	number := syscall.SIGKILL
-	if h.Kind == chaos.Freeze {
-		number = syscall.SIGSTOP
-		h.lift = func() error {
-			_, err := server.signal(syscall.SIGCONT)
-			return err
-		}
+func (h *struck) server(server *keptServer) (err error) {
+	pid := server.child.Endpoint().PID
+	h.Target, h.At = fmt.Sprintf("server (process %d)", pid), time.Now()
+	switch h.Kind {
+	case chaos.SIGKILL:
+		err = syscall.Kill(pid, syscall.SIGKILL)
+	case chaos.Freeze:
+		err = syscall.Kill(pid, syscall.SIGSTOP)
+		h.lift = func() error { return syscall.Kill(pid, syscall.SIGCONT) }
+	case chaos.DiskFull:
+		h.lift, err = chaos.FillDisk(pid)
+	default:
+		err = fmt.Errorf("fault %s does not strike the server", h.Kind)
 	}
-	h.At = time.Now()
-	pid, err := server.signal(number)
 	if errors.Is(err, syscall.ESRCH) {
 		return errNothing // dead already, and on its way back
 	}
-	h.Target = fmt.Sprintf("server (process %d)", pid)
 	return err
 }
 
 // process strikes one of the processes of a role. A rollout process that holds no loop would not notice
 // most faults, so those that hold one come first.
-func (h *struck) process(s *site, folder *runfolder.Folder, watch *chaos.Watch) error {
+func (h *struck) process(s *site, folder *runfolder.Folder, watch *chaos.Watch, choosy bool) error {
 	var candidates, idle []*station
 	for _, one := range s.stations {
 		if _, serving := one.Serving(); one.Role() != h.Role || !serving || one.busy && h.Kind != chaos.SIGKILL {
 			continue
 		}
-		if h.Role == chaos.Rollout && len(tenuresOf(one.PID(), folder)) == 0 {
-			idle = append(idle, one)
-		} else {
+		tenures := tenuresOf(one.PID(), folder)
+		switch {
+		case h.Role != chaos.Rollout || watch.InFlight(tenures) > 0 || len(tenures) > 0 && !choosy:
 			candidates = append(candidates, one)
+		default:
+			idle = append(idle, one)
 		}
 	}
-	if len(candidates) == 0 && h.Kind == chaos.SIGKILL && watch.Committed() >= 0 {
+	if len(candidates) == 0 && !choosy && h.Kind == chaos.SIGKILL && watch.Committed() >= 0 {
 		candidates = idle
 	}
 	if len(candidates) == 0 {

@@ -19,6 +19,8 @@ const (
 	// chaosPatience is how long a run may make no progress before the trial gives up on it. A fault is
 	// recovered from in seconds.
 	chaosPatience = 3 * time.Minute
+	// chaosChoosy is how long a fault of a rollout process waits for episodes in flight.
+	chaosChoosy = 3 * time.Second
 	// askInterval is how often a run without progress is asked how it stands.
 	askInterval = 15 * time.Second
 	// askTimeout bounds the answer.
@@ -172,7 +174,8 @@ func (t *trial) strikeNext(ctx context.Context, now time.Time) error {
 		if now.Sub(from) < fault.Gap || len(t.pending) > 0 && !fault.Hurried {
 			return nil
 		}
-		hit, err := t.site.strike(ctx, fault, t.run.folder, t.run.watch)
+		choosy := now.Sub(from) < fault.Gap+chaosChoosy
+		hit, err := t.site.strike(ctx, fault, t.run.folder, t.run.watch, choosy)
 		if errors.Is(err, errNothing) {
 			continue
 		}

@@ -52,7 +52,7 @@ var suits = map[Kind][]Role{
 	Freeze:      {Control, Rollout, Learner, Server},
 	Partition:   {Control, Rollout, Learner},
 	Delay:       {Control, Rollout, Learner},
-	DiskFull:    {Rollout, Learner},
+	DiskFull:    {Rollout, Learner, Server},
 	CorruptBlob: {Store},
 	HungTool:    {Rollout},
 }

@@ -178,6 +178,24 @@ func (w *Watch) Seen() map[int]string {
 	return seen
 }
 
+// InFlight counts the episodes that the given tenures have begun and not ended, as far as was seen.
+func (w *Watch) InFlight(tenures []int) int {
+	open := map[Episode]bool{}
+	for _, one := range w.files {
+		if !slices.Contains(tenures, one.tenure) {
+			continue
+		}
+		for _, mark := range one.marks {
+			if mark.Kind == Began || mark.Kind == Finished && !mark.Last {
+				open[mark.Episode] = true
+			} else {
+				delete(open, mark.Episode)
+			}
+		}
+	}
+	return len(open)
+}
+
 // Settled says whether a step that was seen has trained or dropped a group.
 func (w *Watch) Settled(group int) bool {
 	for _, step := range w.steps {

@@ -167,6 +167,16 @@ func TestWatchKnowsWhatALoopHasInHand(t *testing.T) {
 	if got := f.watch.Begun([]int{1}); !slices.Equal(got, []int{2, 3}) {
 		t.Errorf("tenure 1 has %v in hand, want groups 2 and 3", got)
 	}
+	if got := f.watch.InFlight([]int{1}); got != 3 {
+		t.Errorf("%d episodes in flight, want 3", got)
+	}
+	f.finish(w, 1, 0, 0, rollout.StopAnswer)
+	f.finish(w, 2, 0, 0, "")
+	f.check(w.Fail(t.Context(), journal.Failed{Episode: journal.Episode{Group: 3}, Attempt: 1, Kind: rollout.FailedTool}))
+	f.poll()
+	if got := f.watch.InFlight([]int{1}); got != 1 {
+		t.Errorf("%d episodes in flight after one ended and one failed, want 1", got)
+	}
 	if got := f.watch.Begun([]int{2}); len(got) != 0 {
 		t.Errorf("tenure 2 has %v in hand", got)
 	}

@@ -88,7 +88,7 @@ func (c *checker) rows(step Step) {
 			c.find(RowTwice, "trajectory %s has two rows in the ledger of step %d", row.Trajectory, step.Number)
 		}
 		rows[row.Trajectory] = row
-		c.stale(step, row)
+		c.row(step, row)
 	}
 	known := true
 	for _, trained := range step.Batch {
@@ -103,6 +103,8 @@ func (c *checker) rows(step Step) {
 			switch {
 			case !there:
 				c.find(RowMissing, "trajectory %s was in the batch of step %d and has no row in its ledger", trajectory.ID, step.Number)
+			case row.State == Failed:
+				c.find(RowMistaken, "the ledger of step %d calls trajectory %s failed, and it is in the batch", step.Number, trajectory.ID)
 			case trajectory.Sampled && row.Versions != trajectory.Versions:
 				c.find(RowVersions, "trajectory %s has versions %d to %d in the ledger of step %d, its tokens have %d to %d",
 					trajectory.ID, row.Versions[0], row.Versions[1], step.Number, trajectory.Versions[0], trajectory.Versions[1])
@@ -113,17 +115,22 @@ func (c *checker) rows(step Step) {
 		return
 	}
 	for _, row := range step.Rows {
-		if _, left := rows[row.Trajectory]; left {
+		if _, left := rows[row.Trajectory]; left && row.State != Failed {
 			delete(rows, row.Trajectory)
 			c.find(RowUnfounded, "the ledger of step %d has a row of trajectory %s, which is not in its batch", step.Number, row.Trajectory)
 		}
 	}
 }
 
-// stale holds a trained trajectory to the versions that the step could use: step s trains version s − 1,
-// and its tokens may be so many versions older as the staleness says.
-func (c *checker) stale(step Step, row Row) {
-	if !row.Trained {
+// row holds a trained trajectory to the versions that the step could use: step s trains version s − 1, and
+// its tokens may be so many versions older as the staleness says.
+func (c *checker) row(step Step, row Row) {
+	switch row.State {
+	case Trained:
+	case Left, Failed:
+		return
+	default:
+		c.find(RowMistaken, "trajectory %s has state %q in the ledger of step %d", row.Trajectory, row.State, step.Number)
 		return
 	}
 	base := step.Number - 1

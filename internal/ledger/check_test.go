@@ -12,7 +12,8 @@ import (
 )
 
 // sound is a completed run of one warm step and three steps of two groups of two, one step off: group 2
-// was dropped as too old when the batch of step 4 was filled, and group 7 never came together.
+// was dropped as too old when the batch of step 4 was filled, group 7 never came together, and a member of group 6
+// was replaced.
 func sound() ledger.Facts {
 	facts := ledger.Facts{Ended: "completed", EndedAt: 4, LastStep: 4, Metrics: []int{1, 2, 3, 4}}
 	batches := map[int][]int{2: {0, 1}, 3: {3, 4}, 4: {5, 6}}
@@ -23,13 +24,18 @@ func sound() ledger.Facts {
 			facts.Segments = append(facts.Segments, segment)
 			step.Batch = append(step.Batch, ledger.Batched{Group: group, Digest: segment.Digest})
 			for i, t := range segment.Trajectories {
-				step.Rows = append(step.Rows, ledger.Row{Trajectory: t.ID, Trained: i > 0, Versions: t.Versions})
+				row := ledger.Row{Trajectory: t.ID, State: ledger.Trained, Versions: t.Versions}
+				if i == 0 {
+					row.State = ledger.Left
+				}
+				step.Rows = append(step.Rows, row)
 			}
 		}
 		facts.Steps = append(facts.Steps, step)
 		facts.Objects = append(facts.Objects, ledger.Object{Step: number, What: "weights", Key: fmt.Sprintf("weights/%06d", number),
 			Want: weights(number), Got: weights(number), MayExpire: number < 3})
 	}
+	facts.Steps[4].Rows = append(facts.Steps[4].Rows, ledger.Row{Trajectory: "g6/2", State: ledger.Failed})
 	facts.Steps[4].Dropped = []ledger.Dropped{{Group: 2, Reason: "stale"}, {Group: 7, Reason: "environment"}}
 	facts.Segments = slices.Insert(facts.Segments, 2, segmentOf(2, 1, 1))
 	history := &ledger.History{Outcome: "completed", Committed: 4}
@@ -94,10 +100,12 @@ var violations = []violation{
 	{"batch group unreadable", func(f *ledger.Facts) { f.Segments[0].Problem = "decode segment: cut" }, ledger.Unread, "group g0, trained at step 2, cannot be read: decode segment: cut", nil},
 	{"row missing", func(f *ledger.Facts) { f.Steps[2].Rows = f.Steps[2].Rows[1:] }, ledger.RowMissing, "trajectory g0/0 was in the batch of step 2", nil},
 	{"row unfounded", func(f *ledger.Facts) {
-		f.Steps[2].Rows = append(f.Steps[2].Rows, ledger.Row{Trajectory: "g9/0", Versions: [2]int{1, 1}})
+		f.Steps[2].Rows = append(f.Steps[2].Rows, ledger.Row{Trajectory: "g9/0", State: ledger.Left, Versions: [2]int{1, 1}})
 	}, ledger.RowUnfounded, "a row of trajectory g9/0", nil},
 	{"row twice", func(f *ledger.Facts) { f.Steps[2].Rows = append(f.Steps[2].Rows, f.Steps[2].Rows[3]) }, ledger.RowTwice, "trajectory g1/1 has two rows in the ledger of step 2", nil},
 	{"row with other versions", func(f *ledger.Facts) { f.Steps[3].Rows[0].Versions = [2]int{2, 2} }, ledger.RowVersions, "versions 2 to 2 in the ledger of step 3, its tokens have 1 to 2", nil},
+	{"row of a failure that is in the batch", func(f *ledger.Facts) { f.Steps[2].Rows[0].State = ledger.Failed }, ledger.RowMistaken, "the ledger of step 2 calls trajectory g0/0 failed, and it is in the batch", nil},
+	{"row of no state", func(f *ledger.Facts) { f.Steps[2].Rows[0].State = "lost" }, ledger.RowMistaken, "trajectory g0/0 has state \"lost\" in the ledger of step 2", nil},
 	{"stale", func(f *ledger.Facts) {
 		f.Segments[3].Trajectories[1].Versions = [2]int{0, 2}
 		f.Steps[3].Rows[1].Versions = [2]int{0, 2}
@@ -205,8 +213,9 @@ func TestRemovingAnythingIsFound(t *testing.T) {
 		case 2:
 			remove(t, &facts.Metrics)
 		case 3:
-			rows := rapid.IntRange(2, 4).Draw(t, "step")
-			remove(t, &facts.Steps[rows].Rows)
+			step := rapid.IntRange(2, 4).Draw(t, "step")
+			facts.Steps[step].Rows = facts.Steps[step].Rows[:4] // a failure has nothing but its row
+			remove(t, &facts.Steps[step].Rows)
 		case 4:
 			batch := rapid.IntRange(2, 4).Draw(t, "step")
 			remove(t, &facts.Steps[batch].Batch)

@@ -58,10 +58,19 @@ type Batched struct {
 // Row says what became of one trajectory.
 type Row struct {
 	Trajectory string
-	Trained    bool
+	State      State
 	// Versions are the smallest and largest policy version that sampled a token.
 	Versions [2]int
 }
+
+// State is what a row says of its trajectory.
+type State string
+
+const (
+	Trained State = "trained" // it moved the policy
+	Left    State = "dropped" // it was in the batch and did not move the policy
+	Failed  State = "failed"  // there is none: every attempt at the member failed
+)
 
 // Dropped is a group that was given up.
 type Dropped struct {
@@ -134,6 +143,7 @@ const (
 	RowMissing      Kind = "row_missing"      // a trajectory of a batch has no row
 	RowUnfounded    Kind = "row_unfounded"    // a row has no trajectory in the batch
 	RowTwice        Kind = "row_twice"        // a trajectory has two rows
+	RowMistaken     Kind = "row_mistaken"     // a row calls a trajectory failed that is in the batch, or has no known state
 	RowVersions     Kind = "row_versions"     // a row has other versions than the trajectory's tokens
 	Stale           Kind = "stale"            // a trained token is older than was allowed
 	FromTheFuture   Kind = "from_the_future"  // a trained token is of a version that did not exist
@@ -153,7 +163,7 @@ const (
 )
 
 // Kinds lists every kind.
-var Kinds = []Kind{Unread, StepGap, TrainedTwice, SegmentMissing, SegmentChanged, RowMissing, RowUnfounded, RowTwice, RowVersions, Stale, FromTheFuture,
+var Kinds = []Kind{Unread, StepGap, TrainedTwice, SegmentMissing, SegmentChanged, RowMissing, RowUnfounded, RowTwice, RowMistaken, RowVersions, Stale, FromTheFuture,
 	DroppedTrained, DroppedTwice, Unsettled, ObjectMissing, ObjectCorrupt, LineMissing, LineUnfounded, EndingWrong,
 	CommitLost, CommitDiffers, ReportLost, ReportDiffers, HistoryMistaken}
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"go.temporal.io/server/common/authorization"
 	"go.temporal.io/server/common/config"
@@ -24,6 +25,9 @@ const Available = true
 
 // maxLogBytes is the size at which a new start begins a new server.log; the one before is kept as server.log.1.
 const maxLogBytes = 8 << 20
+
+// failedStopTimeout is how long a server that cannot go on may take to stop.
+const failedStopTimeout = 5 * time.Second
 
 // Server is a running embedded server.
 type Server struct {
@@ -82,7 +86,11 @@ func (s *Server) start(ctx context.Context, c Config) error {
 		Address: loopback(ports.Frontend), Namespace: c.Namespace, Embedded: true,
 		TokenFile: connect.TokenFile(c.DataDir), PID: os.Getpid(),
 	}
-	if err := settle(ctx, c, s.endpoint, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError}))); err != nil {
+	errorsOnly := slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError}))
+	if err := settle(ctx, c, s.endpoint, errorsOnly); err != nil {
+		return err
+	}
+	if err := s.startHealth(ctx, errorsOnly); err != nil {
 		return err
 	}
 	if c.UI {
@@ -135,7 +143,7 @@ func (s *Server) startUI(c Config, p ports, token string) error {
 	s.onClose(ui.close)
 	go func() {
 		if err := ui.serve(); err != nil {
-			s.failed <- fmt.Errorf("web interface: %w", err)
+			s.fail(fmt.Errorf("web interface: %w", err))
 		}
 	}()
 	s.endpoint.UIAddress = "http://" + loopback(p.UI)
@@ -161,8 +169,14 @@ func (s *Server) Info() connect.Endpoint { return s.endpoint }
 func (s *Server) Wait() error {
 	select {
 	case err := <-s.failed:
-		s.Stop()
-		return errors.Join(err, s.err)
+		// A server that does not answer may not stop either.
+		go s.Stop()
+		select {
+		case <-s.done:
+			return errors.Join(err, s.err)
+		case <-time.After(failedStopTimeout):
+			return err
+		}
 	case <-s.done:
 		return s.err
 	}

@@ -74,6 +74,23 @@ func TestCorruptFile(t *testing.T) {
 	}
 }
 
+// TestCorruptState changes one byte of the weights or the optimizer's state that the next step begins from.
+// They are set aside and made again, and the run comes to the same end.
+func TestCorruptState(t *testing.T) {
+	for _, pattern := range []string{"weights/000003.*", "optimizer/000003.*"} {
+		t.Run(strings.ReplaceAll(pattern, "/", " "), func(t *testing.T) {
+			t.Parallel()
+			d := playedTo(t, 4)
+			flip(t, d, pattern)
+			complete(t, d)
+			traces, _ := reference(t)
+			if diff := cmp.Diff(traces, d.traces()); diff != "" {
+				t.Errorf("steps differ from those of the undisturbed run (-undisturbed +this):\n%s", diff)
+			}
+		})
+	}
+}
+
 // TestMissingManifest finds a hole in the sequence of steps when the run is started again.
 func TestMissingManifest(t *testing.T) {
 	d := playedTo(t, 4)

@@ -1,11 +1,11 @@
-// Package live measures orchestration through a real Temporal server: the workflows, signals, control
+// Package overhead measures orchestration through a real Temporal server: the workflows, signals, control
 // objects, journals, segments and manifests of a run, with episodes that sleep instead of computing and
 // a learner that commits without training. What is left is what orchestration costs.
 //
 // The rollout loop is a stand-in that keeps the contract of the real one: it claims a tenure, plays its
 // share member by member, makes each turn durable, stores each group and reports it, with one signal
 // under way at a time. It fails no episode and leaves only with its run.
-package live
+package overhead
 
 import (
 	"context"
