@@ -1,13 +1,11 @@
 package activity
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -55,8 +53,8 @@ func flip(t *testing.T, d *driver, pattern string) string {
 	return filepath.Base(files[0])
 }
 
-// TestCorruptFile changes one byte of a file that the next step needs. The run ends with an error
-// that names the file; nothing is retried for ever and nothing is trained on it.
+// TestCorruptFile changes one byte of a file that the next step needs and that nothing else tells. The run ends with an
+// error that names the file; nothing is retried for ever and nothing is trained on it.
 func TestCorruptFile(t *testing.T) {
 	for _, pattern := range []string{
 		"steps/000003.json", "steps/000004.json", "segments/000003", "tokenizer/tokenizer.json",
@@ -211,27 +209,21 @@ func TestStaleLearnerCannotCommit(t *testing.T) {
 	}
 }
 
-// TestRedoOfOtherData changes a demonstration between a step and its redo.
-func TestRedoOfOtherData(t *testing.T) {
+// TestRedoWithOtherSettings changes the config between a step and its redo.
+func TestRedoWithOtherSettings(t *testing.T) {
 	overrides := []string{"checkpoint.every=9", "warm_start.steps=4"}
 	d := newDriver(t, prepared(t, overrides...), overrides...)
 	if err := d.play(2); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(d.folder().Path, runfolder.DemonstrationsKey)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bytes.SplitAfter(data, []byte("\n"))
-	slices.Reverse(lines[:4])
-	if err := os.WriteFile(path, bytes.Join(lines, nil), 0o600); err != nil {
+	path := filepath.Join(d.folder().Path, runfolder.ConfigKey)
+	if err := os.WriteFile(path, resolve(t, append(overrides, "warm_start.batch_size=5")...).YAML(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d = newDriver(t, d.dir, overrides...)
-	err = d.play(3)
-	if !isLasting(err) || !strings.Contains(err.Error(), "demonstrations.jsonl") {
-		t.Errorf("lasting %v: %v; want a lasting error about the demonstrations", isLasting(err), err)
+	err := d.play(3)
+	if !isLasting(err) || !strings.Contains(err.Error(), "redo of step 1 gave weights") {
+		t.Errorf("lasting %v: %v; want a lasting error about step 1's digest", isLasting(err), err)
 	}
 }
 

@@ -40,10 +40,7 @@ func TestEveryPresetTrains(t *testing.T) {
 				t.Fatal(err)
 			}
 			succeed(groups)
-			needs := needsOf(own.config.Method)
-			err = s.learner.Annotate(t.Context(), groups, trainer.Annotation{Values: needs.creditValues, Reference: needs.creditReference,
-				Temperature: own.config.Sampling.Temperature, MicroBatchTokens: own.config.Training.MicroBatchTokens})
-			if err != nil {
+			if err := s.annotate(t.Context(), groups, needsOf(own.config.Method), own.config); err != nil {
 				t.Fatal(err)
 			}
 			streams, err := own.config.Method.Streams(groups, s.arithmetic)

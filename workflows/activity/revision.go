@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/blob"
@@ -74,8 +71,11 @@ func (a *Activities) changeConfig(ctx context.Context, input workflows.ChangeInp
 		return result, err
 	}
 	result.Spec = Spec(after.Run)
-	result.Summary, err = changes(before, after)
-	return result, err
+	result.Summary = "nothing changes"
+	if differences := after.Differences(before); len(differences) > 0 {
+		result.Summary = strings.Join(differences, ", ")
+	}
+	return result, nil
 }
 
 // tryMethod gives credit to scripted episodes with a changed method, as preparing the run did with its first one.
@@ -88,51 +88,4 @@ func (a *Activities) tryMethod(ctx context.Context, folder *runfolder.Folder, re
 		return err
 	}
 	return r.rehearse(ctx, a.Arithmetic)
-}
-
-// changes says in one line which settings two configs tell differently: "training.staleness 0 → 2".
-func changes(before, after *configs.Resolved) (string, error) {
-	var values [2]map[string]string
-	for i, resolved := range []*configs.Resolved{before, after} {
-		var tree yaml.MapSlice
-		if err := yaml.UnmarshalWithOptions(resolved.YAML(), &tree, yaml.UseOrderedMap()); err != nil {
-			return "", lasting(err)
-		}
-		values[i] = map[string]string{}
-		flatten(values[i], "", tree)
-	}
-	var said []string
-	for path, value := range values[1] {
-		if old, known := values[0][path]; !known {
-			said = append(said, fmt.Sprintf("%s %s", path, value))
-		} else if old != value {
-			said = append(said, fmt.Sprintf("%s %s → %s", path, old, value))
-		}
-	}
-	for path := range values[0] {
-		if _, still := values[1][path]; !still {
-			said = append(said, "without "+path)
-		}
-	}
-	if len(said) == 0 {
-		return "nothing changes", nil
-	}
-	slices.Sort(said)
-	return strings.Join(said, ", "), nil
-}
-
-// flatten writes the values of a tree under their paths.
-func flatten(into map[string]string, path string, value any) {
-	switch tree := value.(type) {
-	case yaml.MapSlice:
-		for _, item := range tree {
-			flatten(into, strings.TrimPrefix(fmt.Sprintf("%s.%v", path, item.Key), "."), item.Value)
-		}
-	case []any:
-		for i, item := range tree {
-			flatten(into, fmt.Sprintf("%s[%d]", path, i), item)
-		}
-	default:
-		into[path] = fmt.Sprint(value)
-	}
 }

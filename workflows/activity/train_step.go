@@ -201,11 +201,7 @@ func (s *session) reinforce(ctx context.Context, o order, config configs.Run) (r
 	if err := s.setReference(ctx, needs.reference, config); err != nil {
 		return out, err
 	}
-	err = s.learner.Annotate(ctx, groups, trainer.Annotation{
-		Values: needs.creditValues, Reference: needs.creditReference,
-		Temperature: config.Sampling.Temperature, MicroBatchTokens: config.Training.MicroBatchTokens,
-	})
-	if err != nil {
+	if err := s.annotate(ctx, groups, needs, config); err != nil {
 		return out, learning(ctx, o.step, err)
 	}
 	streams, err := method.Streams(groups, s.arithmetic)
@@ -222,6 +218,14 @@ func (s *session) reinforce(ctx context.Context, o order, config configs.Run) (r
 	out.report, err = s.update(ctx, o.step, sequences, method.Loss, config)
 	out.seconds.Update = time.Since(started).Seconds()
 	return out, learning(ctx, o.step, err)
+}
+
+// annotate writes into the groups what credit reads of the networks.
+func (s *session) annotate(ctx context.Context, groups []rollout.Group, needs needs, config configs.Run) error {
+	return s.learner.Annotate(ctx, groups, trainer.Annotation{
+		Values: needs.creditValues, Reference: needs.creditReference,
+		Temperature: config.Sampling.Temperature, MicroBatchTokens: config.Training.MicroBatchTokens,
+	})
 }
 
 // update trains a step's sequences.
