@@ -12,9 +12,9 @@ import (
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
-// taskTimeout is how long a worker may think about one workflow task before another one gets it: what
+// TaskTimeout is how long a worker may think about one workflow task before another one gets it: what
 // a run loses when its controller dies in the middle of one.
-const taskTimeout = 5 * time.Second
+const TaskTimeout = 5 * time.Second
 
 // changePatience is how long somebody who changes settings waits for a learner.
 const changePatience = 30 * time.Second
@@ -56,10 +56,10 @@ func workOptions(queue string, attempt time.Duration, limits Limits, summary str
 	}
 }
 
-// writeOptions are for activities that write one small object. Whoever waits for one waits at most as
-// long as patience.
-func writeOptions(patience time.Duration) workflow.ActivityOptions {
-	return workflow.ActivityOptions{TaskQueue: LearnerQueue, StartToCloseTimeout: 10 * time.Second, ScheduleToCloseTimeout: patience, RetryPolicy: retries}
+// writeOptions are for activities that write one small object, which is done before a heartbeat would be
+// missed. Whoever waits for one waits at most as long as patience.
+func writeOptions(attempt, patience time.Duration) workflow.ActivityOptions {
+	return workflow.ActivityOptions{TaskQueue: LearnerQueue, StartToCloseTimeout: attempt, ScheduleToCloseTimeout: patience, RetryPolicy: retries}
 }
 
 func (r *trainingRun) prepare(ctx workflow.Context) {
@@ -114,7 +114,7 @@ func (r *trainingRun) repair(ctx workflow.Context, command runstate.Repair) {
 
 // publish replaces the control object and waits for it, so that controls are written in order.
 func (r *trainingRun) publish(ctx workflow.Context, control runstate.Control) {
-	ctx = workflow.WithActivityOptions(ctx, writeOptions(r.input.Limits.GiveUpAfter))
+	ctx = workflow.WithActivityOptions(ctx, writeOptions(r.input.Limits.HeartbeatTimeout, r.input.Limits.GiveUpAfter))
 	input := ControlInput{Run: r.input.Run, Control: control}
 	if err := workflow.ExecuteActivity(ctx, PublishControlActivity, input).Get(ctx, nil); err != nil {
 		r.broke(ctx, "publish the control object", err)
@@ -123,7 +123,7 @@ func (r *trainingRun) publish(ctx workflow.Context, control runstate.Control) {
 
 // record writes a line into the run's events.
 func (r *trainingRun) record(ctx workflow.Context, text string) {
-	ctx = workflow.WithActivityOptions(ctx, writeOptions(r.input.Limits.GiveUpAfter))
+	ctx = workflow.WithActivityOptions(ctx, writeOptions(r.input.Limits.HeartbeatTimeout, r.input.Limits.GiveUpAfter))
 	input := RecordInput{Run: r.input.Run, Time: workflow.Now(ctx), Text: text}
 	if err := workflow.ExecuteActivity(ctx, RecordEventActivity, input).Get(ctx, nil); err != nil {
 		r.broke(ctx, "record an event", err)
@@ -157,7 +157,7 @@ func startChild(ctx workflow.Context, kind, id string, input any) error {
 	options := workflow.ChildWorkflowOptions{
 		WorkflowID:          id,
 		TaskQueue:           ControlQueue,
-		WorkflowTaskTimeout: taskTimeout,
+		WorkflowTaskTimeout: TaskTimeout,
 		ParentClosePolicy:   enums.PARENT_CLOSE_POLICY_ABANDON,
 		// A child has no conflict policy, so the older name of the same wish is used.
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING, //nolint:staticcheck

@@ -82,7 +82,7 @@ func (r *trainingRun) set(ctx workflow.Context, input SetInput) (SetReply, error
 	base := r.machine.Status(workflow.Now(ctx)).Config
 	change := ChangeInput{Run: r.input.Run, Base: base, Revision: base + 1, Overrides: input.Overrides}
 	var result ChangeResult
-	write := workflow.WithActivityOptions(ctx, writeOptions(changePatience))
+	write := workflow.WithActivityOptions(ctx, writeOptions(changePatience, changePatience))
 	if err := workflow.ExecuteActivity(write, ChangeConfigActivity, change).Get(ctx, &result); err != nil {
 		return SetReply{}, notSet(ctx, err)
 	}

@@ -181,7 +181,7 @@ func (r *rollouts) left(tenure int, err error) (LoopResult, error) {
 // submit starts the run.
 func (s *site) submit() client.WorkflowRun {
 	s.t.Helper()
-	options := client.StartWorkflowOptions{ID: s.id, TaskQueue: ControlQueue, WorkflowTaskTimeout: taskTimeout}
+	options := client.StartWorkflowOptions{ID: s.id, TaskQueue: ControlQueue, WorkflowTaskTimeout: TaskTimeout}
 	run, err := s.client.ExecuteWorkflow(s.t.Context(), options, TrainingRunType, s.input)
 	if err != nil {
 		s.t.Fatal(err)

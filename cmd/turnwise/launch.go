@@ -37,7 +37,7 @@ func startRun(ctx context.Context, c client.Client, id string, resolved *configs
 func startWorkflow(ctx context.Context, c client.Client, input workflows.RunInput) (client.WorkflowRun, error) {
 	id := input.Run
 	options := client.StartWorkflowOptions{
-		ID: id, TaskQueue: workflows.ControlQueue,
+		ID: id, TaskQueue: workflows.ControlQueue, WorkflowTaskTimeout: workflows.TaskTimeout,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		StaticSummary:            fmt.Sprintf("%s · %d steps", input.Method, input.Spec.LastStep()),

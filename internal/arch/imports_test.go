@@ -222,12 +222,12 @@ func TestPureRootsUseTheStandardLibraryOnly(t *testing.T) {
 	}
 }
 
-// TestOneTestPackageLinksTheServer keeps ordinary tests quick to build: files without the tag slim in
-// front of them that reach the server belong to one package.
+// TestOneTestPackageLinksTheServer keeps ordinary tests quick to build: files without the tag slim or
+// server in front of them that reach the server belong to one package.
 func TestOneTestPackageLinksTheServer(t *testing.T) {
 	linking := map[string]string{}
 	for _, s := range open(t).sources {
-		if !s.test || constrained(s, "slim") || constrained(s, "record") {
+		if !s.test || constrained(s, "slim") || constrained(s, "server") || constrained(s, "record") {
 			continue
 		}
 		reaches := within(s.dir, "cmd")
@@ -246,7 +246,7 @@ func TestOneTestPackageLinksTheServer(t *testing.T) {
 	}
 	delete(linking, "internal/temporalserver")
 	for dir, file := range linking {
-		t.Errorf("%s makes the tests of %s link the Temporal server, as internal/temporalserver's already do: begin the file with `//go:build slim`; "+
+		t.Errorf("%s makes the tests of %s link the Temporal server, as internal/temporalserver's already do: begin the file with `//go:build slim`, or with `//go:build server` if it needs one; "+
 			"`go test -tags slim ./%s` runs it", file, dir, dir)
 	}
 }

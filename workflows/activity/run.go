@@ -118,7 +118,7 @@ func (r *run) player() *worker.Player {
 	sampling := r.config.Sampling
 	return &worker.Player{Environments: byName, Renderers: r.renderers, Format: r.format, Limits: worker.Limits{
 		MaxTurns: sampling.MaxTurns, MaxTurnTokens: sampling.MaxTurnTokens, MaxTokens: sampling.MaxTokens,
-		ToolTimeout: r.config.Limits.ToolTimeout,
+		ToolTimeout: r.config.Limits.ToolTimeout, EpisodeTimeout: r.config.Limits.EpisodeTimeout,
 	}}
 }
 

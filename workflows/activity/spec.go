@@ -13,7 +13,8 @@ func Spec(config configs.Run) runstate.Spec {
 		WarmSteps: config.WarmStart.Steps, TrainSteps: training.Steps,
 		GroupsPerStep: training.GroupsPerStep, GroupSize: training.GroupSize, Staleness: training.Staleness,
 		Concurrency: sampling.Concurrency / training.GroupSize,
-		Pools:       sampling.Pools, Slots: (sampling.Slots + training.GroupSize - 1) / training.GroupSize,
+		// Groups that are down to their last long episodes leave slots free, so a pool has twice as many.
+		Pools: sampling.Pools, Slots: max(1, 2*sampling.Slots/training.GroupSize),
 		EvaluateEvery: config.Evaluation.Every, CheckpointEvery: config.Checkpoint.Every,
 		Failures: runstate.Failures{Retries: failures.Retries, Replacements: failures.Replacements,
 			MaxShare: failures.MaxShare, Window: failures.Window},

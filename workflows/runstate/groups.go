@@ -114,6 +114,10 @@ func (m *Machine) groupReady(e GroupReady) {
 	if g == nil || g.Place == Ready || g.Place == InBatch {
 		return
 	}
+	if m.places != nil {
+		m.places[g.Place]--
+		m.places[Ready]++
+	}
 	object := e.Group.Object
 	g.Place, g.Object, g.Oldest, g.Newest = Ready, &object, e.Group.Oldest, e.Group.Newest
 	m.outcomes(m.spec().GroupSize, e.Failed)

@@ -12,7 +12,9 @@ type Machine struct {
 	state     State
 	now       time.Time // of the event being taken
 	recall    bool      // a group was taken out of the hands of a loop that plays it
-	out       []Command
+	// places counts the open groups at each place; nil when they have to be counted anew.
+	places map[Place]int
+	out    []Command
 }
 
 // New returns a machine at the start of a plan.
@@ -34,10 +36,41 @@ func (m *Machine) Step(now time.Time, event Event) []Command {
 		return nil
 	}
 	m.now, m.recall = now, false
+	ready, isReady := event.(GroupReady)
+	if !isReady {
+		m.places = nil
+	}
 	m.apply(event)
-	m.advance()
+	if !isReady || !m.nothingFollows(ready.Group) {
+		m.places = nil
+		m.advance()
+	}
 	m.lookAtStall()
 	return m.out
+}
+
+// nothingFollows says that a finished group leads to no command: it frees nothing that staleness bounds, so
+// nothing is admitted; no group waits, so none is assigned; and no batch is full. Most events end that
+// way, so their cost must not grow with the number of open groups.
+func (m *Machine) nothingFollows(g GroupRef) bool {
+	s, spec := &m.state, m.spec()
+	settled := s.Known && s.Failure == "" && !s.Cancelling && !s.Paused && !s.HandingOver && len(s.Pools) > 0
+	if !settled || spec.Concurrency > 0 {
+		return false
+	}
+	if m.places == nil {
+		m.places = map[Place]int{}
+		for i := range s.Open {
+			m.places[s.Open[i].Place]++
+		}
+	}
+	switch {
+	case m.places[Waiting] > 0:
+		return false
+	case s.Training != 0:
+		return true
+	}
+	return m.places[Ready] < spec.GroupsPerStep && s.Committed-g.Oldest <= spec.Staleness
 }
 
 func (m *Machine) emit(command Command) { m.out = append(m.out, command) }
