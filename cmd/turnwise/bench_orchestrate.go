@@ -21,8 +21,8 @@ func benchOrchestrate(a *app) *cobra.Command {
 		"Simulate a training run in virtual time, synchronously, one step off and with a bound of its own on staleness.\n"+
 			"What decides is what decides in a real run; turns and tools take truncated log-normal times, and slots that\n"+
 			"sample contend. The ratios mean something, the seconds do not.\n\n"+
-			"With --real, measure orchestration itself: a run goes through an embedded Temporal server, with episodes that\n"+
-			"sleep and a learner that commits without training.",
+			"With --real, measure orchestration itself: a run goes through an embedded Temporal server, with an engine that\n"+
+			"sleeps instead of computing and a learner that commits without training.",
 		"  turnwise bench orchestrate\n  turnwise bench orchestrate --preset swe --staleness 2 --slots 256 --contention 3 -o json\n"+
 			"  turnwise bench orchestrate --sweep\n  turnwise bench orchestrate --real --slots 64 --latency 200ms --seconds 20",
 		func(ctx context.Context) error {
@@ -56,7 +56,7 @@ func benchOrchestrate(a *app) *cobra.Command {
 	flags.IntVar(&o.Slots, "slots", 64, "episodes played at once over all pools")
 	flags.IntVar(&o.Pools, "pools", 1, "rollout pools, which share the slots evenly and contend each for itself")
 	flags.IntVar(&o.Steps, "steps", 80, "training steps")
-	flags.IntVar(&o.Batch, "batch", 0, "trajectories of a step (default: two for each slot)")
+	flags.IntVar(&o.Batch, "batch", 0, "trajectories of a step (default: two for each slot; with --real, what keeps the learner busy four fifths of the time, if that is more)")
 	flags.IntVar(&o.GroupSize, "group-size", 8, "trajectories of a group")
 	flags.Float64Var(&o.Contention, "contention", 1, "a sequence takes 1 + this times as long when every slot samples")
 	flags.DurationVar(&train, "train", -1, "how long a training step takes (default: the preset's)")
@@ -65,13 +65,14 @@ func benchOrchestrate(a *app) *cobra.Command {
 	flags.BoolVar(&sweep, "sweep", false, "also measure what deciding costs from 64 to 4,096 slots")
 	flags.BoolVar(&through, "real", false, "measure through a real server instead, in real time")
 	flags.DurationVar(&real.Latency, "latency", 200*time.Millisecond, "with --real, the median of an episode, of which p99 is ten times as long")
+	flags.DurationVar(&real.Step, "step", 2*time.Second, "with --real, how long a step takes the learner")
 	flags.IntVar(&real.Seconds, "seconds", 20, "with --real, how long is measured")
 	return cmd
 }
 
 // oneMode refuses flags that the other mode has.
 func oneMode(cmd *cobra.Command, through bool) error {
-	others, mode := []string{"latency", "seconds"}, "needs"
+	others, mode := []string{"latency", "seconds", "step"}, "needs"
 	if through {
 		others, mode = []string{"preset", "pools", "steps", "contention", "train", "sync", "seed", "sweep"}, "makes no sense with"
 	}

@@ -18,14 +18,13 @@ func (a *app) measureOrchestration(ctx context.Context, real bench.Real) error {
 		return err
 	}
 	median := real.Latency.Seconds()
-	b := overhead.Bench{Slots: real.Slots, Batch: real.Batch, GroupSize: real.GroupSize, Staleness: real.Staleness,
+	b := overhead.Bench{Slots: real.Slots, Batch: real.Batch, GroupSize: real.GroupSize, Staleness: real.Staleness, Step: real.Step,
 		Latency: orchestrate.Latency{P50: median, P99: 10 * median, Cap: 15 * median}, For: time.Duration(real.Seconds) * time.Second}
 	dir, err := os.MkdirTemp("", "turnwise-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b.DataDir = dir
 	inside := *a
 	inside.dataDir = dir
 	log, closeLog, err := inside.openLog("bench.log")
@@ -43,8 +42,8 @@ func (a *app) measureOrchestration(ctx context.Context, real bench.Real) error {
 		return err
 	}
 	defer c.Close()
-	b.Client, b.Server = c, endpoint.PID
-	a.note("measuring for %s after a warm-up, in %s", b.For, dir)
+	b.Client, b.Server, b.Activities = c, endpoint.PID, inside.newActivities(c, log)
+	a.note("measuring for %s after the first step, in %s", b.For, dir)
 	result, err := b.Run(ctx)
 	if err != nil {
 		return err
@@ -62,11 +61,11 @@ func (a *app) printOverhead(r overhead.Result) {
 	for _, row := range [][]string{
 		{"trajectories", decimal(r.TrajectoriesPerSecond, 1) + " /s", fmt.Sprintf("%s of the ideal %s /s", percent(r.IdealShare), decimal(r.IdealPerSecond, 1))},
 		{"latency", milli(r.MeanLatency), fmt.Sprintf("mean; p50 %s, p99 %s", milli(r.LatencySeconds.P50), milli(r.LatencySeconds.P99))},
-		{"slot overhead", milli(r.SlotOverheadSeconds), "an episode, until its turn is durable; " + percent(r.StarvedShare) + " of slot time had nothing to play"},
+		{"slot overhead", milli(r.SlotOverheadSeconds), "an episode, until its turn is durable and the next begins; " + percent(r.StarvedShare) + " of slot time had nothing to play"},
 		{"processor", decimal(r.Cores.Total, 2) + " cores", fmt.Sprintf("server %s, workers %s", decimal(r.Cores.Server, 2), decimal(r.Cores.Workers, 2))},
 		{"capacity", decimal(r.CapacityPerCore, 0) + " /s", "trajectories a core"},
-		{"step", milli(r.StepSeconds), fmt.Sprintf("median of %d", r.Steps)},
-		{"orchestration", percent(r.OrchestrationShare), fmt.Sprintf("of a step: %s from the last group to the learner, %s from its commit to the loop", milli(r.DecideSeconds), milli(r.PublishSeconds))},
+		{"step", milli(r.StepSeconds), fmt.Sprintf("median of %d; the learner's part is %s", r.Steps, milli(r.LearnerSeconds))},
+		{"orchestration", percent(r.OrchestrationShare), fmt.Sprintf("of a step: %s, %s to the learner and %s from its commit to the loop", milli(r.OrchestrationSeconds), milli(r.DecideSeconds), milli(r.PublishSeconds))},
 		{"messages", decimal(r.SignalsPerGroup, 2), "signals a group, " + decimal(r.ControlsPerGroup, 2) + " control objects"},
 	} {
 		list.add(row...)

@@ -46,16 +46,21 @@ func newArithmetic() kernels.Arithmetic { return graph.NewArithmetic() }
 // workers are the Temporal workers of one process, one for each queue that its roles serve.
 type workers []worker.Worker
 
-// newWorkers builds the workers of the given roles on one client. loops is how many rollout loops the
-// process holds at once.
-func (a *app) newWorkers(c client.Client, chosen []string, loops int, log *slog.Logger) workers {
-	activities := &activity.Activities{
+// newActivities are the activities of this process.
+func (a *app) newActivities(c client.Client, log *slog.Logger) *activity.Activities {
+	return &activity.Activities{
 		DataDir: a.dataDir, Signals: c, Runs: c, Worker: workerName(), Log: log,
 		Device:       cpu.New(),
 		NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() },
 		Arithmetic:   newArithmetic(),
 		Intercept:    a.intercept,
 	}
+}
+
+// newWorkers builds the workers of the given roles on one client. loops is how many rollout loops the
+// process holds at once.
+func (a *app) newWorkers(c client.Client, chosen []string, loops int, log *slog.Logger) workers {
+	activities := a.newActivities(c, log)
 	var out workers
 	serve := func(queue string, atOnce int, register func(activity.Registry)) {
 		w := worker.New(c, queue, worker.Options{DisableWorkflowWorker: true, WorkerStopTimeout: stopTimeout,

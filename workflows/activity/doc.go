@@ -17,11 +17,13 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/rollout"
+	"github.com/turnwise-rl/turnwise/rollout/render"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/workflows"
 )
@@ -46,6 +48,10 @@ type Activities struct {
 	// Intercept is called before each tool call, within the call's time limit; its error is the tool's. It
 	// is for injecting faults; nil otherwise.
 	Intercept func(ctx context.Context, call rollout.Call) error
+	// Engines makes the engine of one rollout loop or evaluation, without weights, by the run's config and
+	// the renderers of its environments by name. nil is the decoder that comes with this program, on Device.
+	// Another one stands for it in tests and measurements.
+	Engines func(config configs.Run, renderers map[string]render.Renderer) (Engine, error)
 
 	mu       sync.Mutex
 	sessions map[string]*session // learners by run
@@ -54,8 +60,6 @@ type Activities struct {
 	faults func(op, key string) error
 	// recordFault, when set, makes the recording of turns fail; only tests set it.
 	recordFault func() error
-	// engines, when set, makes the engines that sample; only tests set it.
-	engines func(*run) (engine, error)
 }
 
 // Signaler delivers a signal to a workflow; [client.Client] is one.

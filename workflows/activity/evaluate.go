@@ -41,7 +41,7 @@ func (a *Activities) evaluate(ctx context.Context, input workflows.EvaluateInput
 		return err
 	}
 	defer engine.Close()
-	if err := engine.use(ctx, blob.Ref(input.Weights), input.Version); err != nil {
+	if err := engine.Use(ctx, blob.Ref(input.Weights), input.Version); err != nil {
 		return err
 	}
 	started := time.Now()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/rollout"
@@ -79,7 +80,7 @@ func (s *scripted) Generate(ctx context.Context, request sampler.Request) (sampl
 func (s *scripted) Release(string) {}
 func (s *scripted) Close() error   { return nil }
 
-func (s *scripted) use(_ context.Context, _ blob.Ref, version int) error {
+func (s *scripted) Use(_ context.Context, _ blob.Ref, version int) error {
 	if s.using != nil {
 		if err := s.using(version); err != nil {
 			return err
@@ -124,8 +125,8 @@ func newStand(t *testing.T, dir string) *stand {
 	s := &stand{t: t, dir: dir, a: fresh(dir), engine: &scripted{}, arrived: make(chan struct{}, 1)}
 	s.a.Worker = "here"
 	s.a.Signals = signaler(s.signal)
-	s.a.engines = func(r *run) (engine, error) {
-		s.engine.renderer = r.renderers["lookup"]
+	s.a.Engines = func(_ configs.Run, renderers map[string]render.Renderer) (Engine, error) {
+		s.engine.renderer = renderers["lookup"]
 		return s.engine, nil
 	}
 	control, err := s.folder().Control(t.Context())

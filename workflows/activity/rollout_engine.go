@@ -11,19 +11,19 @@ import (
 	"github.com/turnwise-rl/turnwise/trainer/decode"
 )
 
-// engine is a sampler whose weights can be exchanged while it samples.
-type engine interface {
+// Engine is a sampler whose weights can be exchanged while it samples.
+type Engine interface {
 	sampler.Sampler
-	// use samples with other weights from the next token on.
-	use(ctx context.Context, weights blob.Ref, version int) error
+	// Use samples with other weights from the next token on, whose tokens carry version.
+	Use(ctx context.Context, weights blob.Ref, version int) error
 	// Close ends the engine once nothing is sampled with it any more.
 	Close() error
 }
 
 // newEngine returns an engine for a run's policy, without weights.
-func (a *Activities) newEngine(r *run) (engine, error) {
-	if a.engines != nil {
-		return a.engines(r)
+func (a *Activities) newEngine(r *run) (Engine, error) {
+	if a.Engines != nil {
+		return a.Engines(r.config, r.renderers)
 	}
 	s := r.config.Sampling
 	decoder, err := decode.New(decode.Config{Slots: s.Slots, MaxTokens: s.MaxTokens, CacheBytes: s.CacheBytes})
@@ -40,7 +40,7 @@ type builtIn struct {
 	run        *run
 }
 
-func (e *builtIn) use(ctx context.Context, weights blob.Ref, version int) error {
+func (e *builtIn) Use(ctx context.Context, weights blob.Ref, version int) error {
 	network, err := e.activities.loadNetwork(ctx, e.run, weights)
 	if err != nil {
 		return err

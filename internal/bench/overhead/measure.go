@@ -29,8 +29,8 @@ type Result struct {
 	TrajectoriesPerSecond float64 `json:"trajectories_per_second"`
 	IdealPerSecond        float64 `json:"ideal_per_second"`
 	IdealShare            float64 `json:"ideal_share"`
-	// SlotOverheadSeconds is the mean time that an episode held its slot beyond its latency, until its turn
-	// was durable; StarvedShare the share of slot time in which there was no member to play.
+	// StarvedShare is the share of slot time in which there was no member to play, SlotOverheadSeconds what
+	// else a slot is without a turn, for each episode: until its turn is durable and the next has begun.
 	SlotOverheadSeconds float64 `json:"slot_overhead_seconds"`
 	StarvedShare        float64 `json:"starved_share"`
 	// Cores is CPU time over time: of the server, of this process with the workers in it, and of both.
@@ -38,13 +38,16 @@ type Result struct {
 	// CapacityPerCore is trajectories per second of CPU time.
 	CapacityPerCore float64 `json:"trajectories_per_core_second"`
 	Steps           int     `json:"steps"`
+	// LearnerSeconds is what a step takes the learner, as set.
+	LearnerSeconds float64 `json:"learner_seconds"`
 	// StepSeconds is the median time from one version at the loop to the next one, DecideSeconds from the
-	// last group of a batch (or the end of the step before) to the learner, PublishSeconds from the end of
-	// a step to the loop, OrchestrationShare the two over the first.
-	StepSeconds        float64 `json:"step_seconds"`
-	DecideSeconds      float64 `json:"decide_seconds"`
-	PublishSeconds     float64 `json:"publish_seconds"`
-	OrchestrationShare float64 `json:"orchestration_share"`
+	// last turn of a batch (or the commit of the step before) to the learner, PublishSeconds from the commit of
+	// a step to the loop, OrchestrationSeconds the sum of the two and OrchestrationShare that of a step.
+	StepSeconds          float64 `json:"step_seconds"`
+	DecideSeconds        float64 `json:"decide_seconds"`
+	PublishSeconds       float64 `json:"publish_seconds"`
+	OrchestrationSeconds float64 `json:"orchestration_seconds"`
+	OrchestrationShare   float64 `json:"orchestration_share"`
 	// SignalsPerGroup and ControlsPerGroup say how much was coalesced.
 	SignalsPerGroup  float64 `json:"signals_per_group"`
 	ControlsPerGroup float64 `json:"controls_per_group"`
@@ -59,10 +62,11 @@ type Cores struct {
 
 // measure waits out the warm-up and then watches the run.
 func (p *parts) measure(ctx context.Context) (Result, error) {
-	if err := pause(ctx, warmUp); err != nil {
+	if err := p.warmUp(ctx); err != nil {
 		return Result{}, err
 	}
-	before, from := p.marks.sofar(), time.Now()
+	from := time.Now()
+	before := p.marks.sofar(from)
 	server, workers, err := p.used()
 	if err != nil {
 		return Result{}, err
@@ -70,7 +74,8 @@ func (p *parts) measure(ctx context.Context) (Result, error) {
 	if err := pause(ctx, p.bench.For); err != nil {
 		return Result{}, err
 	}
-	after, to := p.marks.sofar(), time.Now()
+	to := time.Now()
+	after := p.marks.sofar(to)
 	serverAfter, workersAfter, err := p.used()
 	if err != nil {
 		return Result{}, err
@@ -78,7 +83,7 @@ func (p *parts) measure(ctx context.Context) (Result, error) {
 	latencies, steps := p.marks.between(before, from, to)
 	latencies = latencies[:min(after.episodes-before.episodes, len(latencies))]
 	if len(latencies) == 0 || len(steps) == 0 {
-		return Result{}, fmt.Errorf("%d trajectories and %d steps in %s: measure for longer, or with a smaller --latency or --batch",
+		return Result{}, fmt.Errorf("%d trajectories and %d steps in %s: measure for longer, or with a smaller --latency, --step or --batch",
 			len(latencies), len(steps), p.bench.For)
 	}
 	seconds := to.Sub(from).Seconds()
@@ -86,13 +91,28 @@ func (p *parts) measure(ctx context.Context) (Result, error) {
 	result.Cores = Cores{Server: (serverAfter - server).Seconds() / seconds, Workers: (workersAfter - workers).Seconds() / seconds}
 	result.Cores.Total = result.Cores.Server + result.Cores.Workers
 	result.CapacityPerCore = result.TrajectoriesPerSecond / result.Cores.Total
-	result.SlotOverheadSeconds = (after.held-before.held).Seconds()/float64(len(latencies)) - result.MeanLatency
-	result.StarvedShare = (after.idle - before.idle).Seconds() / (seconds * float64(p.bench.Slots))
+	available, idle := seconds*float64(p.bench.Slots), (after.idle - before.idle).Seconds()
+	result.StarvedShare = idle / available
+	result.SlotOverheadSeconds = (available - idle - (after.sampling - before.sampling).Seconds()) / float64(len(latencies))
 	groups := float64(len(latencies)) / float64(p.bench.GroupSize)
 	result.SignalsPerGroup = float64(after.signals-before.signals) / groups
 	result.ControlsPerGroup = float64(after.controls-before.controls) / groups
 	result.steps(steps)
 	return result, nil
+}
+
+// warmUp waits until the run has made a step and a second more: Temporal's caches are full and connections open.
+func (p *parts) warmUp(ctx context.Context) error {
+	longest := time.Minute + 4*p.bench.Step
+	for began := time.Now(); !p.marks.stepped(); {
+		if time.Since(began) > longest {
+			return fmt.Errorf("the run has made no step in %s: measure with a smaller --latency or --batch; its log says more", longest)
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return pause(ctx, time.Second)
 }
 
 // rates compares what went through with what the slots could carry.
@@ -103,7 +123,7 @@ func (b Bench) rates(latencies []float64, seconds float64) Result {
 	}
 	n := float64(len(latencies))
 	r := Result{Slots: b.Slots, GroupSize: b.GroupSize, Batch: b.Batch, Staleness: b.Staleness, Trajectories: len(latencies), Seconds: seconds,
-		MeanLatency: sum / n, LatencySeconds: orchestrate.Summarize(latencies), TrajectoriesPerSecond: n / seconds}
+		LearnerSeconds: b.Step.Seconds(), MeanLatency: sum / n, LatencySeconds: orchestrate.Summarize(latencies), TrajectoriesPerSecond: n / seconds}
 	r.IdealPerSecond = float64(b.Slots) / r.MeanLatency
 	r.IdealShare = r.TrajectoriesPerSecond / r.IdealPerSecond
 	return r
@@ -124,7 +144,8 @@ func (r *Result) steps(pairs [][2]step) {
 	}
 	r.Steps = len(pairs)
 	r.StepSeconds, r.DecideSeconds, r.PublishSeconds = median(whole), median(decide), median(publish)
-	r.OrchestrationShare = (r.DecideSeconds + r.PublishSeconds) / r.StepSeconds
+	r.OrchestrationSeconds = r.DecideSeconds + r.PublishSeconds
+	r.OrchestrationShare = r.OrchestrationSeconds / r.StepSeconds
 }
 
 // median of at least one value; of an even number the upper of the middle two. It sorts them.

@@ -1,10 +1,6 @@
-// Package overhead measures orchestration through a real Temporal server: the workflows, signals, control
-// objects, journals, segments and manifests of a run, with episodes that sleep instead of computing and
-// a learner that commits without training. What is left is what orchestration costs.
-//
-// The rollout loop is a stand-in that keeps the contract of the real one: it claims a tenure, plays its
-// share member by member, makes each turn durable, stores each group and reports it, with one signal
-// under way at a time. It fails no episode and leaves only with its run.
+// Package overhead measures orchestration through a real Temporal server: the workflows, activities, signals and
+// files of a run, its rollout loop among them, with an engine that sleeps instead of computing and a learner
+// that commits without training. What is left is what orchestration costs.
 package overhead
 
 import (
@@ -13,16 +9,16 @@ import (
 	"time"
 
 	enums "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/orchestrate"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/workflows"
-	"github.com/turnwise-rl/turnwise/workflows/runstate"
+	"github.com/turnwise-rl/turnwise/workflows/activity"
 )
 
 // Bench is what to measure.
@@ -34,29 +30,32 @@ type Bench struct {
 	Staleness        int
 	// Latency is that of an episode, in seconds.
 	Latency orchestrate.Latency
+	// Step is what a step takes the learner.
+	Step time.Duration
 	// For is how long is measured, after a warm-up.
 	For time.Duration
 
 	// Client reaches the server, whose process is Server.
 	Client client.Client
 	Server int
-	// DataDir is a fresh data folder.
-	DataDir string
+	// Activities are those of a process, on a fresh data folder; its engines and signals are replaced.
+	Activities *activity.Activities
 }
 
 // runID names the run that is measured, and its workflow.
 const runID = "measured"
 
-// warmUp is how long the run goes before it is measured: Temporal's caches fill, connections open.
-const warmUp = 3 * time.Second
-
 // Run starts workers in this process, lets a run go through them and measures.
 func (b Bench) Run(ctx context.Context) (Result, error) {
-	folder, err := runfolder.Open(b.DataDir, runID)
+	folder, err := runfolder.Open(b.Activities.DataDir, runID)
 	if err != nil {
 		return Result{}, err
 	}
-	p := &parts{bench: b, folder: folder, marks: newMarks()}
+	input, err := b.input()
+	if err != nil {
+		return Result{}, err
+	}
+	p := b.parts(folder)
 	stop, err := p.serve()
 	if err != nil {
 		return Result{}, err
@@ -65,7 +64,7 @@ func (b Bench) Run(ctx context.Context) (Result, error) {
 	run, err := b.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: runID, TaskQueue: workflows.ControlQueue, WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
 		TypedSearchAttributes: temporal.NewSearchAttributes(temporal.NewSearchAttributeKeyKeyword(workflows.RunAttribute).ValueSet(runID)),
-	}, workflows.TrainingRunType, b.input())
+	}, workflows.TrainingRunType, input)
 	if err != nil {
 		return Result{}, fmt.Errorf("start the run: %w", err)
 	}
@@ -76,20 +75,34 @@ func (b Bench) Run(ctx context.Context) (Result, error) {
 	return measured, err
 }
 
-// endless is more steps than any measurement makes.
-const endless = 1 << 30
+// environment is that of every episode, which ends with its first turn.
+const environment = "lookup"
 
-func (b Bench) input() workflows.RunInput {
-	return workflows.RunInput{
-		Run: runID, Method: "none",
-		Spec: runstate.Spec{
-			TrainSteps: endless, GroupsPerStep: b.Batch / b.GroupSize, GroupSize: b.GroupSize, Staleness: b.Staleness,
-			Pools: 1, Slots: max(2*b.Slots/b.GroupSize, 1), CheckpointEvery: endless,
-			Failures:    runstate.Failures{Retries: 1, Replacements: 1, MaxShare: 0.5, Window: 64},
-			StepTimeout: time.Hour, StallAfter: time.Hour,
-		},
-		Limits: workflows.Limits{StepTimeout: time.Hour, HeartbeatTimeout: 10 * time.Second, LoopTimeout: 2 * time.Hour, GiveUpAfter: time.Hour},
+// settings are those of the run that are the same in every measurement. Its network is as small as may be.
+const settings = `
+name: measured
+method: {preset: matchtir}
+environments: [{type: ` + environment + `}]
+tokenizer: {vocab_size: 300}
+policy: {layers: 1, hidden: 32, heads: 2, kv_heads: 1, head_dim: 16, ffn: 64}
+warm_start: {steps: 0}
+sampling: {max_turns: 1, max_tokens: 250}
+evaluation: {every: 0}
+`
+
+// endless is more steps than any measurement makes.
+const endless = 1_000_000
+
+func (b Bench) input() (workflows.RunInput, error) {
+	resolved, err := configs.Load([]configs.Source{{Name: "measured.yaml", Data: []byte(settings)}}, []string{
+		fmt.Sprint("training.steps=", endless), fmt.Sprint("training.groups_per_step=", b.Batch/b.GroupSize),
+		fmt.Sprint("training.group_size=", b.GroupSize), fmt.Sprint("training.staleness=", b.Staleness),
+		fmt.Sprint("sampling.slots=", b.Slots), fmt.Sprint("sampling.max_turn_tokens=", sampledTokens),
+	})
+	if err != nil {
+		return workflows.RunInput{}, fmt.Errorf("settings of the measured run: %w", err)
 	}
+	return activity.Input(runID, resolved), nil
 }
 
 // end cancels the run and waits until its loops have left.
@@ -114,11 +127,23 @@ func (b Bench) end(ctx context.Context, run client.WorkflowRun) error {
 	return nil
 }
 
-// parts are the activities of the run that is measured.
+// parts are what stands for parts of the run that is measured.
 type parts struct {
-	bench  Bench
-	folder *runfolder.Folder
-	marks  *marks
+	bench      Bench
+	folder     *runfolder.Folder
+	marks      *marks
+	activities *activity.Activities
+}
+
+func (b Bench) parts(folder *runfolder.Folder) *parts {
+	p := &parts{bench: b, folder: folder, marks: newMarks(b.Slots), activities: b.Activities}
+	p.activities.Engines, p.activities.Signals = p.engine, teller{p.activities.Signals, p.marks}
+	return p
+}
+
+// instead are the activities that stand for those of a run, by name.
+func (p *parts) instead() map[string]any {
+	return map[string]any{workflows.PublishControlActivity: p.publishControl, workflows.TrainStepActivity: p.trainStep}
 }
 
 // serve starts a worker for each role, as processes of a run do.
@@ -129,18 +154,13 @@ func (p *parts) serve() (stop func(), err error) {
 	} {
 		control.RegisterWorkflowWithOptions(definition, workflow.RegisterOptions{Name: name})
 	}
-	only := worker.Options{DisableWorkflowWorker: true}
 	serving := []worker.Worker{control}
-	for queue, activities := range map[string]map[string]any{
-		workflows.LearnerQueue: {workflows.PrepareActivity: p.prepare, workflows.PublishControlActivity: p.publishControl,
-			workflows.RecordEventActivity: p.recordEvent, workflows.TrainStepActivity: p.trainStep},
-		workflows.RolloutQueue:  {workflows.RolloutLoopActivity: p.rolloutLoop},
-		workflows.EvaluateQueue: {workflows.EvaluateActivity: p.evaluate},
+	for queue, register := range map[string]func(activity.Registry){
+		workflows.LearnerQueue: p.activities.RegisterLearner, workflows.RolloutQueue: p.activities.RegisterLoop,
+		workflows.EvaluateQueue: p.activities.RegisterEvaluation,
 	} {
-		w := worker.New(p.bench.Client, queue, only)
-		for name, function := range activities {
-			w.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
-		}
+		w := worker.New(p.bench.Client, queue, worker.Options{DisableWorkflowWorker: true})
+		register(observed{w, p.instead()})
 		serving = append(serving, w)
 	}
 	started := 0

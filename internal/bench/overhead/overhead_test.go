@@ -3,129 +3,171 @@ package overhead
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"math"
 	"sync"
 	"testing"
 	"time"
 
-	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/turnwise-rl/turnwise/internal/orchestrate"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/kernels/graph"
 	"github.com/turnwise-rl/turnwise/rollout/journal"
 	"github.com/turnwise-rl/turnwise/rollout/record"
+	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/workflows"
+	"github.com/turnwise-rl/turnwise/workflows/activity"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
-// listener is a server that hears the loop's signals and answers as a run would.
-type listener struct {
-	client.Client
-	heard func(signal string, message any)
-}
+// listener hears the loop's signals.
+type listener func(signal string, message any)
 
 func (l listener) SignalWorkflow(_ context.Context, _, _, signal string, message any) error {
-	l.heard(signal, message)
+	l(signal, message)
 	return nil
 }
 
-// TestLoopKeepsTheContract lets a loop play two shares and looks at what it reported and left on disk.
-func TestLoopKeepsTheContract(t *testing.T) {
+// TestTheLoopIsReal prepares the measured run, lets the rollout loop play two shares with the engine that
+// sleeps, trains a step of what it reported, and looks at what is on disk and in the marks.
+func TestTheLoopIsReal(t *testing.T) {
 	const groups, size = 6, 3
-	folder, err := runfolder.Open(t.TempDir(), runID)
+	b := Bench{Slots: 4, Batch: groups * size, GroupSize: size, Staleness: 1, Latency: orchestrate.Latency{P50: 1e-3, P99: 2e-3, Cap: 3e-3},
+		Activities: &activity.Activities{DataDir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Device: cpu.New(),
+			NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() }, Arithmetic: graph.NewArithmetic()}}
+	input, err := b.input()
 	if err != nil {
 		t.Fatal(err)
 	}
-	publish := func(revision, version, from, to int, stopped bool) {
-		control := runstate.Control{Revision: revision, Version: version, Weights: weightsOf(version), Staleness: 1, Stopped: stopped}
-		share := runstate.Share{Pool: 0, Tenure: 1}
-		for number := from; number < to; number++ {
-			share.Groups = append(share.Groups, runstate.Assignment{Group: number})
-		}
-		control.Shares = []runstate.Share{share}
-		if err := folder.PublishControl(t.Context(), control); err != nil {
-			t.Error(err)
-		}
+	folder, err := runfolder.Open(b.Activities.DataDir, runID)
+	if err != nil {
+		t.Fatal(err)
 	}
-	var mu sync.Mutex
-	reported := map[int]workflows.ReadyGroup{}
-	hear := func(signal string, message any) {
-		mu.Lock()
-		defer mu.Unlock()
-		switch m := message.(type) {
-		case workflows.PoolNews:
-			if signal != workflows.PoolSignal || m.State != workflows.PoolServing || m.Tenure != 1 {
-				t.Errorf("signal %s: %+v", signal, m)
-			}
-			publish(1, 0, 0, groups/2, false)
-		case workflows.GroupsReport:
-			for _, ready := range m.Ready {
-				if _, twice := reported[ready.Number]; twice {
-					t.Errorf("group %d was reported twice", ready.Number)
-				}
-				reported[ready.Number] = ready
-			}
-			switch len(reported) {
-			case groups / 2: // groups that were reported may stay in the share
-				publish(2, 1, 1, groups, false)
-			case groups:
-				publish(3, 1, 0, 0, true)
-			}
-		}
-	}
-	p := &parts{folder: folder, marks: newMarks(), bench: Bench{Slots: 4, Batch: groups * size, GroupSize: size,
-		Latency: orchestrate.Latency{P50: 1e-3, P99: 2e-3, Cap: 3e-3}, Client: listener{heard: hear}}}
+	s := &scene{t: t, size: size, groups: groups, reported: map[int]workflows.ReadyGroup{}}
+	b.Activities.Signals = listener(s.hear)
+	s.parts = b.parts(folder)
 	var suite testsuite.WorkflowTestSuite
-	environment := suite.NewTestActivityEnvironment()
-	environment.RegisterActivity(p.rolloutLoop)
-	value, err := environment.ExecuteActivity(p.rolloutLoop, workflows.LoopInput{Run: runID})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.environment = suite.NewTestActivityEnvironment()
+	registry := observed{s.environment, s.parts.instead()}
+	s.parts.activities.RegisterLearner(registry)
+	s.parts.activities.RegisterLoop(registry)
+	var prepared workflows.PrepareResult
+	s.run(workflows.PrepareActivity, workflows.PrepareInput{Run: runID, Config: input.Config}, &prepared)
+	s.weights = prepared.Weights
+	s.publish(1, 0, 0, 0, false) // nothing to play before the loop says that it serves
 	var result workflows.LoopResult
-	if err := value.Get(&result); err != nil || !result.Stopped || result.Tenure != 1 {
-		t.Fatalf("the loop ended with %+v, %v", result, err)
+	s.run(workflows.RolloutLoopActivity, workflows.LoopInput{Run: runID, HandOverAfter: time.Hour}, &result)
+	if !result.Stopped || result.Tenure != 1 {
+		t.Fatalf("the loop ended with %+v", result)
 	}
-	history, err := journal.Read(folder.TurnsPath())
-	if err != nil {
-		t.Fatal(err)
+	s.check(folder)
+	step := workflows.TrainInput{Run: runID, Step: 1, Kind: runstate.Reinforce, Fence: 1}
+	for _, ready := range s.reported {
+		step.Batch = append(step.Batch, ready.GroupRef)
 	}
-	for number := range groups {
-		ready, ok := reported[number]
-		if !ok {
-			t.Fatalf("group %d was not reported", number)
+	for range 2 { // committed once
+		var trained workflows.TrainResult
+		s.run(workflows.TrainStepActivity, step, &trained)
+		if trained.Step != 1 || trained.Weights != prepared.Weights {
+			t.Errorf("the step ended with %+v", trained)
 		}
-		want := number / (groups / 2) // the version of the control object that brought the group
-		if ready.Oldest != want || ready.Newest != want {
-			t.Errorf("group %d: sampled by versions %d to %d, want %d", number, ready.Oldest, ready.Newest, want)
-		}
-		checkGroup(t, folder, ready, history, size)
 	}
-	if got := p.marks.sofar(); got.episodes != groups*size || got.signals == 0 {
-		t.Errorf("counted %d episodes of %d, %d signals", got.episodes, groups*size, got.signals)
+	manifest, err := folder.Manifest(t.Context(), 1)
+	if err != nil || len(manifest.Batch) != groups {
+		t.Errorf("%d groups in the manifest, %v", len(manifest.Batch), err)
 	}
 }
 
-// checkGroup compares a stored group with what was recorded of its turns.
-func checkGroup(t *testing.T, folder *runfolder.Folder, ready workflows.ReadyGroup, history *journal.History, size int) {
-	t.Helper()
-	data, err := folder.Read(t.Context(), ready.Object.Key)
+// scene is a run whose control object the test writes.
+type scene struct {
+	t            *testing.T
+	parts        *parts
+	environment  *testsuite.TestActivityEnvironment
+	weights      runstate.Ref
+	size, groups int
+
+	mu       sync.Mutex
+	reported map[int]workflows.ReadyGroup // guarded by mu
+}
+
+func (s *scene) run(name string, input, result any) {
+	s.t.Helper()
+	value, err := s.environment.ExecuteActivity(name, input)
+	if err == nil {
+		err = value.Get(result)
+	}
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatalf("%s: %v", name, err)
 	}
-	group, err := record.DecodeSegment(data)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// publish gives the first tenure groups to play with a version.
+func (s *scene) publish(revision, version, from, to int, stopped bool) {
+	control := runstate.Control{Revision: revision, Version: version, Weights: s.weights, Staleness: 1, Stopped: stopped}
+	share := runstate.Share{Pool: 0, Tenure: 1}
+	for number := from; number < to; number++ {
+		share.Groups = append(share.Groups, runstate.Assignment{Group: number})
 	}
-	if len(group.Trajectories) != size {
-		t.Fatalf("group %d has %d members, want %d", ready.Number, len(group.Trajectories), size)
+	control.Shares = []runstate.Share{share}
+	if err := s.parts.publishControl(context.Background(), workflows.ControlInput{Run: runID, Control: control}); err != nil {
+		s.t.Error(err)
 	}
-	for member := range size {
-		past := history.Past(journal.Episode{Group: ready.Number, Member: member})
-		if len(past.Turns) != 1 || !past.Ended() {
-			t.Errorf("group %d, member %d: %d turns are recorded, want the one that ended it", ready.Number, member, len(past.Turns))
+}
+
+func (s *scene) hear(_ string, message any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch m := message.(type) {
+	case workflows.PoolNews:
+		s.publish(2, 0, 0, s.groups/2, false)
+	case workflows.GroupsReport:
+		for _, ready := range m.Ready {
+			s.reported[ready.Number] = ready
 		}
+		switch len(s.reported) {
+		case s.groups / 2: // groups that were reported may stay in the share
+			s.publish(3, 1, 0, s.groups, false)
+		case s.groups:
+			s.publish(4, 1, 0, 0, true)
+		}
+	}
+}
+
+// check compares what was reported with what is stored and recorded, and with what was counted.
+func (s *scene) check(folder *runfolder.Folder) {
+	history, err := journal.Read(folder.TurnsPath())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for number := range s.groups {
+		ready, ok := s.reported[number]
+		if !ok {
+			s.t.Fatalf("group %d was not reported", number)
+		}
+		want := number / (s.groups / 2) // the version of the control object that brought the group
+		if ready.Oldest != want || ready.Newest != want {
+			s.t.Errorf("group %d: sampled by versions %d to %d, want %d", number, ready.Oldest, ready.Newest, want)
+		}
+		data, err := folder.Read(s.t.Context(), ready.Object.Key)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		group, err := record.DecodeSegment(data)
+		if err != nil || len(group.Trajectories) != s.size {
+			s.t.Fatalf("group %d has %d members, %v", number, len(group.Trajectories), err)
+		}
+		for member := range s.size {
+			past := history.Past(journal.Episode{Group: number, Member: member})
+			if len(past.Turns) != 1 || !past.Ended() {
+				s.t.Errorf("group %d, member %d: %d turns are recorded, want the one that ended it", number, member, len(past.Turns))
+			}
+		}
+	}
+	if got := s.parts.marks.sofar(time.Now()); got.episodes != s.groups*s.size || got.signals == 0 || got.controls != 4 || got.sampling <= 0 {
+		s.t.Errorf("counted %+v", got)
 	}
 }
 
@@ -152,9 +194,10 @@ func TestStepsByHand(t *testing.T) {
 // TestMarks follows one step from its groups to its version.
 func TestMarks(t *testing.T) {
 	at := func(ms int) time.Time { return time.UnixMilli(int64(ms)) }
-	m := newMarks()
+	m := newMarks(2)
 	for number, ms := range []int{10, 30, 20} {
-		m.groupStored(number, at(ms))
+		m.begins(number, at(5))
+		m.ends(number, time.Second, at(ms))
 	}
 	for s := 1; s <= 3; s++ {
 		input := workflows.TrainInput{Step: s, Batch: []runstate.GroupRef{{Number: s - 1}}}
@@ -163,8 +206,14 @@ func TestMarks(t *testing.T) {
 	}
 	m.versionSeen(1, at(120))
 	m.versionSeen(3, at(320)) // version 2 was overtaken
-	before := m.sofar()
-	m.finished(time.Second, 2*time.Second)
+	if !m.stepped() {
+		t.Error("the first step was seen and is not")
+	}
+	before := m.sofar(at(400))
+	m.begins(4, at(410))
+	m.breaksOff(at(420))
+	m.begins(5, at(430))
+	m.ends(5, time.Second, at(440))
 	latencies, steps := m.between(before, at(0), at(1000))
 	if len(latencies) != 1 || latencies[0] != 1 {
 		t.Errorf("latencies %v, want the one second", latencies)
@@ -172,6 +221,25 @@ func TestMarks(t *testing.T) {
 	// Step 3 was seen with step 2, so that only step 2 has a duration of its own.
 	if len(steps) != 1 || steps[0][1].begins != at(200) || steps[0][1].ready != at(30) || steps[0][0].seen != at(120) {
 		t.Errorf("steps %+v, want step 2 after step 1", steps)
+	}
+}
+
+// TestSlotsByHand follows two slots through 100 ms.
+func TestSlotsByHand(t *testing.T) {
+	at := func(ms int) time.Time { return time.UnixMilli(int64(ms)) }
+	m := newMarks(2)
+	share := runstate.Share{Groups: []runstate.Assignment{{Group: 7}, {Group: 8}}}
+	m.published(runstate.Control{Shares: []runstate.Share{share}}, 1, at(0))
+	m.begins(7, at(10))
+	m.begins(8, at(20))
+	m.ends(7, 30*time.Millisecond, at(40))
+	m.ends(8, 50*time.Millisecond, at(70))
+	m.published(runstate.Control{Shares: []runstate.Share{{Groups: share.Groups[1:]}}}, 2, at(80))
+	got := m.sofar(at(100))
+	// The slots sample for 30 and 50 ms. Nobody waits from 20 to 80 ms: one slot is idle for 30 of them, both for 10.
+	want := counts{episodes: 2, controls: 2, sampling: 80 * time.Millisecond, idle: 50 * time.Millisecond}
+	if got != want {
+		t.Errorf("%+v, by hand %+v", got, want)
 	}
 }
 
@@ -198,7 +266,10 @@ func TestParseStat(t *testing.T) {
 
 // TestSpecIsLegal holds the plan that is submitted to the machine's own rules.
 func TestSpecIsLegal(t *testing.T) {
-	input := Bench{Slots: 64, Batch: 128, GroupSize: 8, Staleness: 4}.input()
+	input, err := Bench{Slots: 64, Batch: 128, GroupSize: 8, Staleness: 4}.input()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := input.Spec.Validate(); err != nil {
 		t.Error(err)
 	}
