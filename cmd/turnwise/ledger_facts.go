@@ -201,44 +201,76 @@ func (a *auditor) segments(ctx context.Context) error {
 	return nil
 }
 
-// objects looks at the weights and checkpoints that manifests refer to. One object may serve as several.
+// objects looks at the weights and checkpoints that manifests refer to. One object may serve as several. A
+// run at work goes on meanwhile: what may be gone is judged by the steps that are there afterwards.
 func (a *auditor) objects(ctx context.Context) error {
 	found := map[string]ledger.Object{}
 	for _, m := range a.manifests {
-		for _, object := range a.referred(m) {
-			if seen, ok := found[object.Key]; ok {
-				object.Got, object.Problem = seen.Got, seen.Problem
-			} else {
-				ref, err := a.folder.Stat(ctx, object.Key)
-				switch {
-				case ctx.Err() != nil:
-					return err
-				case err == nil:
-					object.Got = ref.Digest
-				case !errors.Is(err, blob.ErrNotFound):
-					object.Problem = oneLine(err.Error())
-				}
-				found[object.Key] = object
+		for _, object := range a.referred(m, 0, 0) {
+			if _, seen := found[object.Key]; seen {
+				continue
 			}
+			ref, err := a.folder.Stat(ctx, object.Key)
+			switch {
+			case ctx.Err() != nil:
+				return err
+			case err == nil:
+				object.Got = ref.Digest
+			case !errors.Is(err, blob.ErrNotFound):
+				object.Problem = oneLine(err.Error())
+			}
+			found[object.Key] = object
+		}
+	}
+	newest, checkpoint, err := a.frontier(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range a.manifests {
+		for _, object := range a.referred(m, newest, checkpoint) {
+			object.Got, object.Problem = found[object.Key].Got, found[object.Key].Problem
 			a.facts.Objects = append(a.facts.Objects, object)
 		}
 	}
 	return nil
 }
 
-// referred are the objects that a manifest names, what was prepared at step 0 among them, with whether the run may have removed them: of every
-// version that is neither evaluated, nor the first, nor the end of the warm start, weights go once
-// samplers have moved on and checkpoints once newer ones are kept.
-func (a *auditor) referred(m runfolder.Manifest) []ledger.Object {
-	newest := a.manifests[len(a.manifests)-1].Step
-	run := a.config.Run
-	age, kept := newest-m.Step, run.Checkpoint.Keep*run.Checkpoint.Every
-	passing := m.Step > 0 && m.Step != run.WarmStart.Steps && m.Step != run.WarmStart.Steps+run.Training.Steps
-	evaluated := activity.Spec(run).EvaluationDue(m.Step)
-	if a.fork != nil && m.Step <= a.fork.Step {
-		passing, evaluated, age = m.Step > 0, false, max(age, kept, samplersMovedOn) // a fork takes over what it needs
+// frontier returns the newest committed step and the newest with a checkpoint as they are now.
+func (a *auditor) frontier(ctx context.Context) (newest, checkpoint int, err error) {
+	pass := func(m runfolder.Manifest) {
+		newest = m.Step
+		if m.Checkpoint != nil {
+			checkpoint = m.Step
+		}
 	}
-	old := passing && age >= kept
+	for _, m := range a.manifests {
+		pass(m)
+	}
+	numbers, err := a.numbered(ctx, "steps", ".json")
+	for _, number := range numbers {
+		if number <= newest {
+			continue
+		}
+		if m, err := a.folder.Manifest(ctx, number); err == nil { // the next check reports one that cannot be read
+			pass(m)
+		}
+	}
+	return newest, checkpoint, err
+}
+
+// retention is the rule by which the run's objects go.
+func (a *auditor) retention() runfolder.Retention {
+	rule := runfolder.Retention{Plan: activity.Spec(a.config.Run), Checkpoints: a.config.Run.Checkpoint.Keep}
+	if a.fork != nil {
+		rule.Adopted = a.fork.Step
+	}
+	return rule
+}
+
+// referred are the objects that a manifest names, what was prepared at step 0 among them, with whether the run may
+// have removed them when newest is its newest step and checkpoint the newest that has one.
+func (a *auditor) referred(m runfolder.Manifest, newest, checkpoint int) []ledger.Object {
+	weights, optimizer := a.retention().Passing(m, newest, checkpoint)
 	var out []ledger.Object
 	add := func(what string, ref blob.Ref, mayExpire bool) {
 		out = append(out, ledger.Object{Step: m.Step, What: what, Key: ref.Key, Want: ref.Digest, MayExpire: mayExpire})
@@ -247,17 +279,14 @@ func (a *auditor) referred(m runfolder.Manifest) []ledger.Object {
 		add("input", input, false)
 	}
 	if m.Weights != nil {
-		add("weights", *m.Weights, passing && !evaluated && age >= samplersMovedOn && (m.Checkpoint == nil || old))
+		add("weights", *m.Weights, weights)
 	}
 	if m.Checkpoint != nil {
-		add("checkpoint weights", m.Checkpoint.Weights, old && !evaluated)
-		add("optimizer state", m.Checkpoint.Optimizer, old)
+		add("checkpoint weights", m.Checkpoint.Weights, weights)
+		add("optimizer state", m.Checkpoint.Optimizer, optimizer)
 	}
 	return out
 }
-
-// samplersMovedOn is after how many steps no sampler can still want a version for its own sake.
-const samplersMovedOn = 4
 
 func (a *auditor) metrics(ctx context.Context) error {
 	lines, err := a.folder.Metrics(ctx)

@@ -3,8 +3,8 @@
 //
 // Each rollout loop has a tenure, a number that no other loop of the run has, and writes append-only
 // files of its own through a [Writer]. They hold what the loop began, finished and failed; together the
-// files of a run tell how far every episode is ([Read]). A file is removed once every group in it is
-// settled ([Prune]).
+// files of a run tell how far every episode is ([Read]). A file is removed once nothing
+// asks for the groups in it any more ([Prune]).
 //
 // What [Writer.Finish] has acknowledged survives the loss of the machine's power; what [Writer.Begin] and
 // [Writer.Fail] have acknowledged survives the death of the process. A file whose end was cut is read up

@@ -9,8 +9,8 @@ import (
 )
 
 // Prune removes the files that no writer has and whose groups are all settled, and returns how many. A
-// damaged file stays, because it may hold groups that cannot be told; so does the last file of the newest
-// tenure, from which the next one is counted.
+// damaged file stays, because it may hold groups that cannot be told. The last file of the newest tenure
+// stays too, because the next one is counted from it, but it is emptied.
 func Prune(dir string, settled func(group int) bool) (int, error) {
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		return 0, nil
@@ -21,12 +21,17 @@ func Prune(dir string, settled func(group int) bool) (int, error) {
 		if err != nil {
 			return err
 		}
-		for _, p := range parts[:max(0, len(parts)-1)] {
-			gone, err := prune(filepath.Join(dir, p.name()), settled)
+		for i, p := range parts {
+			path, last := filepath.Join(dir, p.name()), i == len(parts)-1
+			remove := os.Remove
+			if last {
+				remove = empty
+			}
+			gone, err := prune(path, settled, remove)
 			if err != nil {
 				return err
 			}
-			if gone {
+			if gone && !last {
 				removed++
 			}
 		}
@@ -38,8 +43,17 @@ func Prune(dir string, settled func(group int) bool) (int, error) {
 	return removed, nil
 }
 
+// empty removes all entries of a file.
+func empty(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Size() <= int64(headBytes) {
+		return err
+	}
+	return os.Truncate(path, int64(headBytes))
+}
+
 // prune removes a file if it may go. The folder is claimed.
-func prune(path string, settled func(int) bool) (bool, error) {
+func prune(path string, settled func(int) bool, remove func(path string) error) (bool, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return false, err
@@ -60,7 +74,7 @@ func prune(path string, settled func(int) bool) (bool, error) {
 	if open || len(damage) > 0 {
 		return false, nil
 	}
-	return true, os.Remove(path)
+	return true, remove(path)
 }
 
 func (e entry) group() int {

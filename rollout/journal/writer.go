@@ -66,7 +66,7 @@ func Open(dir string) (*Writer, error) { return open(dir, rotateBytes, nil) }
 
 func open(dir string, rotateBytes int64, wrap func(*os.File) file) (*Writer, error) {
 	w := &Writer{dir: dir, rotateBytes: rotateBytes, wrap: wrap, wake: make(chan struct{}, 1), done: make(chan struct{}), number: 1}
-	err := os.MkdirAll(dir, 0o755)
+	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
 		err = claim(dir, func() error {
 			parts, err := list(dir)
@@ -92,7 +92,7 @@ func open(dir string, rotateBytes int64, wrap func(*os.File) file) (*Writer, err
 // create makes a file of the tenure, takes it and makes its name durable. The folder is claimed.
 func (w *Writer) create(p part) (file, error) {
 	path := filepath.Join(w.dir, p.name())
-	made, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	made, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,11 @@ func (e *brokenGroups) keys() string {
 	return strings.Join(keys, ", ")
 }
 
+// remedy is what a person can do about groups that a committed step trained.
+func (e *brokenGroups) remedy(step int) string {
+	return fmt.Sprintf("restore %s from a copy, or go on from the step before: turnwise fork RUN --step %d", e.keys(), step-1)
+}
+
 // setAside frees the keys of the broken groups, so that they can be made again.
 func (e *brokenGroups) setAside(ctx context.Context, folder *runfolder.Folder) error {
 	for _, ref := range e.refs {
@@ -49,12 +54,16 @@ func (e *brokenGroups) setAside(ctx context.Context, folder *runfolder.Folder) e
 	return nil
 }
 
-// readGroups reads a batch in order and checks what it says it is. Objects that are gone or hold other bytes are a
-// [*brokenGroups] that names them all.
-func (s *session) readGroups(ctx context.Context, batch []runstate.GroupRef) ([]rollout.Group, error) {
-	groups := make([]rollout.Group, len(batch))
+// readGroups reads the batch of a step in order and checks what it says it is. Objects that are gone or hold other
+// bytes are a [*brokenGroups] that names them all, except those that were rebuilt.
+func (s *session) readGroups(ctx context.Context, o order) ([]rollout.Group, error) {
+	groups := make([]rollout.Group, len(o.batch))
 	var broken brokenGroups
-	for i, ref := range batch {
+	for i, ref := range o.batch {
+		if group, rebuilt := o.rebuilt[ref.Number]; rebuilt {
+			groups[i] = group
+			continue
+		}
 		data, err := s.run.folder.Get(ctx, blob.Ref(ref.Object))
 		var corrupt *blob.CorruptError
 		if errors.As(err, &corrupt) || errors.Is(err, blob.ErrNotFound) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,9 +20,14 @@ import (
 
 // Evaluate plays held-out tasks with one version and records the verifier's verdicts. An episode that fails
 // is played again and never scored; when that does not help the evaluation is made again.
+// One whose run is stopped meanwhile ends without a record.
 func (a *Activities) Evaluate(ctx context.Context, input workflows.EvaluateInput) error {
 	defer heartbeat(ctx)()
 	err := a.evaluate(ctx, input)
+	if errors.Is(err, errStopped) {
+		a.Log.Info("the run has ended, and so does the evaluation", "run", input.Run, "version", input.Version)
+		return nil
+	}
 	if err != nil && ctx.Err() == nil {
 		a.Log.Error("evaluation failed", "run", input.Run, "version", input.Version, "error", err)
 	}
@@ -47,14 +53,53 @@ func (a *Activities) evaluate(ctx context.Context, input workflows.EvaluateInput
 	started := time.Now()
 	player := r.player()
 	player.Intercept = a.Intercept
-	played, err := r.playHeldOut(ctx, player, worker.Sampling{Sampler: engine, Temperature: r.config.Evaluation.Temperature})
+	playing, end, err := r.untilStopped(ctx)
 	if err != nil {
+		return err
+	}
+	defer end()
+	played, err := r.playHeldOut(playing, player, worker.Sampling{Sampler: engine, Temperature: r.config.Evaluation.Temperature})
+	if err != nil {
+		if cause := context.Cause(playing); errors.Is(cause, errStopped) {
+			return cause
+		}
 		return err
 	}
 	evaluation := r.judge(played)
 	evaluation.Version, evaluation.Finished = input.Version, time.Now().UTC()
 	evaluation.Seconds = time.Since(started).Seconds()
 	return r.folder.PutEvaluation(ctx, evaluation)
+}
+
+// errStopped ends what is played for a run that has ended.
+var errStopped = errors.New("the run has ended")
+
+// untilStopped returns a context that ends with [errStopped] when the control object comes to say that the run has
+// ended, and the function that ends it otherwise. A run that is started again may find such a word of its earlier
+// life: only a later one counts.
+func (r *run) untilStopped(ctx context.Context) (context.Context, func(), error) {
+	control := controlFile{folder: r.folder}
+	if _, _, err := control.read(ctx); err != nil {
+		return nil, nil, err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		ticker := time.NewTicker(controlInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return
+			}
+			// What cannot be read now is read the next time.
+			if now, changed, err := control.read(ctx); err == nil && changed && now.Stopped {
+				stop(errStopped)
+			}
+		}
+	})
+	return ctx, func() { stop(nil); watching.Wait() }, nil
 }
 
 // attempt is one held-out task and what the policy made of it.

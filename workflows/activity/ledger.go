@@ -82,11 +82,14 @@ func (a memberAttempts) replaced(group rollout.Group) []runfolder.LedgerRow {
 			if last.Reason != "" {
 				reason += ": " + last.Reason
 			}
-			rows = append(rows, runfolder.LedgerRow{Trajectory: member, State: "failed", Reason: reason, Attempt: last.Number})
+			rows = append(rows, runfolder.LedgerRow{Trajectory: member, State: rowFailed, Reason: reason, Attempt: last.Number})
 		}
 	}
 	return rows
 }
+
+// rowFailed is the state of the row of a member without a trajectory.
+const rowFailed = "failed"
 
 type ledgerEntry struct {
 	runfolder.LedgerRow

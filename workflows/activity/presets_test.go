@@ -35,7 +35,7 @@ func TestEveryPresetTrains(t *testing.T) {
 			own.config.Method = preset.New()
 			s := another(t, d.a, &own)
 			defer s.free()
-			groups, err := s.readGroups(t.Context(), manifest.Batch)
+			groups, err := s.readGroups(t.Context(), order{batch: manifest.Batch})
 			if err != nil {
 				t.Fatal(err)
 			}

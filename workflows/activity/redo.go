@@ -129,18 +129,30 @@ func (s *session) begin(ctx context.Context, manifest runfolder.Manifest) error 
 	return nil
 }
 
-// redo makes a committed step again and compares what comes out with what was recorded.
+// redo makes a committed step again and compares what comes out with what was recorded. Groups that the store has lost
+// are rebuilt from the records of their turns.
 func (s *session) redo(ctx context.Context, manifest runfolder.Manifest) error {
 	o := order{step: manifest.Step, kind: manifest.Kind, batch: manifest.Batch, revision: manifest.Config}
-	if _, err := s.compute(ctx, o); err != nil {
-		var broken *brokenGroups
-		if errors.As(err, &broken) {
-			err = lasting(fmt.Errorf("%w; restore %s from a copy, or go on from the step before: turnwise fork RUN --step %d", err, broken.keys(), manifest.Step-1))
+	_, err := s.compute(ctx, o)
+	var broken *brokenGroups
+	if errors.As(err, &broken) {
+		var rebuilding error
+		if o.rebuilt, rebuilding = s.rebuild(ctx, manifest, broken); rebuilding == nil {
+			_, err = s.compute(ctx, o)
+		} else if ctx.Err() != nil {
+			err = rebuilding
+		} else {
+			err = lasting(fmt.Errorf("%w; %w; %s", err, rebuilding, broken.remedy(manifest.Step)))
 		}
+	}
+	if err != nil {
 		return fmt.Errorf("redo step %d: %w", manifest.Step, err)
 	}
 	if err := s.compare(manifest, fmt.Sprintf("redo of step %d", manifest.Step)); err != nil {
 		s.at = unknown
+		if o.rebuilt != nil {
+			err = lasting(fmt.Errorf("%w; or the records of the turns of %s, from which it is rebuilt, are not what the step trained: %s", err, broken.keys(), broken.remedy(manifest.Step)))
+		}
 		return err
 	}
 	return nil

@@ -34,7 +34,8 @@ func (s *session) settings(ctx context.Context, step, revision int) (configs.Run
 }
 
 // ChangeConfig writes a revision of the run's config with settings changed. The first step that is told to use it
-// does; until then nothing happens.
+// does; until then nothing happens. The same values give the revision that is there; other values are refused, because
+// a step may have been told to use that.
 func (a *Activities) ChangeConfig(ctx context.Context, input workflows.ChangeInput) (workflows.ChangeResult, error) {
 	result, err := a.changeConfig(ctx, input)
 	return result, classify(err)
@@ -66,7 +67,10 @@ func (a *Activities) changeConfig(ctx context.Context, input workflows.ChangeInp
 	}
 	var taken *runfolder.RevisionError
 	if err := folder.PutConfig(ctx, input.Revision, after.YAML()); errors.As(err, &taken) {
-		return result, lasting(err)
+		err = sameRevision(ctx, folder, input.Revision, before, after)
+		if err != nil {
+			return result, err
+		}
 	} else if err != nil {
 		return result, err
 	}
@@ -76,6 +80,28 @@ func (a *Activities) changeConfig(ctx context.Context, input workflows.ChangeInp
 		result.Summary = strings.Join(differences, ", ")
 	}
 	return result, nil
+}
+
+// sameRevision compares the values of a revision that exists with those that it is asked for with. A change whose
+// answer was lost left it; the run does not know of it before the same change is asked for again.
+func sameRevision(ctx context.Context, folder *runfolder.Folder, revision int, before, asked *configs.Resolved) error {
+	text, err := folder.Config(ctx, revision)
+	if err != nil {
+		return err
+	}
+	existing, err := configs.Reload(runfolder.RevisionKey(revision), text)
+	if err != nil {
+		return lasting(err)
+	}
+	if existing.Digest() == asked.Digest() {
+		return nil
+	}
+	changes := "nothing changes"
+	if differences := existing.Differences(before); len(differences) > 0 {
+		changes = strings.Join(differences, ", ")
+	}
+	return lasting(fmt.Errorf("revision %d of the config exists already, of an earlier change whose answer was lost: %s; try that change again, which takes it up, and then make this one, which becomes revision %d",
+		revision, changes, revision+1))
 }
 
 // tryMethod gives credit to scripted episodes with a changed method, as preparing the run did with its first one.

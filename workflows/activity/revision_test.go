@@ -88,12 +88,30 @@ func TestRefusedChanges(t *testing.T) {
 	if _, err := p.change(0, 1, "training.staleness=1"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.change(0, 1, "training.staleness=2"); !isLasting(err) || !strings.Contains(err.Error(), "another one") {
-		t.Errorf("another revision 1: %v", err)
-	}
 	input := p.input(1)
 	input.Config = 5
 	if _, err := p.order(input); !isLasting(err) || !strings.Contains(err.Error(), "revision 5") {
 		t.Errorf("an unknown revision: %v", err)
+	}
+}
+
+// TestChangeWhoseAnswerWasLost finds its revision written. The same values take it up, however they are asked for;
+// others are refused with what to do, and come after it.
+func TestChangeWhoseAnswerWasLost(t *testing.T) {
+	p := newApprentice(t)
+	if _, err := p.change(0, 1, "training.staleness=1", "optimizer.learning_rate=0.02"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := p.change(0, 1, "training.staleness=2")
+	if !isLasting(err) || !strings.Contains(err.Error(), "revision 1 of the config exists") || !strings.Contains(err.Error(), "training.staleness 0 → 1") ||
+		!strings.Contains(err.Error(), "try that change again") {
+		t.Errorf("another revision 1: lasting %v: %v", isLasting(err), err)
+	}
+	again, err := p.change(0, 1, "optimizer.learning_rate=2e-2", "training.staleness=1")
+	if err != nil || again.Spec.Staleness != 1 || !strings.Contains(again.Summary, "training.staleness 0 → 1") {
+		t.Errorf("the same values in another order: %+v, %v", again, err)
+	}
+	if next, err := p.change(1, 2, "training.staleness=2"); err != nil || next.Spec.Staleness != 2 {
+		t.Errorf("the change after it: %+v, %v", next, err)
 	}
 }

@@ -26,7 +26,7 @@ const (
 	runInterval = 10 * time.Second
 	// lookInterval is how often it looks for reports that had no consequence.
 	lookInterval = 250 * time.Millisecond
-	// pruneInterval is how often it removes the records of settled groups.
+	// pruneInterval is how often it removes the records of turns that nothing asks for any more.
 	pruneInterval = 30 * time.Second
 	// handOverGrace is how long episodes may take to come to their next turn when the loop hands over,
 	// stopGrace when its process stops. What is cut off in a turn samples that turn again.
@@ -84,6 +84,11 @@ func (a *Activities) rolloutLoop(ctx context.Context, input workflows.LoopInput,
 	result, err := l.serve(ctx, stop)
 	if closing := writer.Close(); closing != nil {
 		l.log.Warn("the records of turns could not be closed in order", "error", closing)
+	}
+	if result.Stopped && ctx.Err() == nil {
+		if pruning := pruneTurns(ctx, r); pruning != nil {
+			l.log.Warn("records of turns stay", "error", pruning)
+		}
 	}
 	return result, err
 }
@@ -396,19 +401,12 @@ func (l *loop) watchRun(ctx context.Context) {
 
 // prune removes the records of turns that nothing may ask for again.
 func (l *loop) prune(ctx context.Context) {
-	if l.run.config.Checkpoint.KeepTurns {
-		return
-	}
-	var groups settledGroups
+	var groups coveredGroups
 	ticker := time.NewTicker(pruneInterval)
 	defer ticker.Stop()
 	for {
-		err := groups.read(ctx, l.run.folder)
-		if err == nil {
-			_, err = journal.Prune(l.run.folder.TurnsPath(), groups.settled)
-		}
-		if err != nil && ctx.Err() == nil {
-			l.log.Warn("records of settled groups are not removed", "error", err)
+		if err := groups.prune(ctx, l.run); err != nil && ctx.Err() == nil {
+			l.log.Warn("records of turns that nothing asks for are not removed", "error", err)
 		}
 		select {
 		case <-ticker.C:

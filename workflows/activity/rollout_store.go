@@ -82,37 +82,3 @@ func readyGroup(number int, ref blob.Ref, group rollout.Group) workflows.ReadyGr
 	}
 	return ready
 }
-
-// settledGroups knows which groups of a run are settled, from its manifests. It reads each once.
-type settledGroups struct {
-	step  int // the next manifest to read
-	below int // every smaller number is settled
-	above map[int]bool
-}
-
-// read takes in the manifests that were committed since.
-func (s *settledGroups) read(ctx context.Context, folder *runfolder.Folder) error {
-	if s.above == nil {
-		s.above = map[int]bool{}
-	}
-	for ; ; s.step++ {
-		manifest, err := folder.Manifest(ctx, s.step)
-		if errors.Is(err, blob.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for _, group := range manifest.Batch {
-			s.above[group.Number] = true
-		}
-		for _, dropped := range manifest.Dropped {
-			s.above[dropped.Group] = true
-		}
-		for ; s.above[s.below]; s.below++ {
-			delete(s.above, s.below)
-		}
-	}
-}
-
-func (s *settledGroups) settled(group int) bool { return group < s.below || s.above[group] }

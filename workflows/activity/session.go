@@ -241,6 +241,8 @@ type order struct {
 	batch []runstate.GroupRef
 	// revision is that of the config that the step uses.
 	revision int
+	// rebuilt are groups of the batch, by number, that stand for what the store has lost.
+	rebuilt map[int]rollout.Group
 }
 
 // compute makes the updates of one step on the weights of the step before. On success the session is

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.temporal.io/sdk/testsuite"
 
+	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/workflows"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
@@ -99,5 +100,34 @@ func TestEvaluationPlaysFailuresAgain(t *testing.T) {
 	var failure *rollout.Failure
 	if !errors.As(err, &failure) || failure.Kind != rollout.FailedTool || got[1] != false || isLasting(classify(err)) {
 		t.Errorf("with tools that stay broken: recorded %v, %v", got[1], err)
+	}
+}
+
+// TestEvaluationOfAStoppedRun is under way when the run ends: it ends too, without a record and without an error. Word
+// of an end before it began is of an earlier life of the run.
+func TestEvaluationOfAStoppedRun(t *testing.T) {
+	for _, during := range []bool{true, false} {
+		s := newStand(t, prepared(t))
+		s.publish(func(c *runstate.Control) { c.Stopped = true })
+		if during {
+			s.engine.before = func(ctx context.Context, _ string, _ int) error {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if ctx.Err() == nil {
+					s.publish(func(*runstate.Control) {})
+					<-ctx.Done()
+				}
+				return ctx.Err()
+			}
+		}
+		var suite testsuite.WorkflowTestSuite
+		env := suite.NewTestActivityEnvironment()
+		env.RegisterActivity(s.a.Evaluate)
+		if _, err := env.ExecuteActivity(s.a.Evaluate, workflows.EvaluateInput{Run: runID, Version: 2}); err != nil {
+			t.Errorf("stopped during the evaluation %v: %v", during, err)
+		}
+		if _, err := s.folder().Evaluation(t.Context(), 2); during != errors.Is(err, blob.ErrNotFound) {
+			t.Errorf("stopped during the evaluation %v: %v", during, err)
+		}
 	}
 }

@@ -75,6 +75,9 @@ func (a *Activities) trainStep(ctx context.Context, input workflows.TrainInput, 
 	}
 	if input.Step == s.run.lastStep() {
 		a.forget(input.Run)
+		if err := pruneTurns(ctx, s.run); err != nil {
+			a.Log.Warn("records of turns stay", "run", input.Run, "error", err)
+		}
 	}
 	return trainResult(manifest), folder.AppendMetrics(ctx, input.Step)
 }
@@ -128,29 +131,36 @@ func (s *session) exportPolicy() error {
 	return s.run.tokenizer.SaveFolder(dir)
 }
 
-// expire removes what no one needs any more: weights that samplers have moved on from and
-// checkpoints beyond the ones kept. Step 0, the end of the warm start, evaluated versions and the newest checkpoint stay.
+// retention is the rule by which the run's objects go.
+func (r *run) retention() runfolder.Retention {
+	return runfolder.Retention{Plan: Spec(r.config), Checkpoints: r.config.Checkpoint.Keep}
+}
+
+// expire removes what no one needs any more, by the rule of [runfolder.Retention].
 func (s *session) expire(ctx context.Context, newest runfolder.Manifest) error {
-	kept := s.run.config.Checkpoint.Keep * s.run.config.Checkpoint.Every
-	for _, age := range []int{samplersLag, kept} {
+	rule := s.run.retention()
+	for _, age := range rule.Ages() {
 		step := newest.Step - age
-		if step <= 0 || step == s.run.config.WarmStart.Steps {
+		if step <= 0 {
 			continue
 		}
 		manifest, err := s.run.folder.Manifest(ctx, step)
 		if err != nil {
 			return err
 		}
-		if manifest.Checkpoint != nil && age >= kept {
-			if newer, err := s.hasCheckpoint(ctx, step+1, newest.Step); err != nil || !newer {
+		checkpoint := unknown
+		if manifest.Checkpoint != nil {
+			if checkpoint, err = s.newestCheckpoint(ctx, step, newest.Step); err != nil {
 				return err
 			}
+		}
+		weights, optimizer := rule.Passing(manifest, newest.Step, checkpoint)
+		if manifest.Checkpoint != nil && optimizer {
 			if err := s.remove(ctx, manifest.Checkpoint.Optimizer.Key); err != nil {
 				return err
 			}
 		}
-		needed := age < samplersLag || Spec(s.run.config).EvaluationDue(step) || manifest.Checkpoint != nil && age < kept
-		if manifest.Weights != nil && !needed {
+		if manifest.Weights != nil && weights {
 			if err := s.remove(ctx, manifest.Weights.Key); err != nil {
 				return err
 			}
@@ -159,20 +169,16 @@ func (s *session) expire(ctx context.Context, newest runfolder.Manifest) error {
 	return nil
 }
 
-// hasCheckpoint is true when some step of a range records a checkpoint.
-func (s *session) hasCheckpoint(ctx context.Context, from, to int) (bool, error) {
+// newestCheckpoint is the last step of a range that records a checkpoint; unknown when none does.
+func (s *session) newestCheckpoint(ctx context.Context, from, to int) (int, error) {
 	for step := to; step >= from; step-- {
 		manifest, err := s.run.folder.Manifest(ctx, step)
 		if err != nil || manifest.Checkpoint != nil {
-			return err == nil, err
+			return step, err
 		}
 	}
-	return false, nil
+	return unknown, nil
 }
-
-// samplersLag is how many steps back weights stay although no checkpoint needs them: a sampler may
-// have read an older control object just now.
-const samplersLag = 4
 
 // remove deletes an object unless it is gone already.
 func (s *session) remove(ctx context.Context, key string) error {
@@ -186,7 +192,7 @@ func (s *session) remove(ctx context.Context, key string) error {
 func (s *session) reinforce(ctx context.Context, o order, config configs.Run) (result, error) {
 	var out result
 	started := time.Now()
-	groups, err := s.readGroups(ctx, o.batch)
+	groups, err := s.readGroups(ctx, o)
 	if err != nil {
 		return out, err
 	}
