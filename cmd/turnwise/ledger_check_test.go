@@ -70,6 +70,48 @@ func TestSoundFolderHasNoFindings(t *testing.T) {
 	}
 }
 
+// TestRunAtWorkRemovesWhatItPassed: objects that go between the reading of manifests and that of objects are
+// judged by the steps that let go of them.
+func TestRunAtWorkRemovesWhatItPassed(t *testing.T) {
+	_, folder := asyncFolder(t)
+	r := &recorded{id: "demo", folder: folder}
+	if err := r.readConfig(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	read := &auditor{folder: folder, id: "demo", config: r.config, staleness: map[int]int{}}
+	if err := read.steps(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	passed := *read.manifests[len(read.manifests)-1].Weights
+	if err := os.Remove(filepath.Join(folder.Path, passed.Key)); err != nil {
+		t.Fatal(err)
+	}
+	missing := func() (out []string) {
+		read.facts.Objects = nil
+		if err := read.objects(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, object := range read.facts.Objects {
+			if object.Got == "" && !object.MayExpire {
+				out = append(out, object.Key)
+			}
+		}
+		return out
+	}
+	if got := missing(); len(got) != 1 || got[0] != passed.Key {
+		t.Errorf("the newest weights are gone and %v are called missing", got)
+	}
+	for step := 5; step <= 5+runfolder.SamplersLag; step++ {
+		m := runfolder.Manifest{Step: step, Kind: runstate.Reinforce, Fence: 8 << 16, Committed: fixtureStart.Add(time.Minute)}
+		if err := folder.Commit(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := missing(); got != nil {
+		t.Errorf("%v are called missing, and the run has passed them", got)
+	}
+}
+
 // TestDamagedFolders spoils a real folder in every way and looks for the disagreement.
 func TestDamagedFolders(t *testing.T) {
 	next := func(f *runfolder.Folder, change func(*runfolder.Manifest)) error {
