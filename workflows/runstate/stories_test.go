@@ -26,7 +26,8 @@ import (
 //
 // feeds it one event a line; +30s lets time pass before. `ready 4@1` is a group whose oldest token is of
 // version 1, else it is of the version published. `short 4 2=tool` says that member 2 failed in the round
-// last published. The line `continue` takes the state through JSON into a new machine, as continue-as-new
+// last published. `quiet 0 1 3` answers control object 3, `quiet 0 1` the last one. `set again` repeats the last
+// change. The line `continue` takes the state through JSON into a new machine, as continue-as-new
 // does; `restart` forgets everything, as a run does whose history is gone; `status` shows all of it.
 func TestStories(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.txt")
@@ -184,7 +185,11 @@ func (s *story) parse(t *testing.T, line string) []Event {
 	case "serve":
 		return []Event{PoolServing{Pool: w.number(0), Tenure: w.number(1), Worker: "worker-" + w.rest[1]}}
 	case "quiet":
-		return []Event{PoolQuiet{Pool: w.number(0), Tenure: w.number(1), Revision: s.control.Revision}}
+		e := PoolQuiet{Pool: w.number(0), Tenure: w.number(1), Revision: s.control.Revision}
+		if len(w.rest) > 2 {
+			e.Revision = w.number(2)
+		}
+		return []Event{e}
 	case "corrupt":
 		e := StepCorrupt{Step: w.number(0)}
 		for i := range w.rest[1:] {
@@ -276,6 +281,9 @@ func (s *story) short(w words) Event {
 
 func (s *story) set(w words) Event {
 	spec := *s.machine.spec()
+	if w.from(0) == "again" {
+		return Changed{Config: s.machine.state.Config, Spec: spec, Summary: "again"}
+	}
 	for _, word := range w.rest {
 		key, value, _ := strings.Cut(word, "=")
 		n, err := strconv.Atoi(value)
