@@ -32,6 +32,9 @@ func likePresets() []Preset {
 // asynchronous is what methods miss whose off-policy parts have nothing to do in a run.
 const asynchronous = "asynchronous rollouts: in a synchronous run the policies that sample and train are one"
 
+// drift is what methods need that make up for a sampler which is not the policy in training.
+const drift = "drift to make up for: with staleness 0 and a sampler that computes as the trainer does there is none"
+
 // like is GRPO with a trainer's conventions for a group: which deviation, what is added to it, and what a
 // lone member gets.
 func like(name string, std advantage.Scale, epsilon float64, singleton advantage.Singleton) Method {
