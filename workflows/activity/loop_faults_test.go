@@ -289,7 +289,7 @@ func TestCorruptSegment(t *testing.T) {
 	}
 }
 
-// TestSettledTurnsAreRemoved prunes the records of a tenure that is gone once its groups are settled,
+// TestSettledTurnsAreRemoved prunes the records of a tenure that is gone once a checkpoint covers its groups,
 // unless they are to be kept.
 func TestSettledTurnsAreRemoved(t *testing.T) {
 	for _, keep := range []bool{false, true} {
@@ -302,7 +302,7 @@ func TestSettledTurnsAreRemoved(t *testing.T) {
 					s.until(func() bool { return len(s.ready()) == tenure })
 					l.end()
 				}
-				manifest := runfolder.Manifest{Step: 1, Kind: runstate.Reinforce, Fence: 9, Batch: []runstate.GroupRef{{Number: 0}}}
+				manifest := runfolder.Manifest{Step: 1, Kind: runstate.Reinforce, Fence: 9, Batch: []runstate.GroupRef{{Number: 0}}, Checkpoint: &runfolder.Checkpoint{}}
 				if err := s.folder().Commit(t.Context(), manifest); err != nil {
 					t.Fatal(err)
 				}
