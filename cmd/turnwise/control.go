@@ -151,12 +151,13 @@ func (h *helm) control(ctx context.Context, name string) (runstate.Status, error
 // explainUpdate says in a sentence why a run did not do what it was asked.
 func explainUpdate(ctx, waiting context.Context, t temporalClient, id, name string, err error) error {
 	var refused *sdktemporal.ApplicationError
+	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError // the server's clock may be ahead of waiting
 	switch {
 	case errors.As(err, &refused):
 		return fmt.Errorf("run %s: %s; `turnwise describe run %s` shows it", id, refused.Message(), id)
 	case unknownWorkflow(err):
 		return gone(ctx, t, id)
-	case waiting.Err() != nil && ctx.Err() == nil:
+	case (waiting.Err() != nil || errors.As(err, &late)) && ctx.Err() == nil:
 		return fmt.Errorf("run %s did not answer %s within %s: %s", id, name, answerTimeout, whoAnswers(name))
 	}
 	return unreachable(err)

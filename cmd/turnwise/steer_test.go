@@ -312,6 +312,15 @@ func TestDescribeShowsWhatFails(t *testing.T) {
 	}
 }
 
+// TestNoAnswerBeforeTheDeadline: the server may give up waiting for a run a moment before the command does.
+func TestNoAnswerBeforeTheDeadline(t *testing.T) {
+	late := client.NewWorkflowUpdateServiceTimeoutOrCanceledError(serviceerror.NewDeadlineExceeded("x"))
+	err := explainUpdate(t.Context(), t.Context(), nil, "demo", workflows.PauseUpdate, late)
+	if !strings.Contains(err.Error(), "--roles control") || exitCode(err) != exitFailed {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestConnectionLostHasItsExitCode(t *testing.T) {
 	for _, err := range []error{serviceerror.NewUnavailable("x"), serviceerror.NewDeadlineExceeded("x"), connect.ErrNoServer} {
 		if code := exitCode(unreachable(err)); code != exitUnreachable {
