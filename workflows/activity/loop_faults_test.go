@@ -154,9 +154,11 @@ func TestCorruptWeights(t *testing.T) {
 				s.assign(1, group(0))
 				time.Sleep(time.Minute)
 				var told []string
+				s.mu.Lock()
 				for _, report := range s.reports {
 					told = append(told, report.CorruptWeights)
 				}
+				s.mu.Unlock()
 				if diff := cmp.Diff([]string{"weights/000003.x"}, told); diff != "" {
 					t.Errorf("reports (-want +got):\n%s", diff)
 				}
