@@ -57,9 +57,9 @@ func workOptions(queue string, attempt time.Duration, limits Limits, summary str
 }
 
 // writeOptions are for activities that write one small object, which is done before a heartbeat would be
-// missed. Whoever waits for one waits at most as long as patience.
-func writeOptions(attempt, patience time.Duration) workflow.ActivityOptions {
-	return workflow.ActivityOptions{TaskQueue: LearnerQueue, StartToCloseTimeout: attempt, ScheduleToCloseTimeout: patience, RetryPolicy: retries}
+// missed.
+func writeOptions(limits Limits) workflow.ActivityOptions {
+	return workflow.ActivityOptions{TaskQueue: FolderQueue, StartToCloseTimeout: limits.HeartbeatTimeout, ScheduleToCloseTimeout: limits.GiveUpAfter, RetryPolicy: retries}
 }
 
 func (r *trainingRun) prepare(ctx workflow.Context) {
@@ -114,7 +114,7 @@ func (r *trainingRun) repair(ctx workflow.Context, command runstate.Repair) {
 
 // publish replaces the control object and waits for it, so that controls are written in order.
 func (r *trainingRun) publish(ctx workflow.Context, control runstate.Control) {
-	ctx = workflow.WithActivityOptions(ctx, writeOptions(r.input.Limits.HeartbeatTimeout, r.input.Limits.GiveUpAfter))
+	ctx = workflow.WithActivityOptions(ctx, writeOptions(r.input.Limits))
 	input := ControlInput{Run: r.input.Run, Control: control}
 	if err := workflow.ExecuteActivity(ctx, PublishControlActivity, input).Get(ctx, nil); err != nil {
 		r.broke(ctx, "publish the control object", err)
@@ -123,7 +123,7 @@ func (r *trainingRun) publish(ctx workflow.Context, control runstate.Control) {
 
 // record writes a line into the run's events.
 func (r *trainingRun) record(ctx workflow.Context, text string) {
-	ctx = workflow.WithActivityOptions(ctx, writeOptions(r.input.Limits.HeartbeatTimeout, r.input.Limits.GiveUpAfter))
+	ctx = workflow.WithActivityOptions(ctx, writeOptions(r.input.Limits))
 	input := RecordInput{Run: r.input.Run, Time: workflow.Now(ctx), Text: text}
 	if err := workflow.ExecuteActivity(ctx, RecordEventActivity, input).Get(ctx, nil); err != nil {
 		r.broke(ctx, "record an event", err)

@@ -199,10 +199,13 @@ func (f *runFolder) RecordEvent(ctx context.Context, input RecordInput) error {
 	return nil
 }
 
-// activities are what the learner and the evaluators of the folder do.
-func (f *runFolder) activities() (learner, evaluator map[string]any) {
-	return map[string]any{PrepareActivity: f.Prepare, TrainStepActivity: f.TrainStep, RepairActivity: f.Repair, ChangeConfigActivity: f.ChangeConfig,
-		PublishControlActivity: f.PublishControl, RecordEventActivity: f.RecordEvent}, map[string]any{EvaluateActivity: f.Evaluate}
+// activities are what the workers of the folder do, but for rollout loops, by queue.
+func (f *runFolder) activities() map[string]map[string]any {
+	return map[string]map[string]any{
+		LearnerQueue:  {PrepareActivity: f.Prepare, TrainStepActivity: f.TrainStep, RepairActivity: f.Repair, ChangeConfigActivity: f.ChangeConfig},
+		FolderQueue:   {PublishControlActivity: f.PublishControl, RecordEventActivity: f.RecordEvent},
+		EvaluateQueue: {EvaluateActivity: f.Evaluate},
+	}
 }
 
 func broken(format string, args ...any) error {

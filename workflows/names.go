@@ -10,7 +10,10 @@ const (
 	ControlQueue  = "turnwise/control"  // workflows
 	RolloutQueue  = "turnwise/rollout"  // rollout loops
 	EvaluateQueue = "turnwise/evaluate" // evaluations, which rollout workers play
-	LearnerQueue  = "turnwise/learner"  // preparation, training steps, small writes in the run's folder
+	LearnerQueue  = "turnwise/learner"  // preparation, training steps, repairs, changes of settings
+	// FolderQueue is for small writes in a run's folder: control objects and events. Learners and rollout workers
+	// serve it, since both have the folder, so that a run is steered while either is away.
+	FolderQueue = "turnwise/folder"
 )
 
 // Workflow types.

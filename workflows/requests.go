@@ -82,8 +82,9 @@ func (r *trainingRun) set(ctx workflow.Context, input SetInput) (SetReply, error
 	base := r.machine.Status(workflow.Now(ctx)).Config
 	change := ChangeInput{Run: r.input.Run, Base: base, Revision: base + 1, Overrides: input.Overrides}
 	var result ChangeResult
-	write := workflow.WithActivityOptions(ctx, writeOptions(changePatience, changePatience))
-	if err := workflow.ExecuteActivity(write, ChangeConfigActivity, change).Get(ctx, &result); err != nil {
+	asking := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{TaskQueue: LearnerQueue,
+		StartToCloseTimeout: changePatience, ScheduleToCloseTimeout: changePatience, RetryPolicy: retries})
+	if err := workflow.ExecuteActivity(asking, ChangeConfigActivity, change).Get(ctx, &result); err != nil {
 		return SetReply{}, notSet(ctx, err)
 	}
 	if err := r.settle(ctx, runstate.Changed{Config: change.Revision, Spec: result.Spec, Summary: result.Summary}); err != nil {

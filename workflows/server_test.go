@@ -59,9 +59,9 @@ func newSite(t *testing.T, spec runstate.Spec) *site {
 	s := &site{t: t, client: c, id: "a-run", folder: newRunFolder(spec), input: input(spec), latency: 5 * time.Millisecond, over: make(chan struct{})}
 	s.input.Limits.HeartbeatTimeout = time.Second
 	s.control()
-	learner, evaluator := s.folder.activities()
-	s.start(worker.New(c, LearnerQueue, worker.Options{DisableWorkflowWorker: true}), learner)
-	s.start(worker.New(c, EvaluateQueue, worker.Options{DisableWorkflowWorker: true}), evaluator)
+	for queue, activities := range s.folder.activities() {
+		s.start(worker.New(c, queue, worker.Options{DisableWorkflowWorker: true}), activities)
+	}
 	t.Cleanup(func() { close(s.over) })
 	return s
 }

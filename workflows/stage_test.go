@@ -48,8 +48,7 @@ func newStage(t *testing.T, folder *runFolder) *stage {
 	s.RegisterWorkflowWithOptions(TrainingRun, workflow.RegisterOptions{Name: TrainingRunType})
 	s.RegisterWorkflowWithOptions(Evaluation, workflow.RegisterOptions{Name: EvaluationType})
 	s.RegisterWorkflowWithOptions(s.pool, workflow.RegisterOptions{Name: RolloutPoolType})
-	learner, evaluator := folder.activities()
-	for _, activities := range []map[string]any{learner, evaluator} {
+	for _, activities := range folder.activities() {
 		for name, function := range activities {
 			s.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
 		}

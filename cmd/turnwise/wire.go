@@ -83,6 +83,9 @@ func (a *app) newWorkers(c client.Client, chosen []string, loops int, log *slog.
 			serve(workflows.LearnerQueue, 0, activities.RegisterLearner)
 		}
 	}
+	if slices.Contains(chosen, "rollout") || slices.Contains(chosen, "learner") {
+		serve(workflows.FolderQueue, 0, activities.RegisterFolder)
+	}
 	return out
 }
 

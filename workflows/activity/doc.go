@@ -74,11 +74,15 @@ type Registry interface {
 	RegisterActivityWithOptions(a any, options activity.RegisterOptions)
 }
 
-// RegisterLearner registers what the learner role serves.
-func (a *Activities) RegisterLearner(registry Registry) {
-	register(registry, workflows.PrepareActivity, a.Prepare)
+// RegisterFolder registers what learners and rollout workers serve on [workflows.FolderQueue].
+func (a *Activities) RegisterFolder(registry Registry) {
 	register(registry, workflows.PublishControlActivity, a.PublishControl)
 	register(registry, workflows.RecordEventActivity, a.RecordEvent)
+}
+
+// RegisterLearner registers what the learner role serves on [workflows.LearnerQueue].
+func (a *Activities) RegisterLearner(registry Registry) {
+	register(registry, workflows.PrepareActivity, a.Prepare)
 	register(registry, workflows.TrainStepActivity, a.TrainStep)
 	register(registry, workflows.RepairActivity, a.Repair)
 	register(registry, workflows.ChangeConfigActivity, a.ChangeConfig)

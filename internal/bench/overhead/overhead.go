@@ -157,7 +157,7 @@ func (p *parts) serve() (stop func(), err error) {
 	serving := []worker.Worker{control}
 	for queue, register := range map[string]func(activity.Registry){
 		workflows.LearnerQueue: p.activities.RegisterLearner, workflows.RolloutQueue: p.activities.RegisterLoop,
-		workflows.EvaluateQueue: p.activities.RegisterEvaluation,
+		workflows.EvaluateQueue: p.activities.RegisterEvaluation, workflows.FolderQueue: p.activities.RegisterFolder,
 	} {
 		w := worker.New(p.bench.Client, queue, worker.Options{DisableWorkflowWorker: true})
 		register(observed{w, p.instead()})
