@@ -310,7 +310,7 @@ var comments = map[string]string{
 	"algos/weight.TrustClip.Width":                        "Width is how far below it a group is wholly unsure. Default 0.5.",
 	"configs.Checkpoint.Every":                            "Every writes a checkpoint after every so many steps.",
 	"configs.Checkpoint.Keep":                             "Keep is how many of the newest checkpoints stay.",
-	"configs.Checkpoint.KeepTurns":                        "KeepTurns keeps the records of finished turns for as long as the run's folder. Without it they go once every group they belong to is trained or dropped.",
+	"configs.Checkpoint.KeepTurns":                        "KeepTurns keeps the records of finished turns for as long as the run's folder. Without it they go once every group they belong to is dropped, or trained by a step that a checkpoint covers.",
 	"configs.Environment.Settings":                        "Settings are the environment's own settings; their type is a variant of env.Table.",
 	"configs.Environment.Weight":                          "Weight is the environment's share of the training tasks, relative to the other weights.",
 	"configs.Evaluation.Every":                            "Every evaluates after every so many reinforcement steps; 0 only before the first and after the last.",

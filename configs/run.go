@@ -185,7 +185,7 @@ type Checkpoint struct {
 	// Keep is how many of the newest checkpoints stay.
 	Keep int `yaml:"keep" jsonschema:"minimum=1"`
 	// KeepTurns keeps the records of finished turns for as long as the run's folder. Without it they go
-	// once every group they belong to is trained or dropped.
+	// once every group they belong to is dropped, or trained by a step that a checkpoint covers.
 	KeepTurns bool `yaml:"keep_turns"`
 }
 
