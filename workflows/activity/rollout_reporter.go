@@ -42,6 +42,9 @@ type outgoing struct {
 const (
 	// signalTimeout bounds one attempt at a signal.
 	signalTimeout = 10 * time.Second
+	// signalGap is the least time between two signals: each costs the server and the run some milliseconds
+	// of a processor, and what a busy loop has to say meanwhile goes with the next.
+	signalGap = 20 * time.Millisecond
 	// mostReports keeps a signal far below what a server takes.
 	mostReports = 256
 	// mostReason is the most bytes of an error that a report carries.
@@ -101,6 +104,7 @@ func (r *reporter) deliver(ctx context.Context) {
 		if empty {
 			r.said()
 		}
+		pause(ctx, signalGap)
 	}
 }
 
