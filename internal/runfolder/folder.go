@@ -67,15 +67,6 @@ func (f *Folder) Stat(ctx context.Context, key string) (blob.Ref, error) {
 	return f.store.Stat(ctx, key)
 }
 
-// Find opens an existing run's folder; run may be a unique prefix of its id.
-func Find(dataDir, run string) (*Folder, error) {
-	id, err := Resolve(dataDir, run)
-	if err != nil {
-		return nil, err
-	}
-	return Open(dataDir, id)
-}
-
 // ErrNoRun says that no run matches.
 var ErrNoRun = errors.New("no such run")
 

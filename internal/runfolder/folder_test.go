@@ -80,7 +80,7 @@ func TestResolve(t *testing.T) {
 		t.Errorf("an ambiguous prefix: %v", err)
 	}
 	for _, gone := range []string{"c", "blue", ".trash", "../"} {
-		if _, err := Find(dir, gone); !errors.Is(err, ErrNoRun) {
+		if _, err := Resolve(dir, gone); !errors.Is(err, ErrNoRun) {
 			t.Errorf("%q: %v, want %v", gone, err, ErrNoRun)
 		}
 	}

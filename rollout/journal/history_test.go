@@ -73,13 +73,7 @@ func TestEpisodesGoOnOverTenures(t *testing.T) {
 	if diff := cmp.Diff(want, h.Past(s.episode)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(map[int]int{1: 1}, h.Restarted()); diff != "" {
-		t.Errorf("restarted: a failed attempt is no restart (-want +got):\n%s", diff)
-	}
-	if repeats := h.Repeated(); repeats != nil {
-		t.Errorf("repeated %v", repeats)
-	}
-	if diff := cmp.Diff([]any{[]int{4}, []int{1}, 4}, []any{h.Groups(), h.Members(4), h.Highest()}); diff != "" {
+	if diff := cmp.Diff([]any{[]int{4}, []int{1}}, []any{h.Groups(), h.Members(4)}); diff != "" {
 		t.Error(diff)
 	}
 	if past := h.Past(Episode{4, 0}); past.Turns != nil || past.Attempts != nil {
@@ -88,7 +82,7 @@ func TestEpisodesGoOnOverTenures(t *testing.T) {
 }
 
 // TestTwoLoopsPlayOneEpisode lets a loop that was given up go on beside its successor: the turn of the first
-// stands, turns that continue the other one do not, and the repetition is listed.
+// stands, and turns that continue the other one do not.
 func TestTwoLoopsPlayOneEpisode(t *testing.T) {
 	for name, test := range map[string]struct {
 		owner int // whose tokens the second loop samples; the first loop's are 1
@@ -110,9 +104,6 @@ func TestTwoLoopsPlayOneEpisode(t *testing.T) {
 			if len(past.Turns) != test.want || past.Turns[2].Tokens[0] != 1000 {
 				t.Errorf("%d turns, the third begins with token %d", len(past.Turns), past.Turns[2].Tokens[0])
 			}
-			if diff := cmp.Diff([]Repeat{{Episode: s.episode, Turn: 2, First: 1, Again: 2}}, h.Repeated()); diff != "" {
-				t.Errorf("repeated (-want +got):\n%s", diff)
-			}
 			want := []rollout.Attempt{
 				{Trajectory: "g4/1", Number: 1, Tenure: 1, Failure: rollout.FailedLost, Reason: takenOver},
 				{Trajectory: "g4/1", Number: 2, Tenure: 2},
@@ -124,8 +115,7 @@ func TestTwoLoopsPlayOneEpisode(t *testing.T) {
 	}
 }
 
-// TestDiscardedTurnsAreVoid restarts an episode: what was recorded before neither stands nor counts as
-// repeated.
+// TestDiscardedTurnsAreVoid restarts an episode: what was recorded before does not stand.
 func TestDiscardedTurnsAreVoid(t *testing.T) {
 	dir := t.TempDir()
 	s := newScript(4, 1, 1)
@@ -139,8 +129,8 @@ func TestDiscardedTurnsAreVoid(t *testing.T) {
 	if diff := cmp.Diff([]Turn{first}, past.Turns); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if len(past.Attempts) != 2 || past.Attempts[1].Discarded != 2 || h.Repeated() != nil {
-		t.Errorf("attempts %+v, repeated %v", past.Attempts, h.Repeated())
+	if len(past.Attempts) != 2 || past.Attempts[1].Discarded != 2 {
+		t.Errorf("attempts %+v", past.Attempts)
 	}
 }
 
@@ -159,7 +149,7 @@ func TestDamagedFilesAreUsedAndNamed(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h, err := Read(dir)
+	h, err := ReadGroups(dir, all)
 	var damaged *DamagedError
 	if !errors.As(err, &damaged) || damaged.File != path || !strings.Contains(err.Error(), "the others are sampled again") {
 		t.Fatalf("error %v, want damage in %s", err, path)
@@ -228,8 +218,10 @@ func TestPrune(t *testing.T) {
 	if diff := cmp.Diff([]string{"000002.log", "000003.3.log", "000003.4.log"}, names()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if tenures := read(t, dir).Tenures(); len(tenures) != 2 || !tenures[1].Alive || tenures[0].Alive {
-		t.Errorf("tenures %+v; the writer of the second lives", tenures)
+	for tenure, want := range map[int]bool{2: false, 3: true} {
+		if living, err := alive(dir, tenure); err != nil || living != want {
+			t.Errorf("tenure %d is alive: %v, %v; the writer of the third lives", tenure, living, err)
+		}
 	}
 	another := openWriter(t, dir)
 	if removed, err := Prune(dir, func(int) bool { return true }); err != nil || removed != 2 {
@@ -253,8 +245,8 @@ func TestOtherNamesAreLeftAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if h := read(t, dir); h.Tenures() != nil {
-		t.Errorf("tenures %+v", h.Tenures())
+	if files, err := Files(dir); err != nil || len(files) != 0 {
+		t.Errorf("%v, files %+v", err, files)
 	}
 }
 

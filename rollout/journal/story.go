@@ -104,35 +104,3 @@ func (s *story) attempts(episode Episode, ended try) []rollout.Attempt {
 	}
 	return attempts
 }
-
-// repeats lists the turns of the episode that were finished more than once.
-func (s *story) repeats(episode Episode) []Repeat {
-	var repeats []Repeat
-	first := map[int]int{}
-	for _, e := range s.events[s.void():] {
-		if e.turn == nil {
-			continue
-		}
-		if tenure, known := first[e.Turn]; known {
-			repeats = append(repeats, Repeat{Episode: episode, Turn: e.Turn, First: tenure, Again: e.tenure})
-			continue
-		}
-		first[e.Turn] = e.tenure
-	}
-	return repeats
-}
-
-// restarted adds to each tenure the turn that was cut off in it, if another tenure took the episode up.
-func (s *story) restarted(counts map[int]int) {
-	open := map[int]bool{} // of each tenure, whether a turn is begun that is not finished
-	last := 0
-	for _, e := range s.events {
-		open[e.tenure] = e.turn == nil && e.failed == nil
-		last = e.tenure
-	}
-	for tenure, cut := range open {
-		if cut && tenure != last {
-			counts[tenure]++
-		}
-	}
-}

@@ -34,11 +34,37 @@ func openWriter(t testing.TB, dir string) *Writer {
 
 func read(t testing.TB, dir string) *History {
 	t.Helper()
-	h, err := Read(dir)
+	h, err := ReadGroups(dir, all)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// all wants the turns of every group.
+func all(int) bool { return true }
+
+// counted is how many turns were begun and finished in the files of all tenures.
+func counted(t testing.TB, dir string) (begun, finished int) {
+	t.Helper()
+	files, err := Files(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		err := file.Entries(func(e Entry) {
+			switch {
+			case e.Begin != nil:
+				begun++
+			case e.Turn != nil:
+				finished++
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return begun, finished
 }
 
 // TestTenuresAreUnique opens writers from several goroutines at once: each has a number of its own, counted
@@ -123,8 +149,8 @@ func TestConcurrentEpisodes(t *testing.T) {
 	if parts, err := list(dir); err != nil || len(parts) < 3 {
 		t.Errorf("%d files, %v; the writer goes on in a new one at 4000 bytes", len(parts), err)
 	}
-	if tenures := h.Tenures(); len(tenures) != 1 || tenures[0].Begun != episodes*turns || tenures[0].Finished != episodes*turns || tenures[0].Alive {
-		t.Errorf("tenures %+v", tenures)
+	if begun, finished := counted(t, dir); begun != episodes*turns || finished != episodes*turns {
+		t.Errorf("%d turns begun and %d finished, want %d of both", begun, finished, episodes*turns)
 	}
 	if err := w.Finish(t.Context(), newScript(5, 0, 2).turn(0, "")); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Close: %v", err)
@@ -261,9 +287,8 @@ func TestAFailedSyncKeepsWhatBegan(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h := read(t, dir)
-	if h.Tenures()[0].Begun != 1 || h.Tenures()[0].Finished != 0 {
-		t.Errorf("%+v, want one begun turn and none finished", h.Tenures()[0])
+	if begun, finished := counted(t, dir); begun != 1 || finished != 0 {
+		t.Errorf("%d begun and %d finished, want one begun turn and none finished", begun, finished)
 	}
 }
 
@@ -357,13 +382,13 @@ func TestEndedContextRecordsNothing(t *testing.T) {
 	if err := w.Finish(ctx, turn); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if h := read(t, dir); h.Highest() != -1 {
-		t.Errorf("group %d was begun", h.Highest())
+	if groups := read(t, dir).Groups(); groups != nil {
+		t.Errorf("groups %v were begun", groups)
 	}
 }
 
-// TestKilledProcess kills a process with SIGKILL while it records: what it said was recorded is there, its
-// begun turn counts as restarted once another tenure takes the episode up, and its lock is gone.
+// TestKilledProcess kills a process with SIGKILL while it records: what it said was recorded is there, at
+// most one turn is begun and not finished, another tenure takes the episode up, and its lock is gone.
 func TestKilledProcess(t *testing.T) {
 	const folder = "JOURNAL_TEST_FOLDER"
 	if dir := os.Getenv(folder); dir != "" {
@@ -385,8 +410,8 @@ func TestKilledProcess(t *testing.T) {
 			t.Fatalf("the child says %q", lines.Text())
 		}
 	}
-	if h := read(t, dir); !h.Tenures()[0].Alive {
-		t.Error("the process lives, its tenure does not")
+	if living, err := alive(dir, 1); !living || err != nil {
+		t.Errorf("the process lives, its tenure does not: %v", err)
 	}
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -397,17 +422,19 @@ func TestKilledProcess(t *testing.T) {
 	if len(past.Turns) < said || said < 40 {
 		t.Errorf("%d turns are there, the process said %d", len(past.Turns), said)
 	}
-	if h.Tenures()[0].Alive || past.Attempts[0].Failure != rollout.FailedLost {
-		t.Errorf("tenure %+v, attempts %+v; want it gone", h.Tenures()[0], past.Attempts)
+	if living, err := alive(dir, 1); living || err != nil || past.Attempts[0].Failure != rollout.FailedLost {
+		t.Errorf("alive: %v, %v, attempts %+v; want it gone", living, err, past.Attempts)
+	}
+	if begun, finished := counted(t, dir); finished > begun || begun > finished+1 {
+		t.Errorf("%d turns begun, %d finished", begun, finished)
 	}
 	w := openWriter(t, dir)
 	log := w.Log(Episode{1, 0}, past)
 	if err := log.Begin(t.Context(), Begin{Attempt: 2, From: len(past.Turns), Turn: len(past.Turns)}); err != nil {
 		t.Fatal(err)
 	}
-	cut := h.Tenures()[0].Begun - h.Tenures()[0].Finished
-	if restarted := read(t, dir).Restarted(); restarted[1] != cut || cut > 1 {
-		t.Errorf("restarted %v; %d turns were cut off", restarted, cut)
+	if attempts := read(t, dir).Past(Episode{1, 0}).Attempts; len(attempts) != 2 || attempts[1].From != len(past.Turns) {
+		t.Errorf("attempts %+v; the second goes on at turn %d", attempts, len(past.Turns))
 	}
 }
 

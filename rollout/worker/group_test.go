@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,13 +26,19 @@ func bySeed(r sampler.Request, _ int) (string, bool) {
 	return turns[r.Seed%uint64(len(turns))], r.Seed%5 == 0
 }
 
-func (s *stage) group(ctx context.Context, size int, seed uint64, slots int) (rollout.Group, error) {
-	played := s.player.PlayGroup(ctx, s.members(size, seed), NewSlots(slots))
-	return played.Group, played.Err()
-}
-
-func (s *stage) members(size int, seed uint64) Members {
-	return Members{Task: s.lab.Task(rollout.Train, 0, 0), Group: "g1", Play: FirstMembers(size), Sampling: Sampling{Sampler: s.sampler, Temperature: 1, Seed: seed}}
+// group plays the members of a group at once, as a loop does.
+func (s *stage) group(ctx context.Context, size int, seed uint64) (rollout.Group, error) {
+	group := rollout.Group{ID: "g1", Task: s.lab.Task(rollout.Train, 0, 0), Trajectories: make([]rollout.Trajectory, size)}
+	failures := make([]error, size)
+	var playing sync.WaitGroup
+	for member := range size {
+		playing.Go(func() {
+			sampling := Sampling{Sampler: s.sampler, Temperature: 1, Seed: rollout.Seed(seed, uint64(member))}
+			group.Trajectories[member], failures[member] = s.player.Play(ctx, group.Task, fmt.Sprint("g1/", member), sampling, nil)
+		})
+	}
+	playing.Wait()
+	return group, errors.Join(failures...)
 }
 
 // TestEveryGroupIsValid plays random policies under random limits: whatever the policy does, the
@@ -43,7 +50,7 @@ func TestEveryGroupIsValid(t *testing.T) {
 			MaxTurns: rapid.IntRange(1, 6).Draw(rt, "turns"), MaxTurnTokens: rapid.IntRange(1, 30).Draw(rt, "turn tokens"),
 			MaxTokens: rapid.IntRange(1, 200).Draw(rt, "tokens"), ToolTimeout: time.Minute,
 		}
-		group, err := s.group(t.Context(), rapid.IntRange(1, 4).Draw(rt, "size"), rapid.Uint64().Draw(rt, "seed"), 2)
+		group, err := s.group(t.Context(), rapid.IntRange(1, 4).Draw(rt, "size"), rapid.Uint64().Draw(rt, "seed"))
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -76,7 +83,7 @@ func TestEveryStopIsReached(t *testing.T) {
 	for _, maxTokens := range []int{60, 2000} {
 		s := newStage(t, bySeed)
 		s.player.Limits = Limits{MaxTurns: 3, MaxTurnTokens: 30, MaxTokens: maxTokens, ToolTimeout: time.Minute}
-		group, err := s.group(t.Context(), 32, 7, 2)
+		group, err := s.group(t.Context(), 32, 7)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,23 +98,14 @@ func TestEveryStopIsReached(t *testing.T) {
 	}
 }
 
-// TestMembersDoNotDependOnSlots plays one group under any number of slots and one after the other.
-func TestMembersDoNotDependOnSlots(t *testing.T) {
+// TestMembersDoNotDependOnEachOther plays one group at once, a smaller one, and each member alone.
+func TestMembersDoNotDependOnEachOther(t *testing.T) {
 	times := cmpopts.IgnoreFields(rollout.Trajectory{}, "ElapsedSeconds")
-	var want rollout.Group
-	for i, slots := range []int{1, 2, 3, 8} {
-		got, err := newStage(t, bySeed).group(t.Context(), 6, 17, slots)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i == 0 {
-			want = got
-		}
-		if diff := cmp.Diff(want, got, times); diff != "" {
-			t.Errorf("%d slots (-1 slot +%d slots):\n%s", slots, slots, diff)
-		}
+	want, err := newStage(t, bySeed).group(t.Context(), 6, 17)
+	if err != nil {
+		t.Fatal(err)
 	}
-	smaller, err := newStage(t, bySeed).group(t.Context(), 2, 17, 1)
+	smaller, err := newStage(t, bySeed).group(t.Context(), 2, 17)
 	if diff := cmp.Diff(want.Trajectories[:2], smaller.Trajectories, times); err != nil || diff != "" {
 		t.Errorf("the members of a smaller group, %v (-larger +smaller):\n%s", err, diff)
 	}
@@ -129,53 +127,5 @@ func TestMembersDoNotDependOnSlots(t *testing.T) {
 		if diff := cmp.Diff(trajectory, alone, times); err != nil || diff != "" {
 			t.Errorf("member %d alone, %v (-in the group +alone):\n%s", i, err, diff)
 		}
-	}
-}
-
-// TestFailedMemberLeavesTheOthersAlone plays a group of which one member's tool breaks and one member's
-// panics.
-func TestFailedMemberLeavesTheOthersAlone(t *testing.T) {
-	s := newStage(t, func(r sampler.Request, turn int) (string, bool) {
-		switch {
-		case r.Sequence == "g1/1":
-			return "break text: x", false
-		case turn == 0:
-			return "echo text: a", false
-		}
-		return "answer: yes", false
-	})
-	played := s.player.PlayGroup(t.Context(), s.members(3, 1), NewSlots(2))
-	var ids []string
-	for _, trajectory := range played.Group.Trajectories {
-		ids = append(ids, trajectory.ID)
-	}
-	if !cmp.Equal(ids, []string{"g1/0", "g1/2"}) || len(played.Failures) != 1 {
-		t.Fatalf("trajectories %v, failures %v", ids, played.Failures)
-	}
-	failure := played.Failures[0]
-	if failure.Member != 1 || failure.Failure.Kind != rollout.FailedTool || !errors.Is(played.Err(), errBroken) {
-		t.Errorf("member %d: %v", failure.Member, failure.Failure)
-	}
-}
-
-// TestCancel withdraws a group while its members wait for slots, sample and call tools.
-func TestCancel(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	s := newStage(t, func(sampler.Request, int) (string, bool) {
-		cancel()
-		return "hang text: x", false
-	})
-	slots := NewSlots(1)
-	played := s.player.PlayGroup(ctx, s.members(3, 1), slots)
-	if len(played.Failures) != 3 || played.Group.Trajectories != nil || !errors.Is(played.Err(), context.Canceled) {
-		t.Errorf("%d trajectories, %v; want %v", len(played.Group.Trajectories), played.Failures, context.Canceled)
-	}
-	for _, failure := range played.Failures {
-		if failure.Failure.Kind != rollout.FailedCancelled {
-			t.Errorf("member %d: %v; want it cancelled", failure.Member, failure.Failure)
-		}
-	}
-	if slots.InFlight() != 0 {
-		t.Errorf("%d slots stay taken", slots.InFlight())
 	}
 }

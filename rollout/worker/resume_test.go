@@ -98,7 +98,7 @@ func (th theatre) life(t testing.TB, dir string, wrap func(Log) Log) (rollout.Tr
 			t.Error(err)
 		}
 	}()
-	history, err := journal.Read(dir)
+	history, err := journal.ReadGroups(dir, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,13 +215,16 @@ func TestEpisodesGoOnAfterEveryTurn(t *testing.T) {
 // check compares what is recorded after one death.
 func (th theatre) check(t *testing.T, dir string, want rollout.Trajectory, restarts, ended bool) {
 	t.Helper()
-	history, err := journal.Read(dir)
+	history, err := journal.ReadGroups(dir, all)
 	if err != nil {
 		t.Fatal(err)
 	}
 	past := history.Past(journal.Episode{Group: 1, Member: 0})
-	if len(past.Turns) != len(want.Turns) || !past.Ended() || history.Repeated() != nil {
-		t.Errorf("%d turns are recorded of %d, repeated %v", len(past.Turns), len(want.Turns), history.Repeated())
+	if len(past.Turns) != len(want.Turns) || !past.Ended() {
+		t.Errorf("%d turns are recorded of %d", len(past.Turns), len(want.Turns))
+	}
+	if twice := finishedTwice(t, dir); twice != nil {
+		t.Errorf("finished twice: %v", twice)
 	}
 	attempts := 2
 	if ended {
@@ -278,7 +281,7 @@ func TestDiscardedTurnsAreCounted(t *testing.T) {
 	if _, err := th.life(t, dir, alive); err != nil {
 		t.Fatal(err)
 	}
-	history, err := journal.Read(dir)
+	history, err := journal.ReadGroups(dir, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,76 +352,6 @@ func (m *memoryLog) Fail(_ context.Context, failed journal.Failed) error {
 	return m.failErr
 }
 
-// TestMembersAreTakenUp plays a group in two lives and with a replacement: the trajectories are those of a
-// group that was played at once, and the attempts say how they came about.
-func TestMembersAreTakenUp(t *testing.T) {
-	want, err := newStage(t, bySeed).group(t.Context(), 5, 17, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "turns")
-	life := func(s *stage, members Members) Played {
-		writer, err := journal.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		history, err := journal.Read(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		members.Log = func(member int) Log {
-			episode := journal.Episode{Group: 1, Member: member}
-			return writer.Log(episode, history.Past(episode))
-		}
-		played := s.player.PlayGroup(t.Context(), members, NewSlots(2))
-		if err := writer.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return played
-	}
-	first := newStage(t, bySeed)
-	members := first.members(4, 17)
-	members.Sampling.Sampler = breathless{first.sampler, "g1/3"}
-	played := life(first, members)
-	if len(played.Failures) != 1 || len(played.Group.Trajectories) != 3 {
-		t.Fatalf("%d trajectories, failures %v; the last member's should be the one", len(played.Group.Trajectories), played.Failures)
-	}
-	if failure := played.Failures[0]; failure.Member != 3 || failure.Attempt != 1 || failure.Failure.Kind != rollout.FailedEngine {
-		t.Errorf("member %d, attempt %d: %v", failure.Member, failure.Attempt, failure.Failure)
-	}
-	second := newStage(t, bySeed)
-	members = second.members(5, 17)
-	members.Play, members.Replaced = []int{0, 1, 2, 4}, []int{3}
-	got := life(second, members)
-	if err := got.Err(); err != nil {
-		t.Fatal(err)
-	}
-	wanted := append(append([]rollout.Trajectory{}, want.Trajectories[:3]...), want.Trajectories[4])
-	if diff := cmp.Diff(wanted, got.Group.Trajectories, times); diff != "" {
-		t.Errorf("(-at once +in two lives):\n%s", diff)
-	}
-	if err := record.Validate(got.Group); err != nil {
-		t.Errorf("%v: %+v", err, got.Group.Attempts)
-	}
-	replaced := got.Group.Attempts[len(got.Group.Attempts)-1]
-	if replaced.Trajectory != "g1/3" || replaced.Failure != rollout.FailedEngine || replaced.Tenure != 1 {
-		t.Errorf("the replaced member's attempt is %+v", replaced)
-	}
-}
-
-// breathless is a sampler that fails for one sequence.
-type breathless struct {
-	*scripted
-	sequence string
-}
-
-func (b breathless) Generate(ctx context.Context, r sampler.Request) (sampler.Result, error) {
-	if r.Sequence == b.sequence {
-		return sampler.Result{}, errors.New("out of breath")
-	}
-	return b.scripted.Generate(ctx, r)
-}
-
 // TestRandomLives lets processes die and tools break at random, some in the same process as the attempt
 // before: the trajectory is always that of the episode that was never interrupted.
 func TestRandomLives(t *testing.T) {
@@ -441,14 +374,12 @@ func TestRandomLives(t *testing.T) {
 		if diff := cmp.Diff(want, got, times); err != nil || diff != "" {
 			rt.Fatalf("%v (-never interrupted +taken up):\n%s", err, diff)
 		}
-		history, err := journal.Read(dir)
-		if err != nil || history.Repeated() != nil {
-			rt.Fatalf("%v, repeated %v", err, history.Repeated())
+		history, err := journal.ReadGroups(dir, all)
+		if err != nil {
+			rt.Fatal(err)
 		}
-		for tenure, turns := range history.Restarted() {
-			if turns > 1 || tenure > lives {
-				rt.Fatalf("%d turns of one episode were cut off in tenure %d of %d that died", turns, tenure, lives)
-			}
+		if twice := finishedTwice(t, dir); twice != nil {
+			rt.Fatalf("finished twice: %v", twice)
 		}
 		past := history.Past(journal.Episode{Group: 1, Member: 0})
 		group := rollout.Group{ID: "g1", Task: th.task, Trajectories: []rollout.Trajectory{got}, Attempts: past.Attempts}

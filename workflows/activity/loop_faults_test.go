@@ -98,9 +98,8 @@ func TestStopsWhatIsNotItsShare(t *testing.T) {
 		s.assign(1, moved(0), moved(1))
 		s.until(func() bool { return len(s.ready()) == 2 })
 		l.end()
-		history, err := journal.Read(s.folder().TurnsPath())
-		if err != nil || len(history.Repeated()) != 0 {
-			t.Errorf("%v, repeated %+v", err, history.Repeated())
+		if twice := finishedTwice(t, s.folder().TurnsPath()); twice != nil {
+			t.Errorf("finished twice: %v", twice)
 		}
 	}, "sampling.slots=6")
 }
@@ -312,7 +311,7 @@ func TestSettledTurnsAreRemoved(t *testing.T) {
 				s.until(func() bool { return s.serving() == 3 })
 				time.Sleep(time.Minute)
 				l.end()
-				history, err := journal.Read(s.folder().TurnsPath())
+				history, err := journal.ReadGroups(s.folder().TurnsPath(), everyGroup)
 				want := []int{1}
 				if keep {
 					want = []int{0, 1}
@@ -367,9 +366,8 @@ func TestKilledAnywhere(t *testing.T) {
 					t.Errorf("after %d kills group %d differs (-undisturbed +this):\n%s", kills, number, diff)
 				}
 			}
-			history, err := journal.Read(s.folder().TurnsPath())
-			if err != nil || len(history.Repeated()) != 0 {
-				t.Errorf("%v, repeated %+v", err, history.Repeated())
+			if twice := finishedTwice(t, s.folder().TurnsPath()); twice != nil {
+				t.Errorf("finished twice: %v", twice)
 			}
 			total += kills
 		})
@@ -384,7 +382,7 @@ func TestKilledAnywhere(t *testing.T) {
 func lifeUntilKilled(t *testing.T, draws *rand.Rand, dir, next string, all []runstate.Assignment) bool {
 	s := newStand(t, dir)
 	s.engine.lag = time.Second
-	past, err := journal.Read(s.folder().TurnsPath())
+	past, err := journal.ReadGroups(s.folder().TurnsPath(), everyGroup)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func (p *apprentice) play(number, version int) rollout.Group {
 	group := rollout.Group{ID: groupID(number), Task: r.trainTask(number)}
 	trajectories, logs := map[int]rollout.Trajectory{}, map[int]*journal.Log{}
 	for _, turns := range []map[int]int{{0: 99, 1: 0, 2: 1, 3: 99}, {2: 99}} {
-		history, err := journal.Read(r.folder.TurnsPath())
+		history, err := journal.ReadGroups(r.folder.TurnsPath(), everyGroup)
 		if err != nil {
 			p.t.Fatal(err)
 		}
@@ -236,7 +236,7 @@ func TestRecordsOfTurnsGo(t *testing.T) {
 			if err := pruneTurns(t.Context(), r); err != nil {
 				t.Fatal(err)
 			}
-			history, err := journal.Read(r.folder.TurnsPath())
+			history, err := journal.ReadGroups(r.folder.TurnsPath(), everyGroup)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -245,7 +245,7 @@ func TestRecordsOfTurnsGo(t *testing.T) {
 		p.playTo(4, nil)
 		afterFour := groups()
 		p.playTo(5, nil)
-		history, err := journal.Read(p.folder().TurnsPath())
+		history, err := journal.ReadGroups(p.folder().TurnsPath(), everyGroup)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -256,8 +256,9 @@ func TestRecordsOfTurnsGo(t *testing.T) {
 		if diff := cmp.Diff(want, afterFour) + cmp.Diff(end, history.Groups()); diff != "" {
 			t.Errorf("keep_turns=%s (-want +got):\n%s", keep, diff)
 		}
-		if tenures := history.Tenures(); tenures[len(tenures)-1].Number != 18 {
-			t.Errorf("tenures %+v", tenures)
+		files, err := journal.Files(p.folder().TurnsPath())
+		if err != nil || files[len(files)-1].Tenure != 18 {
+			t.Errorf("%v, files %+v", err, files)
 		}
 		err = eachFile(p.folder().TurnsPath(), func(path string, _ int64) error {
 			info, err := os.Stat(path)
