@@ -20,3 +20,18 @@ func TestDifferences(t *testing.T) {
 		t.Errorf("%q", back)
 	}
 }
+
+// An empty list is no setting of its own: a list that gets items is told by them.
+func TestDifferencesOfEmptyLists(t *testing.T) {
+	const base = "name: a\nmethod: grpo\nenvironments: [{type: calc}]\n"
+	empty := load(t, nil, base)
+	filled := load(t, []string{"method.filter=[{type: zero_variance}]"}, base)
+	for _, line := range append(filled.Differences(empty), empty.Differences(filled)...) {
+		if line == "without method.filter" || line == "method.filter []" {
+			t.Errorf("%q", line)
+		}
+	}
+	if got := filled.Differences(empty); !slices.Contains(got, "method.filter[0].type zero_variance") {
+		t.Errorf("%q", got)
+	}
+}

@@ -212,7 +212,7 @@ func loadConfig(files []string, preset string, overrides []string) (*configs.Res
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, usagef("no config file %s; presets: %s", file, strings.Join(configs.PresetNames(), ", "))
+			return nil, usagef("no config file %s; for a preset write --preset NAME: quickstart, quickstart-async, chaos, or a method that `turnwise methods` lists", file)
 		}
 		if err != nil {
 			return nil, usagef("read config: %v", err)

@@ -106,10 +106,10 @@ func (a *app) describe(ctx context.Context, prefix string) (*description, error)
 		return nil, err
 	}
 	d := r.describe()
-	if d.Occupancy, err = new(gauge).occupancy(ctx, r); err != nil {
+	if r.config, d.Revision, err = r.currentConfig(ctx); err != nil { // the plan as it is by now
 		return nil, err
 	}
-	if r.config, d.Revision, err = r.currentConfig(ctx); err != nil { // the plan as it is by now
+	if d.Occupancy, err = new(gauge).occupancy(ctx, r); err != nil {
 		return nil, err
 	}
 	d.Plan, d.LastStep, d.settings = r.plan(), r.plan().LastStep(), r.settings()

@@ -189,7 +189,7 @@ func configAt(ctx context.Context, folder *runfolder.Folder, id string, step int
 
 func (p *forkPlan) print(a *app) {
 	a.printPlan(p.id, p.config)
-	a.note("%-11s %s at step %d of %d; steps 0 to %d are taken over, the run goes on with step %d", "from", p.from.Run, p.from.Step, p.committed, p.from.Step, p.from.Step+1)
+	a.note("%-11s %s at step %d, of %d committed; steps 0 to %d are taken over, the run goes on with step %d", "from", p.from.Run, p.from.Step, p.committed, p.from.Step, p.from.Step+1)
 	for i, change := range p.changes {
 		a.note("%-11s %s", first(i, "changes"), change)
 	}

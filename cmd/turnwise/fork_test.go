@@ -73,7 +73,7 @@ func TestForkPlanIsShown(t *testing.T) {
 	var errs buffer
 	a := &app{dataDir: dataDir, err: &errs}
 	plans(t, a, forking{step: 3, submission: submission{id: "mine"}}, "training.steps=8").print(a)
-	for _, want := range []string{"run         mine", "from        demo at step 3 of 4; steps 0 to 3 are taken over, the run goes on with step 4", "changes     training.steps 5 → 8"} {
+	for _, want := range []string{"run         mine", "from        demo at step 3, of 4 committed; steps 0 to 3 are taken over, the run goes on with step 4", "changes     training.steps 5 → 8"} {
 		if !strings.Contains(errs.String(), want) {
 			t.Errorf("%q is not in\n%s", want, errs.String())
 		}

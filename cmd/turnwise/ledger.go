@@ -132,7 +132,9 @@ func (a *app) listLedger(ctx context.Context, b *book, groups []int) error {
 	if !a.json() && len(rows.rows) > 1 {
 		rows.write(a.out)
 	}
-	a.note("%s of run %s: %d trained, %d dropped, %d failed, %d pending", plural(len(groups), "group"), b.run.id,
+	total := counts[stateTrained] + counts[stateDropped] + counts[stateFailed] + counts[statePending]
+	a.note("run %s: %s and %s: %d trained, %d dropped, %d failed, %d pending", b.run.id,
+		plural(len(groups), "group"), counted(total, "trajectory", "trajectories"),
 		counts[stateTrained], counts[stateDropped], counts[stateFailed], counts[statePending])
 	return nil
 }

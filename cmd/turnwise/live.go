@@ -199,6 +199,9 @@ func (p pendingActivity) role() string {
 // String says where the work stands: with whom, since when, and what went wrong before.
 func (p pendingActivity) String() string { return p.at(time.Now()) }
 
+// unheeded is how long work lies before it is said that a worker may be missing; one that is at hand takes it at once.
+const unheeded = 3 * time.Second
+
 func (p pendingActivity) at(now time.Time) string {
 	var line strings.Builder
 	line.WriteString(p.Type)
@@ -210,6 +213,8 @@ func (p pendingActivity) at(now time.Time) string {
 		fmt.Fprintf(&line, ", at work for %s", short(now.Sub(p.Since)))
 	case p.NextTry != nil && p.NextTry.After(now):
 		fmt.Fprintf(&line, ", next try in %s", short(p.NextTry.Sub(now)))
+	case now.Sub(p.Since) < unheeded:
+		line.WriteString(", to be taken by a worker")
 	default:
 		fmt.Fprintf(&line, ", taken by no worker for %s: start one with `turnwise worker --roles %s`", short(now.Sub(p.Since)), p.role())
 	}

@@ -49,7 +49,8 @@ type settingChange struct {
 	To   string `json:"to"`
 }
 
-// changedSettings lists what differs between two configs, by path.
+// changedSettings lists what differs between two configs, by path. A list that is empty in one of them is told
+// by the items it has in the other.
 func changedSettings(before, after *configs.Resolved) []settingChange {
 	paths := map[string]bool{}
 	for _, config := range []*configs.Resolved{before, after} {
@@ -59,7 +60,7 @@ func changedSettings(before, after *configs.Resolved) []settingChange {
 	}
 	var out []settingChange
 	for _, setting := range slices.Sorted(maps.Keys(paths)) {
-		if from, to := settingValue(before, setting), settingValue(after, setting); from != to {
+		if from, to := settingValue(before, setting), settingValue(after, setting); from != to && from+to != "[]" {
 			out = append(out, settingChange{setting, from, to})
 		}
 	}

@@ -183,10 +183,9 @@ func (w *watcher) look(ctx context.Context) (live, error) {
 
 // refresh reads what has changed in the folder.
 func (w *watcher) refresh(ctx context.Context) error {
-	if w.run.config == nil {
-		if err := w.run.readConfig(ctx); err != nil {
-			return err
-		}
+	var err error
+	if w.run.config, _, err = w.run.currentConfig(ctx); err != nil {
+		return err
 	}
 	versions, err := w.run.folder.Evaluations(ctx)
 	if err != nil {

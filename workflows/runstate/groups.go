@@ -203,7 +203,7 @@ func (m *Machine) outcomes(finished, failed int) {
 	if s.Held != "" || failed == 0 || len(s.Recent) < budget.Window || float64(bad) <= budget.MaxShare*float64(budget.Window) {
 		return
 	}
-	s.Held = fmt.Sprintf("%d of the last %d attempts at episodes failed (%s)", bad, budget.Window, counts(s.Failures))
+	s.Held = fmt.Sprintf("%d of the last %d attempts at episodes failed (over the run: %s)", bad, budget.Window, counts(s.Failures))
 	m.note("admission stops: %s; resume the run once the cause is mended", s.Held)
 }
 
