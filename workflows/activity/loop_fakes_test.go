@@ -149,11 +149,16 @@ func (s *stand) signal(_ context.Context, message any) error {
 	case workflows.GroupsReport:
 		s.reports = append(s.reports, m)
 	}
+	s.wakeUp()
+	return nil
+}
+
+// wakeUp has a test that waits look again.
+func (s *stand) wakeUp() {
 	select {
 	case s.arrived <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 func (s *stand) folder() *runfolder.Folder {
@@ -203,6 +208,10 @@ func (s *stand) live(handOver time.Duration) *life {
 		defer func() { l.took = time.Since(began) }()
 		l.result, l.err = s.a.rolloutLoop(ctx, workflows.LoopInput{Run: runID, HandOverAfter: handOver}, new(loopProgress), stop)
 	}()
+	s.t.Cleanup(func() { // of a test that failed
+		cancel()
+		<-l.ended
+	})
 	return l
 }
 
@@ -213,9 +222,14 @@ func (l *life) end() {
 	l.cancel()
 }
 
-// until waits until what was signalled satisfies a condition.
+// patience is how long a test waits for news in the time of its bubble, far longer than any news takes.
+const patience = 2 * time.Hour
+
+// until waits until what was signalled satisfies a condition. A loop that never says it fails the test.
 func (s *stand) until(met func() bool) {
 	s.t.Helper()
+	end := time.NewTimer(patience)
+	defer end.Stop()
 	for {
 		s.mu.Lock()
 		done := met()
@@ -223,7 +237,19 @@ func (s *stand) until(met func() bool) {
 		if done {
 			return
 		}
-		<-s.arrived
+		s.hear(end)
+	}
+}
+
+// hear waits for the next news, and fails the test at the end.
+func (s *stand) hear(end *time.Timer) {
+	s.t.Helper()
+	select {
+	case <-s.arrived:
+	case <-end.C:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.t.Fatalf("the loop does not say what is waited for: ready are %v, dropped %+v, reports %+v", s.ready(), s.dropped(), s.reports)
 	}
 }
 

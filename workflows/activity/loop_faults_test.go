@@ -388,7 +388,7 @@ func lifeUntilKilled(t *testing.T, draws *rand.Rand, dir, next string, all []run
 	}
 	left := 1 + draws.IntN(9)
 	var mu sync.Mutex
-	killed := make(chan struct{})
+	var killed atomic.Bool
 	s.engine.before = func(_ context.Context, sequence string, context int) error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -397,7 +397,8 @@ func lifeUntilKilled(t *testing.T, draws *rand.Rand, dir, next string, all []run
 			if err := os.CopyFS(next, os.DirFS(dir)); err != nil {
 				t.Error(err)
 			}
-			close(killed)
+			killed.Store(true)
+			s.wakeUp()
 		}
 		return nil
 	}
@@ -408,19 +409,8 @@ func lifeUntilKilled(t *testing.T, draws *rand.Rand, dir, next string, all []run
 	}()
 	s.until(func() bool { return s.serving() > 0 })
 	s.assign(s.serving(), all...)
-	for {
-		select {
-		case <-killed:
-			return false
-		case <-s.arrived:
-		}
-		s.mu.Lock()
-		done := len(s.ready()) == len(all)
-		s.mu.Unlock()
-		if done {
-			return true
-		}
-	}
+	s.until(func() bool { return killed.Load() || len(s.ready()) == len(all) })
+	return !killed.Load()
 }
 
 // checkNotFinished reports a turn that is sampled although it is recorded.
