@@ -101,7 +101,7 @@ func playLoop(ctx workflow.Context, input PoolInput) (loopEnd, error) {
 func (e *loopEnd) timedOut(timeout *temporal.TimeoutError, input PoolInput, lasted time.Duration) {
 	if timeout.TimeoutType() == enums.TIMEOUT_TYPE_SCHEDULE_TO_START {
 		e.waited, e.failures = input.Waited+lasted, input.Failures
-		e.news.Reason = fmt.Sprintf("no worker has taken it for %s: start one with `turnwise worker --roles rollout`", e.waited.Round(time.Second))
+		e.news.Reason = fmt.Sprintf("no worker has taken it for %s: start one with `turnwise worker --roles rollout`, or a worker that holds more pools with `--loops N`", e.waited.Round(time.Second))
 		return
 	}
 	var progress LoopProgress

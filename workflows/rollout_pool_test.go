@@ -103,7 +103,7 @@ func TestPoolNobodyTakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "no worker has taken it for 20m0s: start one with `turnwise worker --roles rollout`"
+	want := "no worker has taken it for 20m0s: start one with `turnwise worker --roles rollout`, or a worker that holds more pools with `--loops N`"
 	if len(l.heard) != 1 || l.heard[0].Reason != want || l.heard[0].State != PoolLost {
 		t.Errorf("news %+v, want %q", l.heard, want)
 	}

@@ -11,7 +11,12 @@ import (
 // What a run's own answer tells of its condition, in sentences. All of them are "" or nil when there is
 // nothing to say.
 
-const startRollout = "start one with `turnwise worker --roles rollout`"
+// What helps a pool that nobody serves: a worker holds a bounded number of loops, and those at hand may be busy
+// with other pools.
+const (
+	startRollout = "start one with `turnwise worker --roles rollout`"
+	moreLoops    = ", or a worker that holds more pools with `--loops N`"
+)
 
 // stallText says what a run waits for too long, since when, and what would help.
 func stallText(status *runstate.Status, now time.Time) string {
@@ -28,7 +33,7 @@ func stallText(status *runstate.Status, now time.Time) string {
 		}
 	}
 	if missing > 0 {
-		return text + ": " + startRollout
+		return text + ": " + startRollout + moreLoops
 	}
 	return text + "; " + s.Unblock
 }
@@ -57,9 +62,9 @@ func poolTexts(status *runstate.Status, now time.Time) []string {
 			case strings.Contains(reason, startRollout): // it advises already
 				text += ": " + reason
 			case reason != "":
-				text += " (" + reason + "): " + startRollout
+				text += " (" + reason + "): " + startRollout + moreLoops
 			default:
-				text += ": " + startRollout
+				text += ": " + startRollout + moreLoops
 			}
 		case pool.Quiet:
 			text += ", its episodes wait at their next turn"
@@ -67,6 +72,30 @@ func poolTexts(status *runstate.Status, now time.Time) []string {
 		out = append(out, text)
 	}
 	return out
+}
+
+// stepText is "step 3 of 64". The plan of a run whose folder is not prepared is not known here.
+func stepText(step, last int) string {
+	if last == 0 {
+		return "before its first step"
+	}
+	return fmt.Sprintf("step %d of %d", step, last)
+}
+
+// endText is where a run has ended: "at step 3 of 64".
+func endText(step, last int) string {
+	if last == 0 {
+		return stepText(step, last)
+	}
+	return "at " + stepText(step, last)
+}
+
+// progressText is "step 3/64", for views with little room.
+func progressText(step, last int) string {
+	if last == 0 {
+		return stepText(step, last)
+	}
+	return "step " + fraction(step, last)
 }
 
 // countsText is "tool 3, lost 2".

@@ -45,18 +45,18 @@ func TestConditionsInSentences(t *testing.T) {
 		}
 	}
 	local := status.Stalled.Since.Local().Format(time.TimeOnly)
-	same("stalled", stallText(status, now), "waiting for groups: 3 of 4 ready since "+local+" (2m05s); pool 1 has had no worker for 2m00s: start one with `turnwise worker --roles rollout`")
+	same("stalled", stallText(status, now), "waiting for groups: 3 of 4 ready since "+local+" (2m05s); pool 1 has had no worker for 2m00s: start one with `turnwise worker --roles rollout`, or a worker that holds more pools with `--loops N`")
 	same("held", holdText(status, "demo"), "no new groups start: 40 of the last 64 attempts failed (tool 38, engine 2); `turnwise resume demo` goes on once the cause is mended")
 	same("failures", countsText(status.Failures), "tool 1,038, engine 2")
 	want := []string{
 		"0  served by box-1 for 2m00s (tenure 4), 1 group",
-		"1  no worker for 2m00s (its worker was silent for 10s): start one with `turnwise worker --roles rollout`",
+		"1  no worker for 2m00s (its worker was silent for 10s): start one with `turnwise worker --roles rollout`, or a worker that holds more pools with `--loops N`",
 	}
 	if got := poolTexts(status, now); !slices.Equal(got, want) {
 		t.Errorf("pools:\n got %q\nwant %q", got, want)
 	}
-	status.Pools[1].Reason = "no worker has taken it for 2m0s: start one with `turnwise worker --roles rollout`"
-	same("advised", poolTexts(status, now)[1], "1  no worker for 2m00s: no worker has taken it for 2m0s: start one with `turnwise worker --roles rollout`")
+	status.Pools[1].Reason = "no worker has taken it for 2m0s: start one with `turnwise worker --roles rollout`, or a worker that holds more pools with `--loops N`"
+	same("advised", poolTexts(status, now)[1], "1  no worker for 2m00s: no worker has taken it for 2m0s: start one with `turnwise worker --roles rollout`, or a worker that holds more pools with `--loops N`")
 	status.Pools = status.Pools[:1]
 	status.Pools[0].Quiet = true
 	same("with all pools served", stallText(status, now), "waiting for groups: 3 of 4 ready since "+local+" (2m05s); pools play 5 groups")
@@ -89,6 +89,27 @@ func TestDescribeTellsTheCondition(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "RolloutLoop") {
 		t.Errorf("a loop that goes well is told twice:\n%s", out.String())
+	}
+}
+
+// TestUnpreparedRunsHaveNoSteps describes and watches a run that was cancelled before its folder was prepared:
+// the plan is not known, and no view invents a step of it.
+func TestUnpreparedRunsHaveNoSteps(t *testing.T) {
+	d := (&recorded{id: "demo", folder: &runfolder.Folder{}, committed: -1,
+		events: []runfolder.Event{{Text: "cancelled at step 0 of 64"}}}).describe()
+	var out buffer
+	d.write(&app{out: &out})
+	if text := out.String(); !strings.Contains(text, "phase      cancelled, before its first step\n") || strings.Contains(text, "of 0") {
+		t.Errorf("described as\n%s", text)
+	}
+	s := newScene(t, fixture{run: "demo"})
+	s.watcher.run.config, s.watcher.run.committed, s.watcher.run.metrics = nil, -1, nil
+	f := s.frame(live{Known: true})
+	if head, line := f.lines()[0], f.line(); !strings.Contains(head, "before its first step") || strings.Contains(head+line, "0/0") || !strings.Contains(line, "before its first step") {
+		t.Errorf("watched as %q and %q", head, line)
+	}
+	if got := []string{endText(0, 0), endText(3, 64)}; !slices.Equal(got, []string{"before its first step", "at step 3 of 64"}) {
+		t.Errorf("ends %q", got)
 	}
 }
 
@@ -182,6 +203,17 @@ func TestOccupancyOfSteps(t *testing.T) {
 	}
 	if got := measure(steps, 3, 7, 7, 2).Bottleneck; got != "learner idle 41%, rollouts idle 45%: neither is the bottleneck" {
 		t.Errorf("with as many slots as needed: %q", got)
+	}
+	if got := measure(steps, 3, 7, 97, 2).Bottleneck; got != "rollouts idle 96%, learner idle 41%: the learner is the bottleneck" {
+		t.Errorf("with slots to spare: %q", got)
+	}
+	small := map[int]stepTimes{}
+	for step, times := range steps {
+		times.manifest.Seconds.Update, times.played = 2.1, 0.8
+		small[step] = times
+	}
+	if got := measure(small, 3, 7, 4, 1).Bottleneck; got != "learner idle 60%, rollouts idle 98%: neither is the bottleneck, what passes between them is: the steps are small beside orchestration and latency" {
+		t.Errorf("with small steps: %q", got)
 	}
 	steps[5] = stepTimes{manifest: steps[5].manifest, played: math.NaN()}
 	if got := measure(steps, 3, 7, 4, 1); got.RolloutsIdle != nil || got.Bottleneck != "learner idle 41%" {

@@ -206,7 +206,7 @@ func (d *description) write(a *app) {
 	line := func(name, format string, args ...any) { a.print("%-11s%s\n", name, fmt.Sprintf(format, args...)) }
 	line("run", "%s", d.Run)
 	line("method", "%s", d.Method)
-	line("phase", "%s, step %d of %d", d.Phase, d.Step, d.LastStep)
+	line("phase", "%s, %s", d.Phase, stepText(d.Step, d.LastStep))
 	if d.Note != "" {
 		line("", "%s", d.Note)
 	}

@@ -217,6 +217,9 @@ func (p pendingActivity) at(now time.Time) string {
 		line.WriteString(", to be taken by a worker")
 	default:
 		fmt.Fprintf(&line, ", taken by no worker for %s: start one with `turnwise worker --roles %s`", short(now.Sub(p.Since)), p.role())
+		if p.role() == "rollout" {
+			line.WriteString(moreLoops)
+		}
 	}
 	if p.LastFailure != "" {
 		fmt.Fprintf(&line, "; last failure: %s", p.LastFailure)

@@ -118,12 +118,17 @@ func (o *occupancy) sentence(staleness int) string {
 		return learner
 	}
 	rollouts := "rollouts idle " + whole(*o.RolloutsIdle)
-	const balanced = 0.05 // neither waits much more than the other
+	const (
+		balanced = 0.05 // neither waits much more than the other
+		mostly   = 0.5  // idle for more than this, neither is what the run waits for
+	)
 	turns := ""
 	if staleness == 0 {
 		turns = "; at staleness 0 they take turns"
 	}
 	switch {
+	case o.LearnerIdle > mostly && *o.RolloutsIdle > mostly:
+		return learner + ", " + rollouts + ": neither is the bottleneck, what passes between them is: the steps are small beside orchestration and latency" + turns
 	case math.Abs(o.LearnerIdle-*o.RolloutsIdle) < balanced:
 		return learner + ", " + rollouts + ": neither is the bottleneck" + turns
 	case o.LearnerIdle > *o.RolloutsIdle:

@@ -294,7 +294,7 @@ func TestDescribeShowsWhatFails(t *testing.T) {
 	for _, want := range []string{
 		"phase      training, step 33 of 130", "waits for  the learner to commit step 34",
 		"TrainStep attempt 3, next try in 8s; last failure: commit step 34: no space left on device",
-		"RolloutLoop, taken by no worker for 1m30s: start one with `turnwise worker --roles rollout`",
+		"RolloutLoop, taken by no worker for 1m30s: start one with `turnwise worker --roles rollout`, or a worker that holds more pools with `--loops N`",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out.String())

@@ -235,7 +235,7 @@ func (w *watcher) finish(ctx context.Context, now live) error {
 	}
 	outcome, words := w.run.ending()
 	if outcome != now.Ended || words == "" {
-		words = fmt.Sprintf("%s at step %d of %d", now.word(), max(0, w.run.committed), w.run.plan().LastStep())
+		words = now.word() + " " + endText(max(0, w.run.committed), w.run.plan().LastStep())
 	}
 	return w.end(now.Ended, words)
 }

@@ -146,7 +146,7 @@ func (f *frame) addMetrics(lines []runfolder.MetricsLine) {
 
 // lines is the frame for a terminal.
 func (f frame) lines() []string {
-	head := fmt.Sprintf("%s   %s   step %s   %s", f.Run, f.Phase, fraction(f.Step, f.LastStep), short(f.elapsed))
+	head := fmt.Sprintf("%s   %s   %s   %s", f.Run, f.Phase, progressText(f.Step, f.LastStep), short(f.elapsed))
 	if f.SecondsLeft != nil {
 		head += ", ~" + short(time.Duration(*f.SecondsLeft*float64(time.Second))) + " left"
 	}
@@ -227,7 +227,7 @@ func (f frame) heldOut() string {
 
 // line is the frame in one line for a pipe.
 func (f frame) line() string {
-	parts := []string{"step " + fraction(f.Step, f.LastStep), f.Phase}
+	parts := []string{progressText(f.Step, f.LastStep), f.Phase}
 	switch {
 	case f.Success != nil:
 		parts = append(parts, "success "+percent(*f.Success), "reward "+number(*f.Reward), fmt.Sprintf("turns %.1f", *f.Turns))
