@@ -178,12 +178,12 @@ func (l *loop) landed(t *table, at place, trajectory rollout.Trajectory, err err
 	case errors.As(err, &failure) && failure.Kind == rollout.FailedCancelled:
 		l.roster.withdrawn(at)
 	default:
-		kind := rollout.FailedEnvironment
+		kind, cause := rollout.FailedEnvironment, err
 		if failure != nil {
-			kind = failure.Kind
+			kind, cause = failure.Kind, failure.Err
 		}
-		l.log.Warn("an attempt at an episode failed", "group", at.group, "member", at.member, "kind", string(kind), "error", err)
-		l.roster.failed(at, runstate.MemberFailure{Member: at.member, Kind: string(kind), Reason: cut(err.Error())})
+		l.log.Warn("an attempt at an episode failed", "group", at.group, "member", at.member, "kind", string(kind), "error", cause)
+		l.roster.failed(at, runstate.MemberFailure{Member: at.member, Kind: string(kind), Reason: cut(cause.Error())})
 	}
 }
 

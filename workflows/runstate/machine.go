@@ -143,7 +143,7 @@ func (m *Machine) asked(event Event) {
 		m.changed(e)
 	case PauseAsked:
 		if !s.Paused {
-			s.Paused = true
+			s.Paused, s.Times.PauseAsked = true, m.now
 			m.note("pause asked at step %d", s.Committed)
 		}
 	case ResumeAsked:
@@ -195,7 +195,7 @@ func (m *Machine) changed(e Changed) {
 		return
 	}
 	if err := e.Spec.Validate(); err != nil {
-		m.note("settings revision %d is refused: %s", e.Config, err)
+		m.note("revision %d of the config is refused: %s", e.Config, err)
 		return
 	}
 	spec := e.Spec
@@ -204,7 +204,7 @@ func (m *Machine) changed(e Changed) {
 	if m.state.Training != 0 {
 		next++
 	}
-	m.note("from step %d on: %s (settings revision %d)", next, e.Summary, e.Config)
+	m.note("from step %d on: %s (revision %d of the config)", next, e.Summary, e.Config)
 }
 
 // resume takes a pause and a hold back. The time that has passed is no stall.
@@ -218,7 +218,7 @@ func (m *Machine) resume() {
 	default:
 		return
 	}
-	s.Paused, s.PausedAt, s.Held, s.Recent = false, 0, "", ""
+	s.Paused, s.PausedAt, s.AtRest, s.Held, s.Recent = false, 0, false, "", ""
 	for i := range s.Pools {
 		s.Pools[i].Quiet = false
 	}
@@ -257,11 +257,21 @@ func (m *Machine) advance() {
 		m.assign()
 	}
 	m.publish()
+	m.rest()
 	switch {
 	case s.HandingOver && idle:
 		m.emit(HandOver{})
 	case !s.HandingOver && !s.Paused:
 		m.train()
+	}
+}
+
+// rest says once that a pause has reached its safe point.
+func (m *Machine) rest() {
+	s := &m.state
+	if s.Paused && !s.AtRest && m.unsettled() == "" {
+		s.AtRest = true
+		m.note("paused at step %d after %s", s.Committed, m.now.Sub(s.Times.PauseAsked).Round(100*time.Millisecond))
 	}
 }
 

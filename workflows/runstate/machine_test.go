@@ -19,9 +19,9 @@ func TestStateRoundTrip(t *testing.T) {
 		Repairing: []string{"w"}, Evaluated: []int{1, 3}, Due: []Version{{3, weights(3)}}, Evaluating: true,
 		Pools:   []Pool{{Serving: true, Quiet: true, Tenure: 7, Worker: "w", Since: at, Reason: "r"}},
 		Control: Control{Revision: 5, Version: 3, Weights: weights(3), Staleness: 1, Paused: true, Stopped: true, Shares: []Share{{Pool: 1, Tenure: 7, Groups: []Assignment{{Group: 6, Round: 2, Members: []int{0, 3}, Moved: true}}}}},
-		Fence:   9, Paused: true, PausedAt: 4, Cancelling: true, HandingOver: true, Held: "h", Recent: "+-",
+		Fence:   9, Paused: true, PausedAt: 4, AtRest: true, Cancelling: true, HandingOver: true, Held: "h", Recent: "+-",
 		Failures: []Count{{"tool", 2}}, Drops: []Count{{"stale", 1}},
-		Times:   Times{Progress: at, Gaps: []time.Duration{1}, Stalled: at, Warm: []time.Duration{2}, Steps: []time.Duration{3}, Evaluations: []time.Duration{4}, Began: at, Busy: 5},
+		Times:   Times{Progress: at, PauseAsked: at, Gaps: []time.Duration{1}, Stalled: at, Warm: []time.Duration{2}, Steps: []time.Duration{3}, Evaluations: []time.Duration{4}, Began: at, Busy: 5},
 		Failure: "f", Outcome: Failed,
 	}
 	back := roundTrip(t, state)

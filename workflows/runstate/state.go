@@ -44,8 +44,10 @@ type State struct {
 	Fence int `json:"fence"`
 	// Paused, Cancelling and HandingOver are wishes that take effect at a safe point. PausedAt is the
 	// revision of the control object that first said pause.
+	// AtRest is true once everything stands still in a pause.
 	Paused      bool `json:"paused,omitempty"`
 	PausedAt    int  `json:"paused_at,omitempty"`
+	AtRest      bool `json:"at_rest,omitempty"`
 	Cancelling  bool `json:"cancelling,omitempty"`
 	HandingOver bool `json:"handing_over,omitempty"`
 	// Held is why admission stopped; "" while it goes on. Recent are the outcomes of the last attempts,

@@ -398,7 +398,7 @@ func describeStep(c TrainStep) string {
 	}
 	line += fmt.Sprintf(", fence %d, at most %s", c.Fence, c.Timeout)
 	if c.Config > 0 {
-		line += fmt.Sprintf(", settings revision %d", c.Config)
+		line += fmt.Sprintf(", revision %d of the config", c.Config)
 	}
 	if c.Checkpoint {
 		line += ", checkpoint"

@@ -17,6 +17,8 @@ type Times struct {
 	Warm        []time.Duration `json:"warm,omitempty"`
 	Steps       []time.Duration `json:"steps,omitempty"`
 	Evaluations []time.Duration `json:"evaluations,omitempty"`
+	// PauseAsked is when the pause in force was asked for.
+	PauseAsked time.Time `json:"pause_asked,omitzero"`
 	// Began is when reinforcement learning began, Busy how long the learner has worked since.
 	Began time.Time     `json:"began,omitzero"`
 	Busy  time.Duration `json:"busy,omitempty"`
