@@ -2,12 +2,9 @@ package configs
 
 import (
 	"encoding"
-	"errors"
 	"fmt"
-	"math"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -141,97 +138,6 @@ func (d *decoder) want(t reflect.Type) string {
 	}
 }
 
-// text reads a scalar as text. A plain number or truth value is refused: whoever writes one where
-// text is wanted has either the wrong key in mind or forgot the quotes.
-func (d *decoder) text(path string, n *node, t reflect.Type) (string, bool) {
-	switch {
-	case n.kind != scalarNode:
-		d.wrongType(n, path, t)
-		return "", false
-	case !n.quoted && (looksNumeric(n.text) || n.text == "true" || n.text == "false"):
-		if _, closed := d.enums[t]; closed {
-			d.wrongType(n, path, t)
-		} else {
-			d.fail(n, path, fmt.Sprintf("want text, got %s: write %q", n.text, n.text))
-		}
-		return "", false
-	}
-	return n.text, true
-}
-
-func (d *decoder) number(path string, n *node, v reflect.Value, limits bounds) {
-	t := v.Type()
-	if n.kind != scalarNode || n.quoted {
-		d.wrongType(n, path, t)
-		return
-	}
-	var x float64
-	var err error
-	switch t.Kind() {
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		var i int64
-		if i, err = strconv.ParseInt(n.text, 10, t.Bits()); err == nil {
-			v.SetInt(i)
-		}
-		x = float64(i)
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		if strings.HasPrefix(n.text, "-") && looksNumeric(n.text) {
-			d.fail(n, path, n.text+" is too small: at least 0")
-			return
-		}
-		var u uint64
-		if u, err = strconv.ParseUint(n.text, 10, t.Bits()); err == nil {
-			v.SetUint(u)
-		}
-		x = float64(u)
-	case reflect.Float32, reflect.Float64:
-		if isInfinite(n.text) {
-			d.fail(n, path, fmt.Sprintf("want a finite number, got %s", n.text))
-			return
-		}
-		if strings.ContainsAny(n.text, "xXpP_") {
-			err = strconv.ErrSyntax
-		} else if x, err = strconv.ParseFloat(n.text, t.Bits()); err == nil {
-			v.SetFloat(x)
-		}
-	default:
-		panic("configs: no way to write a " + t.String()) // a programmer's mistake that every test of the schema meets
-	}
-	switch {
-	case errors.Is(err, strconv.ErrRange):
-		d.fail(n, path, fmt.Sprintf("%s does not fit %s", n.text, sizeOf(t)))
-	case err != nil || hasLeadingZero(n.text) && t.Kind() != reflect.Float64 && t.Kind() != reflect.Float32:
-		d.wrongType(n, path, t)
-	default:
-		if refusal := limits.refuse(x, n.text); refusal != "" {
-			d.fail(n, path, refusal)
-		}
-	}
-}
-
-// isInfinite reports spellings that ParseFloat or YAML reads as something without a finite value.
-func isInfinite(text string) bool {
-	text = strings.TrimPrefix(strings.TrimLeft(strings.ToLower(text), "+-"), ".")
-	return text == "inf" || text == "infinity" || text == "nan"
-}
-
-// hasLeadingZero reports a spelling that some YAML readers take for octal.
-func hasLeadingZero(text string) bool {
-	text = strings.TrimLeft(text, "+-")
-	return len(text) > 1 && text[0] == '0'
-}
-
-func sizeOf(t reflect.Type) string {
-	switch t.Kind() {
-	case reflect.Float32, reflect.Float64:
-		return fmt.Sprintf("a %d-bit float: at most %s", t.Bits(), number(map[int]float64{32: math.MaxFloat32, 64: math.MaxFloat64}[t.Bits()]))
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return fmt.Sprintf("%d bits: at most %d", t.Bits(), int64(math.MaxInt64)>>(64-t.Bits()))
-	default:
-		return fmt.Sprintf("%d bits: at most %d", t.Bits(), uint64(math.MaxUint64)>>(64-t.Bits()))
-	}
-}
-
 func (d *decoder) list(path string, n *node, v reflect.Value, limits bounds) {
 	if n.kind != sequenceNode {
 		d.wrongType(n, path, v.Type())
@@ -326,72 +232,6 @@ func (d *decoder) unknownKey(path string, e entry, names []string) {
 		message += fmt.Sprintf("; it belongs at %s", where)
 	}
 	d.errs.add(e.at, path, message+known(e.key, names))
-}
-
-// union decodes a mapping whose type key selects what v holds.
-func (d *decoder) union(path string, n *node, v reflect.Value) {
-	variant, ok := d.choose(path, n, v)
-	if !ok {
-		return
-	}
-	before := d.problems()
-	list, _ := d.settings(dereference(variant))
-	d.keys(path, n, append([]setting{{name: typeKey}}, list...))
-	v.Set(variant)
-	if d.problems() == before {
-		d.validate(path, n, variant)
-	}
-}
-
-// choose returns an addressable value of the variant that n selects: a fresh one with the variant's
-// own defaults when n says its type, the one v holds when n does not. What an earlier layer or the
-// defaults said about the same variant is in n already.
-func (d *decoder) choose(path string, n *node, v reflect.Value) (reflect.Value, bool) {
-	u, ok := d.unions[v.Type()]
-	if !ok {
-		panic("configs: no union table for " + v.Type().String()) // a programmer's mistake that every test of the schema meets
-	}
-	if n.kind != mappingNode {
-		d.wrongType(n, path, v.Type())
-		return reflect.Value{}, false
-	}
-	if e, given := n.lookup(typeKey); given {
-		name, fine := d.text(join(path, typeKey), e.value, reflect.TypeFor[string]())
-		if !fine {
-			return reflect.Value{}, false
-		}
-		variant, exists := u.variant(name)
-		if !exists {
-			d.fail(e.value, join(path, typeKey), fmt.Sprintf("unknown %s %q%s", u.Kind, shorten(name), known(name, u.names())))
-			return reflect.Value{}, false
-		}
-		return addressable(reflect.ValueOf(variant.New())), true
-	}
-	if u.nameOf(v) == "" {
-		d.fail(n, path, fmt.Sprintf("no %s says which %s is meant; known: %s", typeKey, u.Kind, strings.Join(u.names(), ", ")))
-		return reflect.Value{}, false
-	}
-	return addressable(v.Elem()), true
-}
-
-// addressable copies a struct, or what a pointer points to, so that its fields can be set without
-// touching the original.
-func addressable(from reflect.Value) reflect.Value {
-	if from.Kind() == reflect.Pointer {
-		copied := reflect.New(from.Type().Elem())
-		copied.Elem().Set(from.Elem())
-		return copied
-	}
-	copied := reflect.New(from.Type()).Elem()
-	copied.Set(from)
-	return copied
-}
-
-func dereference(v reflect.Value) reflect.Value {
-	if v.Kind() == reflect.Pointer {
-		return v.Elem()
-	}
-	return v
 }
 
 // validate lets a section that decoded cleanly check itself.

@@ -2,7 +2,6 @@ package activity
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -12,7 +11,6 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"github.com/turnwise-rl/turnwise/configs"
-	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/rollout/journal"
 	"github.com/turnwise-rl/turnwise/workflows"
 )
@@ -320,49 +318,6 @@ func (l *loop) news(state workflows.PoolState, revision int) *workflows.PoolNews
 	return &workflows.PoolNews{Pool: l.input.Pool, State: state, Tenure: l.result.Tenure, Revision: revision, Worker: l.activities.Worker}
 }
 
-// load brings the weights of the control object into the engine.
-func (l *loop) load() {
-	control := l.roster.control
-	before, failed := l.version.Load(), l.loadFailed
-	l.work.Go(func() {
-		if failed > 0 {
-			pause(l.ctx, min(100*time.Millisecond<<min(failed, 6), 2*time.Second))
-		}
-		// A turn that begins meanwhile is counted as sampled with the new version until it has ended.
-		l.version.Store(int64(control.Version))
-		err := l.ctx.Err()
-		if err == nil {
-			err = l.engine.Use(l.ctx, blob.Ref(control.Weights), control.Version)
-		}
-		if err != nil {
-			l.version.Store(before)
-		}
-		l.mail.post(func() { l.loaded(control.Version, control.Weights.Key, err) })
-	})
-}
-
-func (l *loop) loaded(version int, key string, err error) {
-	if err == nil {
-		l.roster.loaded(version)
-		l.loadFailed, l.corrupt = 0, ""
-		l.log.Info("sampling with new weights", "version", version)
-		return
-	}
-	l.roster.loaded(unknown)
-	if l.ctx.Err() != nil {
-		return
-	}
-	l.loadFailed++
-	if l.loadFailed == 1 {
-		l.log.Warn("weights cannot be loaded, trying again", "version", version, "error", err)
-	}
-	// Weights that are missing may only have been removed after a newer control object was published.
-	if isCorrupt(err) && l.loadFailed > 1 && l.corrupt != key && l.roster.control.Weights.Key == key {
-		l.corrupt = key
-		l.reporter.say(outgoing{weights: key})
-	}
-}
-
 // pause waits, or less when the context ends.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
@@ -370,48 +325,5 @@ func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-	}
-}
-
-// watchRun leaves when the run's workflow is not open any more, so that no loop outlives its run.
-func (l *loop) watchRun(ctx context.Context) {
-	if l.activities.Runs == nil {
-		return
-	}
-	ticker := time.NewTicker(runInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-		open, err := isOpen(ctx, l.activities.Runs, l.input.Run)
-		switch {
-		case err != nil:
-			if ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
-				l.log.Debug("the run cannot be looked up", "error", err)
-			}
-		case !open:
-			l.mail.post(func() { l.leave("the run is closed", true, 0) })
-			return
-		}
-	}
-}
-
-// prune removes the records of turns that nothing may ask for again.
-func (l *loop) prune(ctx context.Context) {
-	var groups coveredGroups
-	ticker := time.NewTicker(pruneInterval)
-	defer ticker.Stop()
-	for {
-		if err := groups.prune(ctx, l.run); err != nil && ctx.Err() == nil {
-			l.log.Warn("records of turns that nothing asks for are not removed", "error", err)
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
 	}
 }
