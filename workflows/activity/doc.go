@@ -54,7 +54,8 @@ type Activities struct {
 	Engines func(config configs.Run, renderers map[string]render.Renderer) (Engine, error)
 
 	mu       sync.Mutex
-	sessions map[string]*session // learners by run
+	sessions map[string]*session          // learners by run
+	folders  map[string]*runfolder.Folder // opened, by run
 
 	// faults, when set, makes operations on the runs' folders fail; only tests set it.
 	faults func(op, key string) error

@@ -74,13 +74,27 @@ func (r *run) read(ctx context.Context) error {
 	return lasting(err)
 }
 
-// folder opens the folder of a run.
+// folder returns the folder of a run, which is opened once: opening looks for what killed writers left.
 func (a *Activities) folder(id string) (*runfolder.Folder, error) {
-	folder, err := runfolder.Open(a.DataDir, id)
-	if err == nil && a.faults != nil {
-		folder = folder.Faulty(a.faults)
+	a.mu.Lock()
+	folder := a.folders[id]
+	a.mu.Unlock()
+	if folder == nil {
+		var err error
+		if folder, err = runfolder.Open(a.DataDir, id); err != nil {
+			return nil, err
+		}
+		a.mu.Lock()
+		if a.folders == nil {
+			a.folders = make(map[string]*runfolder.Folder)
+		}
+		a.folders[id] = folder
+		a.mu.Unlock()
 	}
-	return folder, err
+	if a.faults != nil {
+		return folder.Faulty(a.faults), nil
+	}
+	return folder, nil
 }
 
 // newRun reads the settings and builds the environments; the rest is left to read.
