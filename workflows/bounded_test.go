@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	manySteps = 10_000
+	manySteps, fewerSteps = 10_000, 3_000 // fewer with -short
 	// mostEvents and mostBytes bound each history of a run, however many steps it has: those at which it
 	// continues as new, and what a hand-over may add.
 	mostEvents, mostBytes = maxHistory + 200, 4 << 20
@@ -26,11 +26,12 @@ const (
 
 // TestServerHistoryIsBounded carries a run through 10,000 tiny steps and looks at every history of it.
 func TestServerHistoryIsBounded(t *testing.T) {
+	steps := manySteps
 	if testing.Short() {
-		t.Skip("takes a minute or more")
+		steps = fewerSteps
 	}
 	spec := small
-	spec.WarmSteps, spec.TrainSteps, spec.GroupsPerStep, spec.Staleness, spec.Pools, spec.Slots, spec.EvaluateEvery = 0, manySteps, 1, 64, 1, 64, 1000
+	spec.WarmSteps, spec.TrainSteps, spec.GroupsPerStep, spec.Staleness, spec.Pools, spec.Slots, spec.EvaluateEvery = 0, steps, 1, 64, 1, 64, 1000
 	s := newSite(t, spec)
 	s.latency = 50 * time.Millisecond
 	// A store that takes its time: of the controls decided meanwhile only the newest is written.
@@ -65,7 +66,7 @@ func TestServerHistoryIsBounded(t *testing.T) {
 		id = started.GetContinuedExecutionRunId()
 	}
 	t.Logf("%d steps in %s: %d histories of at most %d events and %d bytes, each given at most %d bytes; %d controls written of %d",
-		manySteps, took.Round(time.Second), histories, events, size, state, s.folder.written, s.folder.control.Revision)
+		steps, took.Round(time.Second), histories, events, size, state, s.folder.written, s.folder.control.Revision)
 	if events > mostEvents || size > mostBytes || state > mostState {
 		t.Errorf("a history has %d events and %d bytes and is given %d bytes; want at most %d, %d and %d", events, size, state, mostEvents, mostBytes, mostState)
 	}

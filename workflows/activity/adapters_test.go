@@ -11,6 +11,7 @@ import (
 // agree to the last bit, a learner that is thrown away comes back, and the policy that is exported is one
 // network without adapters.
 func TestAdaptersTrain(t *testing.T) {
+	learnerAlone(t)
 	overrides := []string{"policy.family=llama", "policy.lora={rank: 2, alpha: 4, targets: [q_proj, down_proj, lm_head]}", "policy.untied_head=true"}
 	dir := t.TempDir()
 	if _, err := fresh(dir).prepare(t.Context(), workflows.PrepareInput{Run: runID, Config: string(resolve(t, overrides...).YAML())}); err != nil {

@@ -56,6 +56,7 @@ func flip(t *testing.T, d *driver, pattern string) string {
 // TestCorruptFile changes one byte of a file that the next step needs and that nothing else tells. The run ends with an
 // error that names the file; nothing is retried for ever and nothing is trained on it.
 func TestCorruptFile(t *testing.T) {
+	learnerAlone(t)
 	for _, pattern := range []string{
 		"steps/000003.json", "steps/000004.json", "tokenizer/tokenizer.json",
 	} {
@@ -77,6 +78,7 @@ func TestCorruptFile(t *testing.T) {
 // TestCorruptState changes one byte of the weights or the optimizer's state that the next step begins from, or
 // of a group that they are computed from. What is corrupt is set aside and made again, and the run comes to the same end.
 func TestCorruptState(t *testing.T) {
+	learnerAlone(t)
 	for _, pattern := range []string{"weights/000003.*", "optimizer/000003.*", "segments/000003"} {
 		t.Run(strings.ReplaceAll(pattern, "/", " "), func(t *testing.T) {
 			t.Parallel()
@@ -114,6 +116,7 @@ func TestAnotherConfig(t *testing.T) {
 // TestDiskFull fails one creation in mid-run. The error names the cause and is not lasting, nothing
 // half-written is left, and the next attempt comes to the same weights.
 func TestDiskFull(t *testing.T) {
+	learnerAlone(t)
 	for _, prefix := range []string{"segments/000004", "weights/000003", "optimizer/000003", "steps/000004", "evaluations/000004"} {
 		t.Run(strings.ReplaceAll(prefix, "/", " "), func(t *testing.T) {
 			failed, met := 0, 0
@@ -230,6 +233,7 @@ func TestRedoWithOtherSettings(t *testing.T) {
 // TestExpiry keeps one checkpoint and loses the learner before every step: what is removed is never
 // needed again. In the end only what someone may still ask for is left.
 func TestExpiry(t *testing.T) {
+	learnerAlone(t)
 	for every, want := range map[int]map[string][]string{
 		1: {"optimizer/": {"000000", "000002", "000008"}, "weights/": {"000000", "000002", "000004", "000005", "000006", "000007", "000008"}},
 		3: {"optimizer/": {"000000", "000002", "000006", "000008"}, "weights/": {"000000", "000002", "000004", "000005", "000006", "000007", "000008"}},

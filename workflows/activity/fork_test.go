@@ -40,6 +40,7 @@ func (p *apprentice) prepareFork(source string, step int, overrides ...string) (
 // TestForkWithoutChanges forks at every step, with and without a checkpoint. Every fork ends as its source does, also
 // when the source is gone before the fork goes on.
 func TestForkWithoutChanges(t *testing.T) {
+	learnerAlone(t)
 	source := newApprentice(t)
 	source.trainTo(5)
 	var forks []*apprentice
@@ -65,6 +66,7 @@ func TestForkWithoutChanges(t *testing.T) {
 // TestForkFindsItsGroups numbers groups on from those that the source trained up to the step. What it sampled and
 // trained later stays with it.
 func TestForkFindsItsGroups(t *testing.T) {
+	learnerAlone(t)
 	source := newApprentice(t)
 	source.trainTo(5)
 	if err := source.folder().PutEvaluation(t.Context(), runfolder.Evaluation{Version: 2, Success: 0.25}); err != nil {
@@ -86,6 +88,7 @@ func TestForkFindsItsGroups(t *testing.T) {
 
 // TestForkWithChanges goes on with its own settings, and makes the steps of its source with those of its source.
 func TestForkWithChanges(t *testing.T) {
+	learnerAlone(t)
 	source := newApprentice(t)
 	source.trainTo(3)
 	if _, err := source.change(0, 1, "optimizer.learning_rate=0.02"); err != nil {
@@ -131,6 +134,7 @@ func TestForkWithChanges(t *testing.T) {
 // TestForkIsKilledAnywhere lets each operation of preparing a fork fail the first time, half of the creations only
 // after they took effect, and loses the process each time.
 func TestForkIsKilledAnywhere(t *testing.T) {
+	learnerAlone(t)
 	source := newApprentice(t)
 	source.trainTo(4)
 	for _, step := range []int{3, 4} { // with a checkpoint and without
@@ -177,6 +181,7 @@ func TestForkIsKilledAnywhere(t *testing.T) {
 // TestForkOfWhatIsDamaged finds the source's checkpoint corrupt: the fork makes it again, and leaves the source as
 // it is.
 func TestForkOfWhatIsDamaged(t *testing.T) {
+	learnerAlone(t)
 	source := newApprentice(t)
 	source.trainTo(4)
 	key := source.manifest(3).Checkpoint.Optimizer.Key
@@ -193,6 +198,7 @@ func TestForkOfWhatIsDamaged(t *testing.T) {
 
 // TestRefusedForks say what is in the way.
 func TestRefusedForks(t *testing.T) {
+	learnerAlone(t)
 	source := newApprentice(t)
 	source.trainTo(4)
 	source.forked("taken", 2)

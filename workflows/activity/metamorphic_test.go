@@ -86,6 +86,7 @@ func TestUndisturbedRun(t *testing.T) {
 
 // TestNothingDependsOn changes what must not matter.
 func TestNothingDependsOn(t *testing.T) {
+	learnerAlone(t)
 	for name, overrides := range map[string][]string{
 		"one slot":    {"sampling.slots=1"},
 		"three slots": {"sampling.slots=3"},
@@ -115,6 +116,7 @@ func TestNothingDependsOn(t *testing.T) {
 
 // TestCutsReachTheSampler cuts all but the likeliest token, which makes the members of a group equal.
 func TestCutsReachTheSampler(t *testing.T) {
+	learnerAlone(t)
 	for name, override := range map[string]string{"top_k": "sampling.top_k=1", "top_p": "sampling.top_p=1e-6", "min_p": "sampling.min_p=1"} {
 		t.Run(name, func(t *testing.T) {
 			overrides := []string{override, "training.steps=1"}
@@ -156,6 +158,7 @@ func TestRateFallsToZero(t *testing.T) {
 // TestLearnerIsThrownAway loses the learner before steps; it comes back by redo, from checkpoints
 // every three steps.
 func TestLearnerIsThrownAway(t *testing.T) {
+	learnerAlone(t)
 	for name, lost := range map[string]func(step int) bool{
 		"every step":       func(int) bool { return true },
 		"every other step": func(step int) bool { return step%2 == 0 },
@@ -199,6 +202,7 @@ func TestLoopIsWithdrawn(t *testing.T) {
 // TestRunStartsAgain loses everything but the folder at every step: a new workflow prepares the
 // folder and goes on.
 func TestRunStartsAgain(t *testing.T) {
+	learnerAlone(t)
 	dir := prepared(t)
 	for until := 1; until <= 4; until++ {
 		d := newDriver(t, dir)
@@ -225,6 +229,7 @@ var errInjected = errors.New("injected: no space left on device")
 // creations only after they took effect, and loses the process at each failure. That passes through
 // every point at which a process can die between two effects.
 func TestEveryOperationFailsOnce(t *testing.T) {
+	learnerAlone(t)
 	for _, parity := range []uint32{0, 1} {
 		t.Run(fmt.Sprint("parity ", parity), func(t *testing.T) {
 			var mu sync.Mutex

@@ -153,6 +153,7 @@ func prefers(t *testing.T, steps []trace) {
 // TestCriticFromAnExport starts a critic on a policy that has none; what is exported is the policy alone, which a run
 // without a critic goes on from.
 func TestCriticFromAnExport(t *testing.T) {
+	learnerAlone(t)
 	first := newDriver(t, prepared(t))
 	complete(t, first)
 	short := []string{"sampling={max_turns: 3, max_turn_tokens: 24, max_tokens: 250, slots: 2}", "warm_start.steps=0"}

@@ -16,6 +16,7 @@ import (
 // run sampled. A method that misses something may refuse the groups, and says why then; preparing the run has said so
 // before.
 func TestEveryPresetTrains(t *testing.T) {
+	learnerAlone(t)
 	d := newDriver(t, prepared(t))
 	if err := d.play(3); err != nil {
 		t.Fatal(err)
@@ -104,6 +105,7 @@ func succeed(groups []rollout.Group) {
 
 // TestMethodIsRehearsed refuses, before anything is trained, a run whose method reads what its episodes do not carry.
 func TestMethodIsRehearsed(t *testing.T) {
+	learnerAlone(t)
 	_, err := fresh(t.TempDir()).prepare(t.Context(), workflows.PrepareInput{Run: runID, Config: string(resolve(t, "method=steptool").YAML())})
 	if !isLasting(classify(err)) || !strings.Contains(err.Error(), "method steptool cannot give credit to episodes of lookup") || !strings.Contains(err.Error(), `"contribution"`) {
 		t.Errorf("%v; want a lasting error that names the method, the environment and what is missing", err)

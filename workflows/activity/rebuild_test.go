@@ -120,6 +120,7 @@ func (p *apprentice) stored(number int) rollout.Group {
 // TestTrainedGroupIsRebuilt loses the groups that a step after the newest checkpoint trained, and with them the learner
 // in memory. The records of their turns stand for them, and every step comes out as it did.
 func TestTrainedGroupIsRebuilt(t *testing.T) {
+	learnerAlone(t)
 	calm := newApprentice(t)
 	calm.playTo(5, nil)
 	if calm.manifest(3).WeightsDigest == calm.manifest(4).WeightsDigest {
@@ -169,6 +170,7 @@ func TestTrainedGroupIsRebuilt(t *testing.T) {
 // TestTrainedGroupIsLost needs a group that the records do not tell, or tell otherwise than it was trained: the error
 // says so and what to do.
 func TestTrainedGroupIsLost(t *testing.T) {
+	learnerAlone(t)
 	for name, test := range map[string]struct {
 		lose  func(dir string) error
 		store func(number int, group *rollout.Group)
@@ -226,6 +228,7 @@ func eachFile(dir string, do func(path string, size int64) error) error {
 // TestRecordsOfTurnsGo with the checkpoint that covers the step which trained their groups, and all of them with the
 // last step. The newest file stays, empty, because tenures are counted from it.
 func TestRecordsOfTurnsGo(t *testing.T) {
+	learnerAlone(t)
 	for _, keep := range []string{"false", "true"} {
 		p := newApprentice(t, "checkpoint.keep_turns="+keep)
 		groups := func() []int {
@@ -275,6 +278,7 @@ func TestRecordsOfTurnsGo(t *testing.T) {
 
 // TestCoveredGroups reads manifests as they come: dropped groups are covered at once, trained ones by a checkpoint.
 func TestCoveredGroups(t *testing.T) {
+	learnerAlone(t)
 	p := newApprentice(t)
 	p.playTo(2, nil)
 	var c coveredGroups

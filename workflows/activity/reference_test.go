@@ -9,6 +9,7 @@ import (
 // and by a fork whose source is gone. Its weights are there although no method has asked for them, and the steps
 // train with them.
 func TestReferenceStays(t *testing.T) {
+	learnerAlone(t)
 	const compares = "method.loss.regularizers=[{type: kl, coef: 0.1}]"
 	plain := []string{"method=grpo", answered, matched, "method.advantage.terms=[{credit: {type: broadcast, of: turns}}]",
 		"training.steps=7", "checkpoint={every: 1, keep: 1}", "evaluation.every=0"}

@@ -66,6 +66,7 @@ func TestCorruptGroupsWait(t *testing.T) {
 // TestCorruptCheckpoint changes objects of checkpoints behind a learner that has to come back from them. It goes on
 // from an older one, or from the seed, makes the same steps, and every object is whole again, bit for bit.
 func TestCorruptCheckpoint(t *testing.T) {
+	learnerAlone(t)
 	for name, patterns := range map[string][]string{
 		"newest weights":           {"weights/000003.*"},
 		"newest optimizer":         {"optimizer/000003.*"},
@@ -141,6 +142,7 @@ func TestNothingLeftToBeginWith(t *testing.T) {
 // TestRedoOfCorruptGroups needs a group again that a committed step trained. It cannot be had; the error names it and
 // the step up to which all is whole.
 func TestRedoOfCorruptGroups(t *testing.T) {
+	learnerAlone(t)
 	p := newApprentice(t)
 	p.trainTo(4)
 	p.spoil(runfolder.SegmentKey(3))
@@ -153,6 +155,7 @@ func TestRedoOfCorruptGroups(t *testing.T) {
 
 // TestRepair makes each object of the run again, changed and gone, and the run goes on as if nothing had been.
 func TestRepair(t *testing.T) {
+	learnerAlone(t)
 	p := newApprentice(t)
 	p.trainTo(4)
 	keys, err := p.folder().List(t.Context(), "weights/")

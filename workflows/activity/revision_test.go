@@ -17,6 +17,7 @@ func (p *apprentice) change(base, revision int, overrides ...string) (workflows.
 // TestStepsUseTheirRevision changes the learning rate for some steps. A learner that makes them again uses the
 // revision that each manifest records.
 func TestStepsUseTheirRevision(t *testing.T) {
+	learnerAlone(t)
 	run := func(lost bool) *apprentice {
 		p := newApprentice(t, "checkpoint.every=9")
 		p.trainTo(3)
@@ -55,6 +56,7 @@ func TestStepsUseTheirRevision(t *testing.T) {
 
 // TestMethodChanges in mid-run; the next step trains with it.
 func TestMethodChanges(t *testing.T) {
+	learnerAlone(t)
 	p := newApprentice(t)
 	p.trainTo(3)
 	result, err := p.change(0, 1, "method.loss.objective.clip_high=0.5")

@@ -94,3 +94,12 @@ func prepared(t *testing.T, overrides ...string) string {
 	}
 	return dir
 }
+
+// learnerAlone marks a test of the learner, which is one goroutine's: looking for races in it takes minutes
+// and finds none, so -short leaves it out.
+func learnerAlone(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a learner has no goroutines that race")
+	}
+}

@@ -46,6 +46,7 @@ func TestStaleTokens(t *testing.T) {
 // TestTooStale refuses tokens that admission and the filling of batches should have kept out. Nothing is committed
 // and the learner goes on with a batch that is in order.
 func TestTooStale(t *testing.T) {
+	learnerAlone(t)
 	for name, test := range map[string]struct {
 		staleness string
 		version   int

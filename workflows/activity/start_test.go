@@ -150,6 +150,7 @@ var punished = []string{"warm_start.steps=0", "sampling.max_turn_tokens=4", "met
 // was trained, although the checkpoint goes away once the run is prepared and the process dies later. What
 // comes out goes in again.
 func TestRunFromACheckpoint(t *testing.T) {
+	learnerAlone(t)
 	for _, f := range []family{qwen, llama} {
 		t.Run(string(f.family), func(t *testing.T) {
 			dir := f.checkpoint(t)
@@ -211,6 +212,7 @@ func TestRunFromACheckpoint(t *testing.T) {
 
 // TestAdaptersFromACheckpoint trains adapters of a checkpoint and exports them merged, with its files.
 func TestAdaptersFromACheckpoint(t *testing.T) {
+	learnerAlone(t)
 	dir := qwen.checkpoint(t)
 	d, config := from(t, dir, append([]string{"policy.lora={rank: 2, alpha: 4, targets: [q_proj, v_proj]}", "policy.recompute=true"}, punished...)...)
 	if err := CheckStart(config); err != nil {
@@ -234,6 +236,7 @@ func TestAdaptersFromACheckpoint(t *testing.T) {
 // TestChatDemonstrations plays the same scripts in markers and by chat templates: the calls, what becomes
 // of them, the answers and the outcomes are the same.
 func TestChatDemonstrations(t *testing.T) {
+	learnerAlone(t)
 	plain := newDriver(t, t.TempDir())
 	config := resolve(t, "sampling.max_tokens=400").YAML()
 	if _, err := plain.folder().Put(t.Context(), runfolder.ConfigKey, config); err != nil {
@@ -291,6 +294,7 @@ func calls(turn rollout.Turn) []string {
 
 // TestRunFromAnExport goes on from the export of a run from random weights, in the same tokens.
 func TestRunFromAnExport(t *testing.T) {
+	learnerAlone(t)
 	first := newDriver(t, prepared(t))
 	complete(t, first)
 	traces := first.traces()
