@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,8 +40,8 @@ const (
 )
 
 // Process is kept alive: whenever it ends it is started again, as a service manager would do. It ends
-// with this process, however that dies: its standard input is a pipe that then closes. All methods may
-// be called at the same time.
+// with this process, however that dies: its standard input is a pipe that then closes, and on Linux the
+// kernel wakes it to see so, should it be frozen. All methods may be called at the same time.
 type Process struct {
 	program Program
 	stop    chan struct{} // closed by Stop
@@ -151,8 +152,11 @@ func (p *Process) Stop() {
 	<-p.ended
 }
 
-// keep lives life after life.
+// keep lives life after life. It stays on one thread, as the kernel takes a thread for the parent whose
+// end wakes a frozen child.
 func (p *Process) keep() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	defer close(p.ended)
 	pause := firstPause
 	for {
@@ -230,7 +234,7 @@ func (p *Process) launch() (cmd *exec.Cmd, words, hold *os.File, err error) {
 	cmd = exec.Command(p.program.Path, p.program.Args...)
 	cmd.Env = append(os.Environ(), p.program.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, output, output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the terminal's Ctrl-C reaches only this process
+	cmd.SysProcAttr = ownGroup() // the terminal's Ctrl-C reaches only this process
 	if err := cmd.Start(); err != nil {
 		_ = hold.Close()
 		_ = words.Close()

@@ -64,14 +64,17 @@ func writeUntilTold() {
 	}
 }
 
-// keepAnother keeps a frozen process and is then killed itself.
+// keepAnother keeps a process and dies by its own hand in the moment that it froze it.
 func keepAnother() {
 	p := Start(victim("serve", os.Getenv(folderVariable)))
 	for p.PID() == 0 || !isServing(p) {
 		time.Sleep(time.Millisecond)
 	}
-	fmt.Println(p.PID(), p.Freeze())
-	select {}
+	fmt.Println(p.PID())
+	if err := p.Freeze(); err != nil {
+		fmt.Println(err)
+	}
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 }
 
 func isServing(p *Process) bool {
@@ -200,15 +203,15 @@ func TestProcessesDieWithTheirSupervisor(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var pid int
-	var frozen string
-	if _, err := fmt.Fscan(output, &pid, &frozen); err != nil || frozen != "<nil>" {
-		t.Fatalf("%v %s", err, frozen)
-	}
-	if err := cmd.Process.Kill(); err != nil {
+	said, err := io.ReadAll(output)
+	if err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
+	pid, err := strconv.Atoi(strings.TrimSpace(string(said)))
+	if err != nil {
+		t.Fatalf("the supervisor says %q", said)
+	}
 	until(t, "the kept process to go", func() bool { return !exists(pid) || zombie(pid) })
 }
 

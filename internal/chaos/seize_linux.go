@@ -7,12 +7,19 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 // Supported says why this system cannot do all of it, or nil.
 func Supported() error { return nil }
+
+// ownGroup starts a child in a process group of its own that goes on, if it was frozen, when the thread
+// that started it ends. The kernel wakes orphaned groups too, but not one that is still about to stop.
+func ownGroup() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGCONT}
+}
 
 // waitid waits until a child is gone and leaves it to be reaped.
 func waitid(pid int) (int, error) {
