@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
@@ -17,6 +18,8 @@ type RunInput struct {
 	Config string        `json:"config"`
 	Spec   runstate.Spec `json:"spec"`
 	Limits Limits        `json:"limits"`
+	// Devices are what the run's roles ask the device pool for.
+	Devices Needs `json:"devices"`
 	// Fork starts the run from a committed step of another one; nil starts it from its own step 0.
 	Fork *Fork `json:"fork,omitempty"`
 	// State continues an earlier workflow run; nil at the start.
@@ -96,6 +99,7 @@ type TrainInput struct {
 	Config     int                 `json:"config"`
 	Checkpoint bool                `json:"checkpoint"`
 	Fence      int                 `json:"fence"`
+	Lease      Under               `json:"lease"`
 }
 
 // TrainResult says that a step is committed, or, when Corrupt names groups, that it is not: their
@@ -108,8 +112,9 @@ type TrainResult struct {
 
 // RepairInput asks for a corrupt object with weights to be made again.
 type RepairInput struct {
-	Run string `json:"run"`
-	Key string `json:"key"`
+	Run   string `json:"run"`
+	Key   string `json:"key"`
+	Lease Under  `json:"lease"`
 }
 
 // ChangeInput asks for settings of a running run to be changed. The new revision is kept in the run's
@@ -134,6 +139,7 @@ type EvaluateInput struct {
 	Run     string       `json:"run"`
 	Version int          `json:"version"`
 	Weights runstate.Ref `json:"weights"`
+	Lease   Under        `json:"lease"`
 }
 
 // ControlInput asks for the control object to be replaced.
@@ -155,6 +161,7 @@ type LoopInput struct {
 	Pool int    `json:"pool"`
 	// HandOverAfter is when the loop leaves by itself, so that a successor starts fresh.
 	HandOverAfter time.Duration `json:"hand_over_after"`
+	Lease         Under         `json:"lease"`
 }
 
 // LoopProgress is what a loop's heartbeats say, and what is left of it when it dies.
@@ -178,6 +185,9 @@ type PoolInput struct {
 	Run    string `json:"run"`
 	Pool   int    `json:"pool"`
 	Limits Limits `json:"limits"`
+	// Request is what the pool's loops ask the device pool for, and Lease what they have of it.
+	Request lease.Request `json:"request"`
+	Lease   *lease.Lease  `json:"lease,omitempty"`
 	// Failures counts loops that failed one after another without having served.
 	Failures int `json:"failures,omitempty"`
 	// Waited is how long no worker has taken a loop.
@@ -243,6 +253,8 @@ type EvaluationInput struct {
 	EvaluateInput
 	Timeout time.Duration `json:"timeout"`
 	Limits  Limits        `json:"limits"`
+	// Request is what the evaluation asks the device pool for.
+	Request lease.Request `json:"request"`
 }
 
 // EvaluationID is the workflow id of the evaluation of a version.

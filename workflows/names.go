@@ -21,6 +21,7 @@ const (
 	TrainingRunType = "TrainingRun"
 	RolloutPoolType = "RolloutPool"
 	EvaluationType  = "Evaluation"
+	DevicePoolType  = "DevicePool"
 )
 
 // Activity types.
@@ -45,6 +46,19 @@ const (
 	ResumeUpdate     = "resume"
 	CancelUpdate     = "cancel"
 	SetUpdate        = "set"
+	LeaseSignal      = "lease" // a lease.News of the device pool, to whoever asked for a lease
+)
+
+// Names of the device pool's signals, query and updates.
+const (
+	RequestSignal = "request" // a lease.Request
+	RenewSignal   = "renew"   // a lease.Lease
+	ReleaseSignal = "release" // a lease.Released
+	DevicesQuery  = "devices" // answers with a lease.Snapshot
+	ReportUpdate  = "report"  // a lease.Report of an agent, answered with a lease.Reply
+	DrainUpdate   = "drain"   // a DrainInput
+	UndrainUpdate = "undrain" // a DrainInput
+	QueueUpdate   = "queue"   // a lease.Queue
 )
 
 // Search attributes that a namespace must know.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -85,7 +86,7 @@ func TestPoolHandsOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (LoopInput{Run: "a-run", Pool: 1, HandOverAfter: time.Hour / 2}); got != want {
+	if want := (LoopInput{Run: "a-run", Pool: 1, HandOverAfter: time.Hour / 2}); !reflect.DeepEqual(got, want) {
 		t.Errorf("loop: got %+v, want %+v", got, want)
 	}
 	same(t, "news", l.heard, []PoolNews{

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 
-	"github.com/turnwise-rl/turnwise/internal/gpu"
+	"github.com/turnwise-rl/turnwise/internal/gpu/nvml"
 )
 
 // devices is what this machine has besides its processor.
@@ -16,7 +16,7 @@ type devices struct {
 
 // probeDevices asks the machine for its devices.
 func probeDevices(ctx context.Context) (devices, error) {
-	inventory, err := gpu.Probe(ctx)
+	inventory, err := nvml.Probe(ctx)
 	found := devices{driver: inventory.Driver, reason: inventory.Reason}
 	for _, device := range inventory.Devices {
 		found.names = append(found.names, device.Name)

@@ -1,11 +1,13 @@
 //go:build linux && cgo
 
-package gpu
+package nvml
 
 import (
 	"fmt"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"github.com/turnwise-rl/turnwise/internal/gpu"
 )
 
 // vendor is NVML, whose library is looked for when it is opened.
@@ -19,7 +21,7 @@ func (l library) open() (string, error) {
 	case nvml.SUCCESS:
 		return "", nil
 	case nvml.ERROR_LIBRARY_NOT_FOUND:
-		return NoDriver, nil
+		return gpu.NoDriver, nil
 	case nvml.ERROR_DRIVER_NOT_LOADED:
 		return "NVIDIA's library is installed but its driver is not loaded", nil
 	default:
@@ -39,23 +41,23 @@ func (l library) count() (int, error) {
 	return n, l.fail("ask for the count", code)
 }
 
-func (l library) device(index int) (Device, error) {
+func (l library) device(index int) (gpu.Device, error) {
 	handle, code := l.nvml.DeviceGetHandleByIndex(index)
 	if code != nvml.SUCCESS {
-		return Device{}, l.fail("find it", code)
+		return gpu.Device{}, l.fail("find it", code)
 	}
-	device := Device{Index: index}
+	device := gpu.Device{Index: index}
 	if device.UUID, code = handle.GetUUID(); code != nvml.SUCCESS {
-		return Device{}, l.fail("ask for its UUID", code)
+		return gpu.Device{}, l.fail("ask for its UUID", code)
 	}
 	if device.Name, code = handle.GetName(); code != nvml.SUCCESS {
-		return Device{}, l.fail("ask for its name", code)
+		return gpu.Device{}, l.fail("ask for its name", code)
 	}
 	memory, code := handle.GetMemoryInfo()
 	if code != nvml.SUCCESS {
-		return Device{}, l.fail("ask for its memory", code)
+		return gpu.Device{}, l.fail("ask for its memory", code)
 	}
-	device.MemoryTotalBytes, device.MemoryUsedBytes = int64(memory.Total), int64(memory.Used)
+	device.Kind, device.MemoryTotalBytes = gpu.GPU, int64(memory.Total)
 	return device, nil
 }
 

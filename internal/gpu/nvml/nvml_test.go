@@ -1,4 +1,4 @@
-package gpu
+package nvml
 
 import (
 	"context"
@@ -7,13 +7,15 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/turnwise-rl/turnwise/internal/gpu"
 )
 
 // machine is a driver with scripted answers.
 type machine struct {
 	reason  string
 	openErr error
-	devices []Device
+	devices []gpu.Device
 	sick    map[int]error
 	block   chan struct{}
 	closed  bool
@@ -28,18 +30,18 @@ func (m *machine) open() (string, error) {
 func (m *machine) close()                   { m.closed = true }
 func (m *machine) version() (string, error) { return "570.1", nil }
 func (m *machine) count() (int, error)      { return len(m.devices), nil }
-func (m *machine) device(i int) (Device, error) {
+func (m *machine) device(i int) (gpu.Device, error) {
 	return m.devices[i], m.sick[i]
 }
 
 func TestProbeListsDevices(t *testing.T) {
-	devices := []Device{{UUID: "GPU-a", Name: "H200", MemoryTotalBytes: 141e9}, {UUID: "GPU-b", Name: "H200", Index: 1}}
+	devices := []gpu.Device{{UUID: "GPU-a", Name: "H200", MemoryTotalBytes: 141e9}, {UUID: "GPU-b", Name: "H200", Index: 1}}
 	m := &machine{devices: devices}
 	got, err := probe(t.Context(), m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Inventory{Driver: "570.1", Devices: devices}, got); diff != "" {
+	if diff := cmp.Diff(gpu.Inventory{Driver: "570.1", Devices: devices}, got); diff != "" {
 		t.Error(diff)
 	}
 	if !m.closed {
@@ -48,9 +50,9 @@ func TestProbeListsDevices(t *testing.T) {
 }
 
 func TestNoDriverIsNormal(t *testing.T) {
-	m := &machine{reason: NoDriver}
+	m := &machine{reason: gpu.NoDriver}
 	got, err := probe(t.Context(), m)
-	if err != nil || got.Reason != NoDriver || got.Devices != nil {
+	if err != nil || got.Reason != gpu.NoDriver || got.Devices != nil {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if m.closed {
@@ -66,7 +68,7 @@ func TestDriverWithoutDevicesSaysWhy(t *testing.T) {
 }
 
 func TestSickDeviceLeavesTheOthers(t *testing.T) {
-	m := &machine{devices: []Device{{UUID: "GPU-a"}, {UUID: "GPU-b", Index: 1}}, sick: map[int]error{0: errors.New("fallen off the bus")}}
+	m := &machine{devices: []gpu.Device{{UUID: "GPU-a"}, {UUID: "GPU-b", Index: 1}}, sick: map[int]error{0: errors.New("fallen off the bus")}}
 	got, err := probe(t.Context(), m)
 	if err == nil || !strings.Contains(err.Error(), "device 0 of 2: fallen off the bus") {
 		t.Errorf("error %v", err)
