@@ -53,3 +53,13 @@ type DrainInput struct {
 	// By says who asks, and why, for people.
 	By string `json:"by"`
 }
+
+// DevicePoolInput starts a DevicePool.
+type DevicePoolInput struct {
+	// Policy are its times and thresholds; nil for those of [lease.DefaultPolicy].
+	Policy *lease.Policy `json:"policy,omitempty"`
+}
+
+// moving is the type of the error with which the device pool refuses an update that comes while it moves
+// to a new history: asking again helps.
+const moving = "turnwise.Moving"
