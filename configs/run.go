@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/turnwise-rl/turnwise/algos"
+	"github.com/turnwise-rl/turnwise/internal/gpu"
 	"github.com/turnwise-rl/turnwise/rollout/env"
 	"github.com/turnwise-rl/turnwise/rollout/tool"
 	"github.com/turnwise-rl/turnwise/trainer/optim"
@@ -43,6 +44,8 @@ type Run struct {
 	Failures Failures `yaml:"failures"`
 	// Limits are how long the run waits before it calls something broken.
 	Limits Limits `yaml:"limits"`
+	// Devices are what the run's roles ask for, and whose share they count against.
+	Devices Devices `yaml:"devices"`
 }
 
 // Environment is one source of tasks; the type key selects which, and its settings lie beside it.
@@ -226,6 +229,26 @@ type Limits struct {
 	GiveUpAfter time.Duration `yaml:"give_up_after" jsonschema:"typical=24h,longest=720h"`
 }
 
+// Devices are what the run's roles ask the device pool for. A role works on a device that it has a lease
+// of, and waits for one as long as that takes.
+type Devices struct {
+	// Kind is what the policy is trained and sampled on: cpu is the processors and the memory of a machine,
+	// gpu an NVIDIA device or an instance of one.
+	Kind gpu.Kind `yaml:"kind" jsonschema:"enum=cpu,enum=gpu"`
+	// Queue is whose share the run's devices count against: lower-case letters, digits and hyphens. Its
+	// quota and weight are set with turnwise gpu queue; a queue without either has no bound and weight 1.
+	Queue string `yaml:"queue"`
+	// Priority orders runs that wait for the same devices: 1 comes first. A run may have the devices of rollout
+	// workers, and then of learners, with a larger number, which yield at their next safe point.
+	Priority int `yaml:"priority" jsonschema:"minimum=1,maximum=5"`
+	// LearnerMemory is how many bytes of its device the learner needs; 0 estimates them from the policy's
+	// shape and how it is trained, as turnwise plan shows.
+	LearnerMemory int64 `yaml:"learner_memory" jsonschema:"minimum=0"`
+	// RolloutMemory is how many bytes of its device one pool needs, and so does an evaluation; 0 estimates
+	// them from the policy's shape and the cache, as turnwise plan shows.
+	RolloutMemory int64 `yaml:"rollout_memory" jsonschema:"minimum=0"`
+}
+
 // Default returns the values of everything a run does not set. They are sized for the small policy
 // on two CPU cores. There is no default environment: a run says what it trains on.
 func Default() Run {
@@ -250,6 +273,8 @@ func Default() Run {
 			StepTimeout: time.Hour, HeartbeatTimeout: 10 * time.Second, LoopTimeout: time.Hour,
 			StallAfter: 10 * time.Minute, GiveUpAfter: 24 * time.Hour,
 		},
+		// Between the ends, so that there is room before and after a run that says nothing.
+		Devices: Devices{Kind: gpu.CPU, Queue: "default", Priority: 3},
 	}
 	run.Policy.VocabSize = run.Tokenizer.VocabSize
 	return run

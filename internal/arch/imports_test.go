@@ -26,7 +26,7 @@ var arrows = []arrow{
 		reason: "credit is a pure function from groups to streams: it sees trajectories and loss programs, not how they are sampled or trained"},
 	{folder: "trainer", may: []string{"rollout", "kernels"},
 		reason: "the learner sees streams and a loss program, never a method: a new method must not touch the training step"},
-	{folder: "configs", may: []string{"algos", "kernels/.", "rollout/env", "rollout/tool", "trainer/optim", "trainer/policy"},
+	{folder: "configs", may: []string{"algos", "internal/gpu/.", "kernels/.", "rollout/env", "rollout/tool", "trainer/optim", "trainer/policy"},
 		reason: "configs assembles settings that their parts own; it must be usable without Temporal and without a run"},
 	{folder: "workflows", alone: true, may: []string{"internal/gpu/.", "internal/lease", "rollout/.", "workflows/runstate"},
 		tests:  []string{"internal/connect", "internal/temporalserver/temporaltest"},
