@@ -22,6 +22,8 @@ type Learner struct {
 	// Reference is the frozen policy of a program's divergence term; nil when no program has one.
 	Reference *policy.Model
 	Loss      Evaluator
+	// Laps is where Step adds up its time; nil measures nothing.
+	Laps *Laps
 }
 
 // NewOptimizer makes the optimizer of what the model trains. Weight decay applies to matrices, not to
@@ -128,11 +130,13 @@ func (s *batchStep) minibatch(ctx context.Context, part []Sequence) error {
 			}
 		}
 	}
+	updated := s.Laps.start()
 	norm, err := s.Optimizer.Step(s.update.LearningRate)
 	if err != nil {
 		return err
 	}
 	s.Model.Refresh()
+	updated.end(Optimize)
 	s.tally.report.GradNorm += norm
 	s.tally.report.Updates++
 	return nil
@@ -140,12 +144,14 @@ func (s *batchStep) minibatch(ctx context.Context, part []Sequence) error {
 
 // accumulate adds the gradient of one micro-batch, whose loss is a share of the minibatch's.
 func (s *batchStep) accumulate(ctx context.Context, micro []Sequence, totals kernels.Totals) error {
+	packed := s.Laps.start()
 	s.packing.lay(micro, s.layout)
+	packed.end(Pack)
 	batch := &s.packing.batch
 	if err := s.reference(ctx, s.packing.packed, &batch.Reference); err != nil {
 		return err
 	}
-	return s.Model.Accumulate(ctx, s.packing.packed, s.temperature, func(now policy.Scores) (policy.Scores, error) {
+	return s.accumulatePacked(ctx, func(now policy.Scores) (policy.Scores, error) {
 		return s.evaluate(now, totals)
 	})
 }
@@ -158,10 +164,12 @@ func (s *batchStep) accumulateWhole(ctx context.Context, part []Sequence, micros
 	var reference []float32
 	for _, micro := range micros {
 		s.packing.layTokens(micro)
+		scored := s.Laps.start()
 		now, err := s.Model.Score(ctx, s.packing.packed, s.temperature)
 		if err != nil {
 			return err
 		}
+		scored.end(Forward)
 		scores.LogProbs = append(scores.LogProbs, now.LogProbs...)
 		scores.Entropies = append(scores.Entropies, now.Entropies...)
 		scores.Values = append(scores.Values, now.Values...)
@@ -183,7 +191,7 @@ func (s *batchStep) accumulateWhole(ctx context.Context, part []Sequence, micros
 	for _, micro := range micros {
 		s.packing.layTokens(micro)
 		to := from + len(s.packing.packed.Tokens)
-		err := s.Model.Accumulate(ctx, s.packing.packed, s.temperature, func(policy.Scores) (policy.Scores, error) {
+		err := s.accumulatePacked(ctx, func(policy.Scores) (policy.Scores, error) {
 			return policy.Scores{
 				LogProbs: derivatives.LogProbs[from:to], Entropies: piece(derivatives.Entropies, from, to), Values: piece(derivatives.Values, from, to),
 			}, nil
@@ -241,10 +249,12 @@ func (s *batchStep) evaluate(now policy.Scores, totals kernels.Totals) (policy.S
 			s.tally.drift.add(batch, batch.Proximal)
 		}
 	}
+	evaluated := s.Laps.start()
 	result, err := s.Loss.Evaluate(s.update.Program, batch, totals)
 	if err != nil {
 		return policy.Scores{}, err
 	}
+	evaluated.end(Loss)
 	s.tally.add(result, batch.Tokens())
 	return policy.Scores{LogProbs: result.DLogProbs, Entropies: result.DEntropy, Values: result.DValues}, nil
 }

@@ -50,6 +50,8 @@ type Player struct {
 	// Intercept is called before each tool call, within the call's time limit; its error is the tool's. It
 	// is for injecting faults; nil otherwise.
 	Intercept func(ctx context.Context, call rollout.Call) error
+	// Called is told of each tool call that has ended, and how long it took; nil tells nobody.
+	Called func(call rollout.Call, took time.Duration)
 }
 
 // turnSource supplies the tokens of an episode's turns: a sampling policy or a script.
@@ -300,6 +302,9 @@ func (e *episode) answer(turn journal.Turn) ([]int32, error) {
 func (e *episode) callTool(ctx context.Context, call rollout.Call) (env.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.player.Limits.ToolTimeout)
 	defer cancel()
+	if called, started := e.player.Called, time.Now(); called != nil {
+		defer func() { called(call, time.Since(started)) }()
+	}
 	if e.player.Intercept != nil {
 		if err := e.player.Intercept(ctx, call); err != nil {
 			return env.Result{}, err

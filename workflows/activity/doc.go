@@ -45,6 +45,8 @@ type Activities struct {
 	// Arithmetic is what credit computes with.
 	Arithmetic kernels.Arithmetic
 	Log        *slog.Logger
+	// Observer is told what this process does; nil tells nobody.
+	Observer Observer
 	// Intercept is called before each tool call, within the call's time limit; its error is the tool's. It
 	// is for injecting faults; nil otherwise.
 	Intercept func(ctx context.Context, call rollout.Call) error

@@ -68,7 +68,11 @@ func (a *Activities) evaluate(ctx context.Context, input workflows.EvaluateInput
 	evaluation := r.judge(played)
 	evaluation.Version, evaluation.Finished = input.Version, time.Now().UTC()
 	evaluation.Seconds = time.Since(started).Seconds()
-	return r.folder.PutEvaluation(ctx, evaluation)
+	err = r.folder.PutEvaluation(ctx, evaluation)
+	if err == nil {
+		a.observer().Evaluated(input.Run, evaluation)
+	}
+	return err
 }
 
 // errStopped ends what is played for a run that has ended.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/journal"
@@ -141,15 +142,15 @@ func (l *loop) start(at place) {
 	}
 	settings := l.run.config.Sampling
 	sampling := worker.Sampling{
-		Sampler:     versioned{l.engine, &l.version, func(version int) { l.began(t, version) }},
+		Sampler:     versioned{l.timed(l.engine), &l.version, func(version int) { l.began(t, version) }},
 		Temperature: settings.Temperature, TopK: settings.TopK, TopP: settings.TopP, MinP: settings.MinP,
 		Seed: rollout.Seed(rollout.Seed(l.run.config.Seed, rolloutStream, uint64(at.group)), uint64(at.member)),
 	}
 	player := l.run.player()
-	player.Gate, player.Intercept = l.gate.pass, l.activities.Intercept
+	player.Gate, player.Intercept, player.Called = l.gate.pass, l.activities.Intercept, l.called
 	task, id := l.run.trainTask(at.group), journal.Episode{Group: at.group, Member: at.member}.String()
 	l.work.Go(func() {
-		trajectory, err := player.Play(t.ctx, task, id, sampling, &patientLog{log, l.log.With("trajectory", id), l.activities.recordFault})
+		trajectory, err := player.Play(t.ctx, task, id, sampling, &patientLog{log, l.log.With("trajectory", id), l.activities.recordFault, l.turnSeen(task)})
 		l.mail.post(func() { l.landed(t, at, trajectory, err) })
 	})
 }
@@ -174,6 +175,7 @@ func (l *loop) landed(t *table, at place, trajectory rollout.Trajectory, err err
 	switch {
 	case err == nil:
 		t.trajectories[at.member] = trajectory
+		l.activities.observer().RolloutTime(l.input.Run, PhaseEpisode, "", time.Duration(trajectory.ElapsedSeconds*float64(time.Second)))
 		l.roster.finished(at)
 	case errors.As(err, &failure) && failure.Kind == rollout.FailedCancelled:
 		l.roster.withdrawn(at)
@@ -182,6 +184,7 @@ func (l *loop) landed(t *table, at place, trajectory rollout.Trajectory, err err
 		if failure != nil {
 			kind, cause = failure.Kind, failure.Err
 		}
+		l.activities.observer().EpisodeFailed(l.input.Run, kind)
 		l.log.Warn("an attempt at an episode failed", "group", at.group, "member", at.member, "kind", string(kind), "error", cause)
 		l.roster.failed(at, runstate.MemberFailure{Member: at.member, Kind: string(kind), Reason: cut(cause.Error())})
 	}
@@ -194,7 +197,7 @@ func (l *loop) store(number int) {
 	l.work.Go(func() {
 		var ready workflows.ReadyGroup
 		err := persist(t.ctx, l.log.With("group", number), "a finished group cannot be stored", passing, func() (err error) {
-			ready, err = storeGroup(t.ctx, l.run.folder, l.log, number, group)
+			ready, err = storeGroup(t.ctx, l.run.folder, l.log, number, group, l.groupSeen)
 			return err
 		})
 		ready.Failed = unreported
@@ -254,6 +257,8 @@ type patientLog struct {
 	log *slog.Logger
 	// fault makes recording fail in tests; nil otherwise.
 	fault func() error
+	// seen is told of each turn that is recorded.
+	seen func(journal.Turn)
 }
 
 func (p *patientLog) Begin(ctx context.Context, begin journal.Begin) error {
@@ -261,7 +266,11 @@ func (p *patientLog) Begin(ctx context.Context, begin journal.Begin) error {
 }
 
 func (p *patientLog) Finish(ctx context.Context, turn journal.Turn) error {
-	return p.persist(ctx, func() error { return p.Log.Finish(ctx, turn) })
+	err := p.persist(ctx, func() error { return p.Log.Finish(ctx, turn) })
+	if err == nil {
+		p.seen(turn)
+	}
+	return err
 }
 
 func (p *patientLog) persist(ctx context.Context, do func() error) error {

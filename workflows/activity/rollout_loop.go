@@ -84,6 +84,7 @@ func (a *Activities) rolloutLoop(ctx context.Context, input workflows.LoopInput,
 		l.log.Warn("the records of turns could not be closed in order", "error", closing)
 	}
 	if result.Stopped && ctx.Err() == nil {
+		a.observer().RunEnded(input.Run)
 		if pruning := pruneTurns(ctx, r); pruning != nil {
 			l.log.Warn("records of turns stay", "error", pruning)
 		}
@@ -224,6 +225,7 @@ func (l *loop) follow() bool {
 		l.loadFailed = 0
 	}
 	l.roster.follow(control)
+	l.behind()
 	l.gate.pause(control.Paused)
 	if tenure := l.roster.replaced(); tenure > 0 {
 		l.leave(fmt.Sprintf("tenure %d has the pool", tenure), false, 0)

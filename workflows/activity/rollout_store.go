@@ -44,8 +44,9 @@ func findGroup(ctx context.Context, folder *runfolder.Folder, log *slog.Logger, 
 	return readyGroup(number, ref, group), true, nil
 }
 
-// storeGroup puts a finished group into the store. When another tenure was first, its object stands.
-func storeGroup(ctx context.Context, folder *runfolder.Folder, log *slog.Logger, number int, group rollout.Group) (workflows.ReadyGroup, error) {
+// storeGroup puts a finished group into the store and tells that it is there. When another tenure was first, its
+// object stands and nothing is told.
+func storeGroup(ctx context.Context, folder *runfolder.Folder, log *slog.Logger, number int, group rollout.Group, stored func()) (workflows.ReadyGroup, error) {
 	data, err := record.EncodeSegment(group)
 	if err != nil {
 		return workflows.ReadyGroup{}, lasting(err)
@@ -53,6 +54,7 @@ func storeGroup(ctx context.Context, folder *runfolder.Folder, log *slog.Logger,
 	for {
 		ref, err := folder.Put(ctx, runfolder.SegmentKey(number), data)
 		if err == nil {
+			stored()
 			return readyGroup(number, ref, group), nil
 		}
 		if !errors.Is(err, blob.ErrExists) {

@@ -16,6 +16,7 @@ func (l *loop) load() {
 		}
 		// A turn that begins meanwhile is counted as sampled with the new version until it has ended.
 		l.version.Store(int64(control.Version))
+		started := time.Now()
 		err := l.ctx.Err()
 		if err == nil {
 			err = l.engine.Use(l.ctx, blob.Ref(control.Weights), control.Version)
@@ -23,12 +24,15 @@ func (l *loop) load() {
 		if err != nil {
 			l.version.Store(before)
 		}
-		l.mail.post(func() { l.loaded(control.Version, control.Weights.Key, err) })
+		took := time.Since(started)
+		l.mail.post(func() { l.loaded(control.Version, control.Weights.Key, took, err) })
 	})
 }
 
-func (l *loop) loaded(version int, key string, err error) {
+func (l *loop) loaded(version int, key string, took time.Duration, err error) {
+	l.behind()
 	if err == nil {
+		l.activities.observer().WeightsTaken(l.input.Run, took)
 		l.roster.loaded(version)
 		l.loadFailed, l.corrupt = 0, ""
 		l.log.Info("sampling with new weights", "version", version)

@@ -36,6 +36,7 @@ type session struct {
 	at int
 	// demonstrations are the warm start's sequences, read when first needed.
 	demonstrations []trainer.Sequence
+	committed      time.Time     // when this process last committed a step with it; zero before
 	busy           chan struct{} // holds one token while an activity uses the session
 	forgotten      bool          // guarded by Activities.mu; the memory goes when it is given back
 }
@@ -232,6 +233,9 @@ type result struct {
 	rewards runfolder.Rewards
 	ledger  []runfolder.LedgerRow
 	seconds runfolder.Seconds
+	// laps and advantageAbs are for the [Observer] alone.
+	laps         trainer.Laps
+	advantageAbs float64
 }
 
 // order is a step to make.
@@ -253,6 +257,8 @@ func (s *session) compute(ctx context.Context, o order) (result, error) {
 		return result{}, err
 	}
 	var out result
+	laps := new(trainer.Laps)
+	s.learner.Laps = laps
 	switch o.kind {
 	case runstate.Warm:
 		out, err = s.imitate(ctx, o.step, config)
@@ -264,7 +270,7 @@ func (s *session) compute(ctx context.Context, o order) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	s.at = o.step
+	s.at, out.laps = o.step, *laps
 	return out, nil
 }
 

@@ -70,6 +70,7 @@ func (a *Activities) trainStep(ctx context.Context, input workflows.TrainInput, 
 		s.at = unknown
 		return workflows.TrainResult{}, fmt.Errorf("commit step %d: %w", input.Step, err)
 	}
+	s.seen(a.observer(), input, manifest, out)
 	if err := s.expire(ctx, manifest); err != nil {
 		a.Log.Warn("old weights stay", "run", input.Run, "step", input.Step, "error", err)
 	}
@@ -217,6 +218,7 @@ func (s *session) reinforce(ctx context.Context, o order, config configs.Run) (r
 	sequences, reasons := trained(groups, streams, method.Loss)
 	out.rewards, out.ledger = describe(groups, streams, reasons)
 	out.rewards.Divergence = charged(method, groups)
+	out.advantageAbs = meanAbsolute(groups, streams)
 	out.seconds.Credit = time.Since(started).Seconds()
 
 	started = time.Now()
