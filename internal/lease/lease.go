@@ -129,6 +129,8 @@ type Reply struct {
 	Forgot bool `json:"forgot,omitempty"`
 	// Leases are those of the agent.
 	Leases []Lease `json:"leases"`
+	// Health is how fit the agent's devices are, by UUID; those that are not named are healthy.
+	Health map[string]Health `json:"health,omitempty"`
 	// Every is when the next report is due. An agent that was not heard for SilentAfter has lost its leases.
 	Every       time.Duration `json:"every"`
 	SilentAfter time.Duration `json:"silent_after"`
