@@ -86,7 +86,11 @@ func (a *app) fork(ctx context.Context, f forking, prefix string, overrides []st
 	if !f.yes && isTerminal(a.in) && !a.confirm() {
 		return codedError{exitCancelled, fmt.Errorf("not started")}
 	}
-	input := activity.Input(plan.id, plan.config)
+	shape, err := a.shapeOf(plan.from.Run, plan.config.Run)
+	if err != nil {
+		return err
+	}
+	input := activity.InputOf(plan.id, plan.config, shape)
 	input.Fork = &plan.from
 	if _, err := startWorkflow(ctx, c, input); err != nil {
 		return err

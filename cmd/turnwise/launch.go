@@ -30,7 +30,11 @@ func newRunID(name string) string {
 // startRun starts the workflow of a run, or attaches to it when it is running. A run whose history is
 // gone starts afresh and goes on from the last step committed in its folder.
 func startRun(ctx context.Context, c client.Client, id string, resolved *configs.Resolved) (client.WorkflowRun, error) {
-	return startWorkflow(ctx, c, activity.Input(id, resolved))
+	input, err := activity.Input(id, resolved)
+	if err != nil {
+		return nil, err
+	}
+	return startWorkflow(ctx, c, input)
 }
 
 // startWorkflow starts the workflow of a run with its input.

@@ -67,7 +67,11 @@ func (a *app) quickstart(ctx context.Context, resolved *configs.Resolved, ports 
 	if h.endpoint.UIAddress != "" {
 		a.note("ui          %s — sign in with the token in %s", h.endpoint.UIAddress, h.endpoint.TokenFile)
 	}
-	if _, err := startRun(ctx, h.client, id, resolved); err != nil {
+	shape, err := a.shapeOf(id, resolved.Run)
+	if err != nil {
+		return err
+	}
+	if _, err := startWorkflow(ctx, h.client, activity.InputOf(id, resolved, shape)); err != nil {
 		return err
 	}
 	folder, err := runfolder.Open(a.dataDir, id)

@@ -15,6 +15,7 @@ import (
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/connect"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/workflows/activity"
 )
 
 // submission is how a run is submitted.
@@ -78,7 +79,11 @@ func (a *app) submit(ctx context.Context, s submission, resolved *configs.Resolv
 	if !s.yes && isTerminal(a.in) && !a.confirm() {
 		return codedError{exitCancelled, fmt.Errorf("not started")}
 	}
-	if _, err := startRun(ctx, c, id, resolved); err != nil {
+	shape, err := a.shapeOf(id, resolved.Run)
+	if err != nil {
+		return err
+	}
+	if _, err := startWorkflow(ctx, c, activity.InputOf(id, resolved, shape)); err != nil {
 		return err
 	}
 	if s.detach {

@@ -102,7 +102,7 @@ func (b Bench) input() (workflows.RunInput, error) {
 	if err != nil {
 		return workflows.RunInput{}, fmt.Errorf("settings of the measured run: %w", err)
 	}
-	return activity.Input(runID, resolved), nil
+	return activity.Input(runID, resolved)
 }
 
 // end cancels the run and waits until its loops have left.

@@ -1,0 +1,129 @@
+package footprint
+
+import "fmt"
+
+// learner estimates the role that trains.
+func (p *plan) learner() Estimate {
+	var e Estimate
+	s, tokens := p.sizes, p.passTokens()
+	e.add(Weights, false, number*(int64(s.Parameters)+p.forms(true)),
+		fmt.Sprintf("%s weights in float32, and each matrix twice more in the order in which products read it, forward and back", count(s.Parameters)))
+	lanes := min(s.Lanes, p.chunks(tokens))
+	e.add(Gradients, false, number*int64(lanes)*(int64(s.Trained)+int64(s.JoinedGradient)),
+		fmt.Sprintf("%s of what is trained, in %d partial sums", count(s.Trained), lanes))
+	e.add(Optimizer, false, number*2*int64(s.Trained), "two moments of each trained weight")
+	e.add(Activations, false, number*int64(s.Kept)*int64(tokens), p.activations(tokens))
+	if p.reference {
+		e.add(Reference, false, number*(int64(s.Parameters)+p.forms(false))+p.scoring(tokens),
+			"the frozen policy that the method compares with: its weights, each matrix once more, and the work of scoring")
+	}
+	e.add(Workspace, false, p.training(tokens),
+		fmt.Sprintf("up to %d parts of a pass under way at once, and its tokens and scores", p.tasks(tokens)))
+	e.add(Logits, false, p.headWork(), fmt.Sprintf("blocks of rows of %s logits, one for each part under way", count(p.shape.VocabSize)))
+	e.add(Copies, true, number*(int64(s.Parameters)+2*int64(s.Trained))+2*piece,
+		"one copy of the weights and of the moments on their way into a checkpoint, or out of one")
+	e.add(Experience, true, p.experience(tokens), p.experienceFrom())
+	e.add(Program, true, program, "the program itself, before it computes")
+	return e
+}
+
+func (p *plan) activations(tokens int) string {
+	kept := "all that the backward pass reads"
+	if p.run.Policy.Recompute {
+		kept = "what comes into each block, since policy.recompute computes the rest again"
+	}
+	return fmt.Sprintf("%s, for %s tokens at once (training.micro_batch_tokens, or one episode of sampling.max_tokens)", kept, count(tokens))
+}
+
+// tasks is how many parts of a pass are under way at once.
+func (p *plan) tasks(tokens int) int { return min(p.machine.Cores, p.chunks(tokens)) }
+
+// taskRows is how many rows such a part has at most: several sequences, or one that is longer.
+func (p *plan) taskRows(tokens int) int64 {
+	return int64(min(tokens, max(p.machine.PassRows, p.run.Sampling.MaxTokens)))
+}
+
+// What a pass brings to the device for each token, in numbers: it and its position, the row that predicts it,
+// its target, where sequences begin, its scores; and for the backward pass the derivatives and what they are of.
+const (
+	perScored  = 8
+	perTrained = 13
+)
+
+// training is the work of passes that train.
+func (p *plan) training(tokens int) int64 {
+	row := p.sizes.TrainRow
+	if p.scores {
+		row = p.sizes.BothRow
+	}
+	tasks := int64(p.tasks(tokens))
+	return number*(tasks*p.taskRows(tokens)*int64(row)+perTrained*int64(tokens)+p.rotations(p.run.Sampling.MaxTokens)) + tasks*p.attention()
+}
+
+// scoring is the work of passes that only score.
+func (p *plan) scoring(tokens int) int64 {
+	return number * (int64(p.tasks(tokens))*p.taskRows(tokens)*int64(p.sizes.ScoreRow) + perScored*int64(tokens) + p.rotations(p.run.Sampling.MaxTokens))
+}
+
+// tileRows is the most query rows whose scores are held at once: four strips of the widest kernel.
+const tileRows = 4 * 16
+
+// attention is what a processor's attention over one sequence works in: keys and values in the order of its
+// products, and the scores of a tile with their gradient.
+func (p *plan) attention() int64 {
+	longest := p.run.Sampling.MaxTokens
+	packed := 2*padded(longest)*p.shape.HeadDim + 2*padded(p.shape.HeadDim)*longest
+	return number * spare(packed+2*tileRows*longest)
+}
+
+// What a processor holds of logits: rows, up to so many numbers in all, and no fewer rows than the least.
+const (
+	logitRows, fewestLogitRows = 128, 16
+	logitNumbers               = 8 << 20
+)
+
+// headWork is the logits of the parts under way, and the rows that they are computed from.
+func (p *plan) headWork() int64 {
+	rows := min(logitRows, max(logitNumbers/p.shape.VocabSize, fewestLogitRows))
+	if p.machine.Cores == 1 && p.machine.PassRows > logitRows {
+		rows = logitRows
+	}
+	in := p.shape.Hidden + p.run.Policy.LoRA.Rank
+	return number * int64(p.machine.Cores) * spare(rows*(p.shape.VocabSize+panel/2)+2*logitRows*in)
+}
+
+// spare is what memory that grows with its use has at most.
+func spare(n int) int64 { return int64(n) + int64(n)/4 }
+
+const (
+	// piece is how much is on its way between host and device at a time.
+	piece = 1 << 20
+	// program is what a worker takes that has nothing to do: code, connections and caches, measured at 60 to 100 MiB.
+	program = 128 << 20
+	// tokenBytes is what a sampled token takes in a trajectory and in the streams that credit makes of it;
+	// lossBytes what the evaluation of a loss takes for each token; scriptBytes one of a demonstration.
+	tokenBytes, lossBytes, scriptBytes = 128, 512, 16
+)
+
+// experience is the groups of a step, the loss over them, and the demonstrations.
+func (p *plan) experience(tokens int) int64 {
+	step := p.stepTokens()
+	evaluated := tokens
+	if p.whole {
+		evaluated = max(tokens, (step+p.run.Training.Minibatches-1)/p.run.Training.Minibatches)
+	}
+	total := tokenBytes*int64(step) + (lossBytes+number*perTrained)*int64(evaluated)
+	if p.run.WarmStart.Steps > 0 {
+		total += scriptBytes * int64(p.run.WarmStart.Demonstrations) * int64(p.run.Sampling.MaxTokens)
+	}
+	return total
+}
+
+func (p *plan) experienceFrom() string {
+	t := p.run.Training
+	text := fmt.Sprintf("a step's %d × %d episodes of up to %d tokens with their streams, and the loss over them", t.GroupsPerStep, t.GroupSize, p.run.Sampling.MaxTokens)
+	if p.run.WarmStart.Steps > 0 {
+		text += fmt.Sprintf("; %s demonstrations", count(p.run.WarmStart.Demonstrations))
+	}
+	return text
+}

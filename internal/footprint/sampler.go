@@ -1,0 +1,95 @@
+package footprint
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/trainer/decode"
+)
+
+// sampler estimates a role that samples; swaps says that new weights come while it does.
+func (p *plan) sampler(swaps bool) Estimate {
+	var e Estimate
+	s := p.sizes
+	whole, own := number*int64(s.Parameters), number*(int64(s.Direct)+p.forms(false))
+	cache, work, logits := p.cache(), p.decoding(), p.choosing()
+	e.add(Weights, false, own, fmt.Sprintf("%s weights in float32, matrices in the order in which products read them", count(s.Parameters)))
+	e.add(Cache, false, cache, p.cacheFrom())
+	e.add(Workspace, false, work, fmt.Sprintf("up to %d parts of a pass under way at once", p.machine.Cores))
+	e.add(Logits, false, logits, fmt.Sprintf("rows of %s logits to choose from, for each part under way", count(p.shape.VocabSize)))
+	if swaps {
+		e.add(NewWeights, false, whole+own, "the next version as it was published and as products read it, beside the one in use")
+	} else {
+		e.add(NewWeights, false, whole-cache-work-logits, "the version as it was published, before there is a cache: what of it the rest has no room for")
+	}
+	e.add(Copies, true, whole+2*piece, "one copy of a version's file")
+	e.add(Experience, true, p.episodes(), fmt.Sprintf("%d episodes in flight and as many on their way into groups", p.run.Sampling.Slots))
+	e.add(Program, true, program, "the program itself, before it computes")
+	return e
+}
+
+func pagesFor(tokens int) int { return (tokens + device.PageTokens - 1) / device.PageTokens }
+
+// cache is the memory of cached keys and values.
+func (p *plan) cache() int64 {
+	sampling := p.run.Sampling
+	shape := device.PageShape{Layers: p.shape.Layers, KVHeads: p.shape.KVHeads, Dim: p.shape.HeadDim, Pages: 1}
+	if sampling.CacheBytes > 0 {
+		return sampling.CacheBytes / shape.Bytes() * shape.Bytes()
+	}
+	return int64(sampling.Slots) * int64(pagesFor(min(sampling.MaxTokens, p.shape.MaxPositions))) * shape.Bytes()
+}
+
+func (p *plan) cacheFrom() string {
+	if p.run.Sampling.CacheBytes > 0 {
+		return "sampling.cache_bytes, in whole pages"
+	}
+	return fmt.Sprintf("keys and values of sampling.slots %d × sampling.max_tokens %d", p.run.Sampling.Slots, p.run.Sampling.MaxTokens)
+}
+
+// passRows bounds the rows of a decoding pass, partRows those of one part of it: parts are cut behind a whole
+// sequence.
+func (p *plan) passRows() int {
+	most := min(max(p.machine.PassRows, decode.FewestPassTokens), decode.MostPassTokens)
+	return max(most, p.run.Sampling.Slots) + device.PageTokens
+}
+
+func (p *plan) partRows() int {
+	rows := p.passRows()
+	aim := min(p.machine.PassRows, max(4, (rows+p.machine.Cores-1)/p.machine.Cores))
+	return min(rows, aim+min(rows, p.run.Sampling.MaxTokens))
+}
+
+// decoding is the work of passes that decode.
+func (p *plan) decoding() int64 {
+	cores, rows := int64(p.machine.Cores), int64(p.partRows())
+	ends := int64(p.sizes.DecodeRow) // the last block computes the last row of each sequence alone
+	perRow := ends + int64(p.shape.Hidden) + int64(p.shape.Heads*p.shape.HeadDim) + 4
+	scores := int64(tileRows) * int64(p.run.Sampling.MaxTokens)
+	return number * (cores*(rows*perRow+scores) + p.rotations(p.run.Sampling.MaxTokens))
+}
+
+// logitsAtOnce bounds the logits that a part has at a time, in numbers.
+const logitsAtOnce = 4 << 20
+
+// choosing is the logits that tokens are drawn from, and the work of drawing.
+func (p *plan) choosing() int64 {
+	vocabulary := p.shape.VocabSize
+	rows := min(p.run.Sampling.Slots, p.partRows(), max(1, logitsAtOnce/vocabulary))
+	return number * int64(p.machine.Cores) * (int64(rows)*int64(vocabulary) + 2*spare(vocabulary))
+}
+
+// episodes is what trajectories in flight take on the host.
+func (p *plan) episodes() int64 {
+	return 2 * tokenBytes * int64(p.run.Sampling.Slots) * int64(p.run.Sampling.MaxTokens)
+}
+
+// count is a number with its thousands parted.
+func count(n int) string {
+	text := strconv.Itoa(n)
+	for at := len(text) - 3; at > 0; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	return text
+}

@@ -1,0 +1,111 @@
+package policy
+
+// Sizes are how much the parts of a network take, in numbers of four bytes. They are sums over the lists
+// that [New], its passes and [Model.Snapshot] allocate from, so that they can be told before anything is.
+type Sizes struct {
+	// Parameters are all weights; Trained are those with a gradient.
+	Parameters, Trained int
+	// Lanes is how many partial gradients a backward pass has at most; the first is the gradient itself.
+	Lanes int
+	// Joined is the matrix of a head with an adapter beside that adapter's own, JoinedGradient what each lane
+	// has of it. Both are 0 without one.
+	Joined, JoinedGradient int
+	// Matrices are those that products read, each in a form of the device's own.
+	Matrices []MatrixSize
+	// Direct are the weights that passes read as they are, which a snapshot copies.
+	Direct int
+	// Kept is what stays of each token between the forward and the backward pass.
+	Kept int
+	// TrainRow, ScoreRow and DecodeRow are what one row of a task's work takes while it trains, only scores
+	// and decodes; BothRow is that of tasks that train and score in turn.
+	TrainRow, ScoreRow, DecodeRow, BothRow int
+	// Position is what the rotations of one position take.
+	Position int
+}
+
+// MatrixSize is the shape of a matrix that products read.
+type MatrixSize struct{ Out, In int }
+
+// SizesOf tells the sizes of the network that [New] would make. The config and the options are valid.
+func SizesOf(c Config, o Options) Sizes {
+	f := form{config: c.Complete(), valueHead: o.ValueHead, lora: o.LoRA}
+	c = f.config
+	s := Sizes{Parameters: f.size(), Matrices: f.matrices(), Direct: f.direct(), Position: c.HeadDim / 2 * 2}
+	if !o.Frozen {
+		s.Trained = s.Parameters - f.trainFrom()
+	}
+	if s.Trained > 0 {
+		s.Lanes = laneCount(s.Trained)
+	}
+	if f.lora.targets(headTarget) {
+		s.Joined = c.VocabSize * (c.Hidden + f.lora.Rank)
+		s.JoinedGradient = c.VocabSize * (c.Hidden + 2*f.lora.Rank)
+	}
+	k := keepAll
+	if o.Recompute {
+		k = keepInputs
+	}
+	// The residual stream is kept before each block and after the last.
+	s.Kept = (c.Layers + 1) * c.Hidden
+	if k == keepAll {
+		s.Kept += c.Layers * width(new(activations).fields(c))
+	}
+	s.TrainRow, s.ScoreRow = f.rowWidth(scratchNeeds(k)), f.rowWidth(scratchNeeds(keepNothing))
+	s.BothRow, s.DecodeRow = f.rowWidth(scratchNeeds(k)|scratchNeeds(keepNothing)), f.rowWidth(needOnce|needStream)
+	return s
+}
+
+// rowWidth is how many numbers a scratch has for each row.
+func (f form) rowWidth(needs need) int {
+	fields, groups := new(scratch).fields(f, needs)
+	widest := 0
+	for _, g := range groups {
+		widest = max(widest, width(g))
+	}
+	return width(fields) + widest
+}
+
+// matrices lists what products read, in the order of the network's forms.
+func (f form) matrices() []MatrixSize {
+	var all []MatrixSize
+	stacks := f.config.stacks()
+	for range f.config.Layers {
+		for _, s := range stacks {
+			all = append(all, MatrixSize{s.out(), s.in})
+			for _, part := range s.parts {
+				if f.lora.targets(part.name) {
+					all = append(all, MatrixSize{f.lora.Rank, s.in}, MatrixSize{part.out, f.lora.Rank})
+				}
+			}
+		}
+	}
+	head := MatrixSize{f.config.VocabSize, f.config.Hidden}
+	if f.lora.targets(headTarget) {
+		all = append(all, MatrixSize{f.lora.Rank, head.In})
+		head.In += f.lora.Rank
+	}
+	all = append(all, head)
+	if f.valueHead {
+		all = append(all, MatrixSize{1, f.config.Hidden})
+	}
+	return all
+}
+
+// direct counts the embedding, the norms and the biases.
+func (f form) direct() int {
+	c := f.config
+	layer := 2 * c.Hidden
+	if c.headNorms() {
+		layer += 2 * c.HeadDim
+	}
+	for _, s := range c.stacks() {
+		if s.bias {
+			layer += s.out()
+		}
+	}
+	total := c.VocabSize*c.Hidden + c.Hidden + c.Layers*layer
+	if f.valueHead {
+		total++
+	}
+	return total
+}
