@@ -236,6 +236,9 @@ func TestDecodedNumbersFollowTheWeights(t *testing.T) {
 
 // TestEveryInstructionSet runs the comparison of bits again with every instruction set that the machine has.
 func TestEveryInstructionSet(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs what this machine does at its best once more for each instruction set")
+	}
 	if os.Getenv(cpu.ISAVariable) != "" {
 		t.Skip("an instruction set is chosen by " + cpu.ISAVariable)
 	}
