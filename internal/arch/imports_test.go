@@ -44,6 +44,8 @@ var arrows = []arrow{
 		"rollout/render", "rollout/sampler", "workflows/.", "workflows/activity", "workflows/runstate"},
 		tests:  []string{"kernels/device/cpu", "kernels/graph", "rollout/journal", "rollout/record", "trainer"},
 		reason: "measuring orchestration has the real workflows, activities and files, and gets what computes injected"},
+	{folder: "internal/agent", alone: true, may: []string{"internal/gpu/.", "internal/lease", "kernels/device"},
+		reason: "an agent guards devices for whoever works in its process; how its reports travel, and what is computed, is injected"},
 	{folder: "internal/blob", alone: true, reason: "the store knows bytes and digests, not what they mean"},
 	{folder: "internal/chaos", alone: true, may: []string{"internal/blob", "internal/runfolder", "rollout/.", "rollout/journal", "rollout/record", "workflows/runstate"},
 		reason: "faults and the audit after them judge by what is on disk; they start no run and know no engine"},
