@@ -129,6 +129,9 @@ type Reply struct {
 	Forgot bool `json:"forgot,omitempty"`
 	// Leases are those of the agent.
 	Leases []Lease `json:"leases"`
+	// Unclaimed are fencing tokens of Report.Held that the pool does not know, because its own history was lost,
+	// and that their holders are about to renew. The agent goes on working under them.
+	Unclaimed []int `json:"unclaimed,omitempty"`
 	// Health is how fit the agent's devices are, by UUID; those that are not named are healthy.
 	Health map[string]Health `json:"health,omitempty"`
 	// Every is when the next report is due. An agent that was not heard for SilentAfter has lost its leases.

@@ -1,0 +1,66 @@
+package lease
+
+import (
+	"fmt"
+	"slices"
+)
+
+// place gives requests their places, asks for leases that have to make room, and tells the others why they
+// wait, each time the reason is another one.
+func (p *Pool) place() {
+	for _, decision := range Decide(p.board()) {
+		at := p.state.waiting(decision.Waiter.Holder)
+		if at < 0 {
+			continue
+		}
+		w := &p.state.Waiting[at]
+		if decision.Placed {
+			p.grant(w.Waiter, decision.Placement)
+			continue
+		}
+		p.ask(w, decision.Placement.Victims)
+		p.explain(w, decision.Reason, decision.Never)
+	}
+	for i := range p.state.Waiting {
+		if w := &p.state.Waiting[i]; wrong(w.Request) != "" {
+			p.explain(w, wrong(w.Request), true)
+		}
+	}
+}
+
+// board is what places are decided from: the leases that are claimed keep their devices, and requests that are
+// not well formed take no part.
+func (p *Pool) board() Snapshot {
+	fleet := p.Snapshot(p.now)
+	for _, claim := range p.state.Claims {
+		fleet.Leases = append(fleet.Leases, claim.Lease)
+	}
+	fleet.Queue = slices.DeleteFunc(fleet.Queue, func(w Waiter) bool { return wrong(w.Request) != "" })
+	return fleet
+}
+
+// ask asks the holders of leases to yield to a request. While some that were asked have not, no others are.
+func (p *Pool) ask(w *WaitingState, victims []int) {
+	w.Victims = slices.DeleteFunc(w.Victims, func(fence int) bool { return p.state.lease(fence) == nil })
+	if len(w.Victims) > 0 {
+		return
+	}
+	for _, fence := range victims {
+		if l := p.state.lease(fence); l != nil {
+			p.yield(l, "%s of priority %d needs its place", w.Holder, w.Priority)
+			w.Victims = append(w.Victims, fence)
+		}
+	}
+}
+
+// explain tells a holder why it waits when it does not know.
+func (p *Pool) explain(w *WaitingState, reason string, never bool) {
+	if reason == "" {
+		reason = fmt.Sprintf("waits for its turn among %d requests", len(p.state.Waiting))
+	}
+	if w.Reason == reason && w.Never == never {
+		return
+	}
+	w.Reason, w.Never = reason, never
+	p.tell(w.Holder, News{Kind: Waiting, Reason: reason, Never: never})
+}
