@@ -3,12 +3,14 @@ package workflows
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
@@ -76,15 +78,73 @@ func (r *trainingRun) prepare(ctx workflow.Context) {
 		NextGroup: result.NextGroup, Open: result.Open})
 }
 
-func (r *trainingRun) train(ctx workflow.Context, command runstate.TrainStep) {
+// attempt is an activity under the learner's lease.
+type attempt struct {
+	ctx       workflow.Context
+	cancel    workflow.CancelFunc
+	lease     runstate.Lease
+	abandoned bool
+}
+
+// attempt takes note of an activity that is about to begin, so that it can be abandoned from now on.
+func (r *trainingRun) attempt(ctx workflow.Context, lease runstate.Lease) *attempt {
+	a := &attempt{lease: lease}
+	a.ctx, a.cancel = workflow.WithCancel(ctx)
+	r.attempts = append(r.attempts, a)
+	return a
+}
+
+// abandonAttempts cancels everything under the learner's lease and waits for nothing.
+func (r *trainingRun) abandonAttempts() {
+	for _, a := range r.attempts {
+		a.abandoned = true
+		a.cancel()
+	}
+	r.attempts = nil
+}
+
+// learn carries an activity out where the lease says, and returns false when there is no result that counts:
+// it was abandoned, or nobody took it, which it says.
+func (r *trainingRun) learn(a *attempt, options workflow.ActivityOptions, name string, input, result any) (err error, counts bool) {
+	options.TaskQueue, options.ScheduleToStartTimeout = AgentQueue(lease.Learner, a.lease.Agent), pickUp
+	future := workflow.ExecuteActivity(workflow.WithActivityOptions(a.ctx, options), name, input)
+	waiting, _ := workflow.NewDisconnectedContext(a.ctx)
+	_ = workflow.Await(waiting, func() bool { return future.IsReady() || a.abandoned })
+	if a.abandoned {
+		return nil, false
+	}
+	r.attempts = slices.DeleteFunc(r.attempts, func(other *attempt) bool { return other == a })
+	err = future.Get(waiting, result)
+	left := ""
+	switch {
+	case notPickedUp(err):
+		left = leftAlone(a.lease.Agent)
+	case temporal.IsCanceledError(err) && a.ctx.Err() == nil:
+		left = fmt.Sprintf("agent %s dropped the work without a word", a.lease.Agent)
+	default:
+		return err, true
+	}
+	r.post(runstate.WorkLeft{Fence: a.lease.Fence, Reason: left})
+	return nil, false
+}
+
+// underLease is what an activity is told of the learner's lease.
+func underLease(l runstate.Lease) Under {
+	return Under{Fence: l.Fence, Agent: l.Agent, Devices: l.Devices}
+}
+
+func (r *trainingRun) train(a *attempt, command runstate.TrainStep) {
+	ctx := a.ctx
 	began := workflow.Now(ctx)
-	options := workOptions(LearnerQueue, command.Timeout, r.input.Limits, string(command.Kind)+" step")
+	options := workOptions("", command.Timeout, r.input.Limits, string(command.Kind)+" step")
 	options.RetryPolicy = inTime
-	ctx = workflow.WithActivityOptions(ctx, options)
 	input := TrainInput{Run: r.input.Run, Step: command.Step, Kind: command.Kind, Batch: command.Batch, Dropped: command.Dropped,
-		Config: command.Config, Checkpoint: command.Checkpoint, Fence: command.Fence}
+		Config: command.Config, Checkpoint: command.Checkpoint, Fence: command.Fence, Lease: underLease(command.Lease)}
 	var result TrainResult
-	err := workflow.ExecuteActivity(ctx, TrainStepActivity, input).Get(ctx, &result)
+	err, counts := r.learn(a, options, TrainStepActivity, input, &result)
+	if !counts {
+		return
+	}
 	if err == nil && result.Step != command.Step {
 		err = fmt.Errorf("the learner was asked for step %d and answers with step %d", command.Step, result.Step)
 	}
@@ -102,12 +162,13 @@ func (r *trainingRun) train(ctx workflow.Context, command runstate.TrainStep) {
 	}
 }
 
-func (r *trainingRun) repair(ctx workflow.Context, command runstate.Repair) {
+func (r *trainingRun) repair(a *attempt, command runstate.Repair) {
 	limits := r.input.Limits
-	ctx = workflow.WithActivityOptions(ctx, workOptions(LearnerQueue, limits.StepTimeout, limits, "repair "+command.Key))
-	err := workflow.ExecuteActivity(ctx, RepairActivity, RepairInput{Run: r.input.Run, Key: command.Key}).Get(ctx, nil)
-	reason, failed := failure(ctx, err)
-	if err == nil || failed {
+	options := workOptions("", limits.StepTimeout, limits, "repair "+command.Key)
+	input := RepairInput{Run: r.input.Run, Key: command.Key, Lease: underLease(command.Lease)}
+	err, counts := r.learn(a, options, RepairActivity, input, nil)
+	reason, failed := failure(a.ctx, err)
+	if counts && (err == nil || failed) {
 		r.post(runstate.Repaired{Key: command.Key, Reason: reason})
 	}
 }
@@ -133,8 +194,9 @@ func (r *trainingRun) record(ctx workflow.Context, text string) {
 // startPools starts rollout pools, which leave when the control object says so.
 func (r *trainingRun) startPools(ctx workflow.Context, command runstate.StartPools) {
 	for pool := command.From; pool < command.To; pool++ {
-		input := PoolInput{Run: r.input.Run, Pool: pool, Limits: r.input.Limits}
-		if err := startChild(ctx, RolloutPoolType, PoolID(r.input.Run, pool), input); err != nil {
+		id := PoolID(r.input.Run, pool)
+		input := PoolInput{Run: r.input.Run, Pool: pool, Limits: r.input.Limits, Request: r.input.Devices.Request(r.input.Run, id, lease.Rollout)}
+		if err := startChild(ctx, RolloutPoolType, id, input); err != nil {
 			r.broke(ctx, fmt.Sprintf("start rollout pool %d", pool), err)
 			return
 		}
@@ -143,9 +205,10 @@ func (r *trainingRun) startPools(ctx workflow.Context, command runstate.StartPoo
 
 // startEvaluation starts an evaluation, which tells how it ended by a signal.
 func (r *trainingRun) startEvaluation(ctx workflow.Context, command runstate.Evaluate) {
+	id := EvaluationID(r.input.Run, command.Version)
 	input := EvaluationInput{EvaluateInput: EvaluateInput{Run: r.input.Run, Version: command.Version, Weights: command.Weights},
-		Timeout: command.Timeout, Limits: r.input.Limits}
-	if err := startChild(ctx, EvaluationType, EvaluationID(r.input.Run, command.Version), input); err != nil {
+		Timeout: command.Timeout, Limits: r.input.Limits, Request: r.input.Devices.Request(r.input.Run, id, lease.Evaluate)}
+	if err := startChild(ctx, EvaluationType, id, input); err != nil {
 		r.broke(ctx, fmt.Sprintf("start the evaluation of version %d", command.Version), err)
 	}
 }

@@ -58,6 +58,8 @@ type DrainInput struct {
 type DevicePoolInput struct {
 	// Policy are its times and thresholds; nil for those of [lease.DefaultPolicy].
 	Policy *lease.Policy `json:"policy,omitempty"`
+	// State continues an earlier workflow run; nil at the start.
+	State *lease.State `json:"state,omitempty"`
 }
 
 // moving is the type of the error with which the device pool refuses an update that comes while it moves

@@ -190,8 +190,6 @@ type PoolInput struct {
 	Lease   *lease.Lease  `json:"lease,omitempty"`
 	// Failures counts loops that failed one after another without having served.
 	Failures int `json:"failures,omitempty"`
-	// Waited is how long no worker has taken a loop.
-	Waited time.Duration `json:"waited,omitempty"`
 }
 
 // PoolID is the workflow id of a run's pool.
@@ -253,8 +251,11 @@ type EvaluationInput struct {
 	EvaluateInput
 	Timeout time.Duration `json:"timeout"`
 	Limits  Limits        `json:"limits"`
-	// Request is what the evaluation asks the device pool for.
+	// Request is what the evaluation asks the device pool for, and Lease what it has of it.
 	Request lease.Request `json:"request"`
+	Lease   *lease.Lease  `json:"lease,omitempty"`
+	// Patient is true when an attempt took longer than what was measured lets expect.
+	Patient bool `json:"patient,omitempty"`
 }
 
 // EvaluationID is the workflow id of the evaluation of a version.
@@ -262,11 +263,22 @@ func EvaluationID(run string, version int) string {
 	return fmt.Sprintf("%s/evaluation/%d", run, version)
 }
 
-// EvaluationNews is how an evaluation ended.
+// EvaluationState says how an evaluation stands.
+type EvaluationState string
+
+const (
+	EvaluationEnded   EvaluationState = ""        // it is recorded, or has failed for Reason
+	EvaluationWaiting EvaluationState = "waiting" // it has no device, for Reason
+	EvaluationPlaying EvaluationState = "playing" // it has one
+)
+
+// EvaluationNews is how an evaluation stands.
 type EvaluationNews struct {
-	Version int           `json:"version"`
-	Took    time.Duration `json:"took"`
-	// Reason says why it failed; "" when it is recorded.
+	Version int             `json:"version"`
+	State   EvaluationState `json:"state,omitempty"`
+	// Took is how long it was played.
+	Took time.Duration `json:"took"`
+	// Reason says why it waits or failed; "" when it is recorded.
 	Reason string `json:"reason,omitempty"`
 }
 

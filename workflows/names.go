@@ -7,10 +7,8 @@ package workflows
 
 // Task queues. A worker process serves those of its roles.
 const (
-	ControlQueue  = "turnwise/control"  // workflows
-	RolloutQueue  = "turnwise/rollout"  // rollout loops
-	EvaluateQueue = "turnwise/evaluate" // evaluations, which rollout workers play
-	LearnerQueue  = "turnwise/learner"  // preparation, training steps, repairs, changes of settings
+	ControlQueue = "turnwise/control" // workflows
+	LearnerQueue = "turnwise/learner" // preparation, changes of settings
 	// FolderQueue is for small writes in a run's folder: control objects and events. Learners and rollout workers
 	// serve it, since both have the folder, so that a run is steered while either is away.
 	FolderQueue = "turnwise/folder"
@@ -71,3 +69,7 @@ const (
 // NonRetryable is the type of an activity error that retrying cannot cure: data that break a
 // contract, or a digest that does not match.
 const NonRetryable = "turnwise.NonRetryable"
+
+// LeaseLost is the type of an activity error that says that the activity's lease has ended, or never was.
+// Nothing is wrong with the work itself.
+const LeaseLost = "turnwise.LeaseLost"

@@ -3,23 +3,27 @@ package workflows
 import (
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
 // signals are the channels of what the run is told from outside.
-type signals struct{ groups, pools, evaluations workflow.ReceiveChannel }
+type signals struct {
+	groups, pools, evaluations, leases workflow.ReceiveChannel
+}
 
 func listenForSignals(ctx workflow.Context) signals {
 	return signals{
 		groups:      workflow.GetSignalChannel(ctx, GroupsSignal),
 		pools:       workflow.GetSignalChannel(ctx, PoolSignal),
 		evaluations: workflow.GetSignalChannel(ctx, EvaluationSignal),
+		leases:      workflow.GetSignalChannel(ctx, LeaseSignal),
 	}
 }
 
 // waiting says whether there is a signal that nobody has taken.
 func (s signals) waiting() bool {
-	return s.groups.Len() > 0 || s.pools.Len() > 0 || s.evaluations.Len() > 0
+	return s.groups.Len() > 0 || s.pools.Len() > 0 || s.evaluations.Len() > 0 || s.leases.Len() > 0
 }
 
 // take empties the channels. Groups come first: what a loop finished before it was lost is not played
@@ -34,6 +38,9 @@ func (s signals) take() []runstate.Event {
 	}
 	for news, ok := receive[EvaluationNews](s.evaluations); ok; news, ok = receive[EvaluationNews](s.evaluations) {
 		events = append(events, news.event())
+	}
+	for news, ok := receive[lease.News](s.leases); ok; news, ok = receive[lease.News](s.leases) {
+		events = append(events, leaseEvents(news)...)
 	}
 	return events
 }
@@ -77,8 +84,31 @@ func (g GroupsReport) events() []runstate.Event {
 	return events
 }
 
+// leaseEvents is what news of the device pool mean to the run.
+func leaseEvents(news lease.News) []runstate.Event {
+	switch news.Kind {
+	case lease.Granted:
+		if l := news.Lease; l != nil {
+			return []runstate.Event{runstate.LeaseGranted{Reason: news.Reason,
+				Lease: runstate.Lease{Fence: l.Fence, Agent: l.Agent, Host: l.Host, Devices: l.Devices}}}
+		}
+	case lease.Waiting:
+		return []runstate.Event{runstate.LeaseWaiting{Reason: news.Reason}}
+	case lease.Yield:
+		return []runstate.Event{runstate.LeaseYield{Fence: news.Fence, Reason: news.Reason}}
+	case lease.Revoked:
+		return []runstate.Event{runstate.LeaseRevoked{Fence: news.Fence, Reason: news.Reason}}
+	}
+	return nil // of a program that knows more kinds than this one
+}
+
 func (n EvaluationNews) event() runstate.Event {
-	if n.Reason != "" {
+	switch {
+	case n.State == EvaluationWaiting:
+		return runstate.EvaluationWaiting{Version: n.Version, Reason: n.Reason}
+	case n.State == EvaluationPlaying:
+		return runstate.EvaluationWaiting{Version: n.Version}
+	case n.Reason != "":
 		return runstate.EvaluationFailed{Version: n.Version, Reason: n.Reason}
 	}
 	return runstate.Evaluated{Version: n.Version, Took: n.Took}

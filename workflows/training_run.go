@@ -7,6 +7,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
@@ -58,6 +59,9 @@ type trainingRun struct {
 	// inbox holds events that the machine has not taken; outbox writes that are not begun.
 	inbox  []runstate.Event
 	outbox []runstate.Command
+	// devices carries what the run says to the device pool; attempts are the activities under its lease.
+	devices  *desk
+	attempts []*attempt
 	// posted and taken count the events ever queued and those the machine has taken.
 	posted, taken int
 	working       int            // coroutines that prepare, train or repair
@@ -74,7 +78,7 @@ type trainingRun struct {
 }
 
 func newTrainingRun(ctx workflow.Context, input RunInput) (*trainingRun, error) {
-	run := &trainingRun{input: input, machine: runstate.New(input.Spec), signals: listenForSignals(ctx), changing: workflow.NewMutex(ctx)}
+	run := &trainingRun{input: input, machine: runstate.New(input.Spec), signals: listenForSignals(ctx), changing: workflow.NewMutex(ctx), devices: newDesk(ctx)}
 	if input.State != nil {
 		run.machine = runstate.Restore(input.Spec, *input.State)
 	}
@@ -88,6 +92,7 @@ func newTrainingRun(ctx workflow.Context, input RunInput) (*trainingRun, error) 
 	}
 	workflow.Go(ctx, run.carryOut)
 	workflow.Go(ctx, run.tick)
+	workflow.Go(ctx, run.renew)
 	run.show(ctx)
 	return run, nil
 }
@@ -107,7 +112,7 @@ func (r *trainingRun) hasNews() bool { return len(r.inbox) > 0 || r.signals.wait
 // settled says whether the workflow may return: the machine is through, everything it decided is
 // carried out, every update is answered and nothing has come in since.
 func (r *trainingRun) settled(ctx workflow.Context) bool {
-	return (r.finished != nil || r.handedOver) && !r.writing && len(r.outbox) == 0 && !r.hasNews() && workflow.AllHandlersFinished(ctx)
+	return (r.finished != nil || r.handedOver) && !r.writing && len(r.outbox) == 0 && r.devices.idle() && !r.hasNews() && workflow.AllHandlersFinished(ctx)
 }
 
 // decide feeds everything that has come in to the machine and takes up its commands. It does not block.
@@ -135,9 +140,17 @@ func (r *trainingRun) take(ctx workflow.Context, command runstate.Command) {
 	switch c := command.(type) {
 	case runstate.TrainStep:
 		r.begun = c.Step
-		r.work(ctx, func(ctx workflow.Context) { r.train(ctx, c) })
+		attempt := r.attempt(ctx, c.Lease)
+		r.work(ctx, func(workflow.Context) { r.train(attempt, c) })
 	case runstate.Repair:
-		r.work(ctx, func(ctx workflow.Context) { r.repair(ctx, c) })
+		attempt := r.attempt(ctx, c.Lease)
+		r.work(ctx, func(workflow.Context) { r.repair(attempt, c) })
+	case runstate.Abandon:
+		r.abandonAttempts()
+	case runstate.AskLease:
+		r.askLease(c.Above)
+	case runstate.GiveLease:
+		r.devices.give(r.input.Run, c.Fence)
 	case runstate.PublishControl:
 		r.queueControl(c)
 	case runstate.HandOver:
@@ -199,6 +212,35 @@ func (r *trainingRun) tick(ctx workflow.Context) {
 	}
 }
 
+// request is what the run asks the device pool for, for its learner.
+func (r *trainingRun) request() lease.Request {
+	return r.input.Devices.Request(r.input.Run, r.input.Run, lease.Learner)
+}
+
+// askLease asks for the learner's lease.
+func (r *trainingRun) askLease(above int) {
+	request := r.request()
+	request.Above = above
+	r.devices.ask(request)
+}
+
+// renew keeps the learner's lease, or asks again for the one that is waited for. A history begins with it,
+// so that short ones keep the lease too.
+func (r *trainingRun) renew(ctx workflow.Context) {
+	for {
+		switch learner, above := r.machine.Learner(); {
+		case learner.Lease != nil:
+			l := learner.Lease
+			r.devices.say(RenewSignal, lease.Lease{Request: r.request(), Fence: l.Fence, Agent: l.Agent, Host: l.Host, Devices: l.Devices})
+		case learner.Asked:
+			r.askLease(above)
+		}
+		if workflow.Sleep(ctx, renewEvery) != nil {
+			return
+		}
+	}
+}
+
 // lastLine is what the run's events end with.
 func (r *trainingRun) lastLine(ctx workflow.Context) string {
 	status := r.machine.Status(workflow.Now(ctx))
@@ -240,6 +282,8 @@ func (r *trainingRun) abandon(cancelled workflow.Context) (RunResult, error) {
 	// A worker that has died stops heartbeating, and its activity ends with that.
 	_, _ = workflow.AwaitWithTimeout(ctx, 2*r.input.Limits.HeartbeatTimeout, func() bool { return r.working == 0 && workflow.AllHandlersFinished(ctx) })
 	r.decide(cancelled)
+	r.devices.give(r.input.Run, 0)
+	_ = workflow.Await(ctx, r.devices.idle)
 	if r.finished == nil {
 		r.finished = &runstate.Finish{Outcome: runstate.Cancelled}
 	}

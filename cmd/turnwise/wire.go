@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/kernels"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/kernels/graph"
@@ -75,12 +76,14 @@ func (a *app) newWorkers(c client.Client, chosen []string, loops int, log *slog.
 			w.RegisterWorkflowWithOptions(workflows.TrainingRun, workflow.RegisterOptions{Name: workflows.TrainingRunType})
 			w.RegisterWorkflowWithOptions(workflows.RolloutPool, workflow.RegisterOptions{Name: workflows.RolloutPoolType})
 			w.RegisterWorkflowWithOptions(workflows.Evaluation, workflow.RegisterOptions{Name: workflows.EvaluationType})
+			w.RegisterWorkflowWithOptions(workflows.DevicePool, workflow.RegisterOptions{Name: workflows.DevicePoolType})
 			out = append(out, w)
 		case "rollout":
-			serve(workflows.RolloutQueue, loops, activities.RegisterLoop)
-			serve(workflows.EvaluateQueue, loops, activities.RegisterEvaluation)
+			serve(workflows.AgentQueue(lease.Rollout, workerName()), loops, activities.RegisterLoop)
+			serve(workflows.AgentQueue(lease.Evaluate, workerName()), loops, activities.RegisterEvaluation)
 		case "learner":
 			serve(workflows.LearnerQueue, 0, activities.RegisterLearner)
+			serve(workflows.AgentQueue(lease.Learner, workerName()), 0, activities.RegisterLearner)
 		}
 	}
 	if slices.Contains(chosen, "rollout") || slices.Contains(chosen, "learner") {

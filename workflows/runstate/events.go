@@ -86,6 +86,35 @@ type Repaired struct {
 	Reason string // "" when it is whole
 }
 
+// LeaseGranted says that the run has the lease that it asked for. One with a larger fence than the one held
+// means that what is in flight begins again under it, for Reason.
+type LeaseGranted struct {
+	Lease  Lease
+	Reason string
+}
+
+// LeaseWaiting says why the run has no lease yet.
+type LeaseWaiting struct{ Reason string }
+
+// LeaseYield asks for the lease with this fence at the next step.
+type LeaseYield struct {
+	Fence  int
+	Reason string
+}
+
+// LeaseRevoked says that the lease with this fence has ended: what runs under it cannot commit.
+type LeaseRevoked struct {
+	Fence  int
+	Reason string
+}
+
+// WorkLeft says that the agent of the lease with this fence leaves a step or a repair: nobody took it in
+// time, or it was dropped without a word.
+type WorkLeft struct {
+	Fence  int
+	Reason string
+}
+
 // GroupReady says that a group is in the store. It may arrive late, twice or out of order.
 type GroupReady struct {
 	Group GroupRef
@@ -118,6 +147,12 @@ type Evaluated struct {
 	Took    time.Duration
 }
 
+// EvaluationWaiting says why the evaluation in flight has no device; "" when it has one.
+type EvaluationWaiting struct {
+	Version int
+	Reason  string
+}
+
 // EvaluationFailed says that an evaluation cannot be made, ever.
 type EvaluationFailed struct {
 	Version int
@@ -145,30 +180,36 @@ type CancelAsked struct{}
 // that it can continue as new. Pools and evaluations are workflows of their own and go on.
 type HandoverAsked struct{}
 
-func (Prepared) isEvent()         {}
-func (ContinuedAsNew) isEvent()   {}
-func (Tick) isEvent()             {}
-func (PoolServing) isEvent()      {}
-func (PoolLost) isEvent()         {}
-func (PoolQuiet) isEvent()        {}
-func (PoolFailed) isEvent()       {}
-func (Broken) isEvent()           {}
-func (StepCommitted) isEvent()    {}
-func (StepFailed) isEvent()       {}
-func (StepTimedOut) isEvent()     {}
-func (StepCorrupt) isEvent()      {}
-func (WeightsCorrupt) isEvent()   {}
-func (Repaired) isEvent()         {}
-func (GroupReady) isEvent()       {}
-func (GroupShort) isEvent()       {}
-func (GroupDropped) isEvent()     {}
-func (Evaluated) isEvent()        {}
-func (EvaluationFailed) isEvent() {}
-func (Changed) isEvent()          {}
-func (PauseAsked) isEvent()       {}
-func (ResumeAsked) isEvent()      {}
-func (CancelAsked) isEvent()      {}
-func (HandoverAsked) isEvent()    {}
+func (Prepared) isEvent()          {}
+func (ContinuedAsNew) isEvent()    {}
+func (Tick) isEvent()              {}
+func (PoolServing) isEvent()       {}
+func (PoolLost) isEvent()          {}
+func (PoolQuiet) isEvent()         {}
+func (PoolFailed) isEvent()        {}
+func (Broken) isEvent()            {}
+func (StepCommitted) isEvent()     {}
+func (StepFailed) isEvent()        {}
+func (StepTimedOut) isEvent()      {}
+func (StepCorrupt) isEvent()       {}
+func (WeightsCorrupt) isEvent()    {}
+func (Repaired) isEvent()          {}
+func (LeaseGranted) isEvent()      {}
+func (LeaseWaiting) isEvent()      {}
+func (LeaseYield) isEvent()        {}
+func (LeaseRevoked) isEvent()      {}
+func (WorkLeft) isEvent()          {}
+func (GroupReady) isEvent()        {}
+func (GroupShort) isEvent()        {}
+func (GroupDropped) isEvent()      {}
+func (Evaluated) isEvent()         {}
+func (EvaluationWaiting) isEvent() {}
+func (EvaluationFailed) isEvent()  {}
+func (Changed) isEvent()           {}
+func (PauseAsked) isEvent()        {}
+func (ResumeAsked) isEvent()       {}
+func (CancelAsked) isEvent()       {}
+func (HandoverAsked) isEvent()     {}
 
 // Command is something to do.
 type Command interface{ isCommand() }
@@ -195,6 +236,21 @@ type TrainStep struct {
 	Fence int
 	// Timeout bounds one attempt.
 	Timeout time.Duration
+	// Lease is the one that the step runs under; Fence is at least its fence.
+	Lease Lease
+}
+
+// AskLease asks for a lease for the learner, with a fence above the given one.
+type AskLease struct{ Above int }
+
+// GiveLease gives a lease back; Fence 0 is whatever the run has or has asked for.
+type GiveLease struct{ Fence int }
+
+// Abandon cancels the step and the repairs in flight without waiting for their end: their lease has ended,
+// and whatever still comes of them is no news. Step 0 is none.
+type Abandon struct {
+	Step    int
+	Repairs []string
 }
 
 // Evaluate plays held-out tasks with a version's weights.
@@ -205,7 +261,11 @@ type Evaluate struct {
 }
 
 // Repair makes a corrupt object again.
-type Repair struct{ Key string }
+type Repair struct {
+	Key string
+	// Lease is the one that the repair runs under.
+	Lease Lease
+}
 
 // Note records an event of the run for people.
 type Note struct{ Text string }
@@ -223,6 +283,9 @@ type Finish struct {
 func (StartPools) isCommand()     {}
 func (PublishControl) isCommand() {}
 func (TrainStep) isCommand()      {}
+func (AskLease) isCommand()       {}
+func (GiveLease) isCommand()      {}
+func (Abandon) isCommand()        {}
 func (Evaluate) isCommand()       {}
 func (Repair) isCommand()         {}
 func (Note) isCommand()           {}

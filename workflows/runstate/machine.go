@@ -104,6 +104,24 @@ func (m *Machine) apply(event Event) {
 		m.weightsCorrupt(e)
 	case Repaired:
 		m.repaired(e)
+	case LeaseGranted:
+		m.leaseGranted(e)
+	case LeaseWaiting:
+		m.leaseWaiting(e)
+	case LeaseYield:
+		m.leaseYield(e)
+	case LeaseRevoked:
+		m.leaseRevoked(e)
+	case WorkLeft:
+		m.workLeft(e)
+	default:
+		m.told(event)
+	}
+}
+
+// told writes news of rollouts and evaluations into the state.
+func (m *Machine) told(event Event) {
+	switch e := event.(type) {
 	case GroupReady:
 		m.groupReady(e)
 	case GroupShort:
@@ -114,6 +132,10 @@ func (m *Machine) apply(event Event) {
 		}
 	case Evaluated:
 		m.evaluated(e)
+	case EvaluationWaiting:
+		if m.state.Evaluating && m.state.Due[0].Version == e.Version {
+			m.state.EvaluationWaits = e.Reason
+		}
 	case EvaluationFailed:
 		if m.evaluationEnded(e.Version) {
 			m.fail("evaluation of version %d: %s", e.Version, e.Reason)
@@ -201,7 +223,7 @@ func (m *Machine) changed(e Changed) {
 	spec := e.Spec
 	m.state.Spec, m.state.Config = &spec, e.Config
 	next := m.state.Committed + 1
-	if m.state.Training != 0 {
+	if m.state.Training != 0 || m.state.Remake != nil {
 		next++
 	}
 	m.note("from step %d on: %s (revision %d of the config)", next, e.Summary, e.Config)
@@ -245,7 +267,7 @@ func (m *Machine) advance() {
 			m.finish(Cancelled, "")
 		}
 		return
-	case idle && m.done():
+	case idle && len(s.Corrupt) == 0 && m.done():
 		m.finish(Completed, "")
 		return
 	}
@@ -258,6 +280,8 @@ func (m *Machine) advance() {
 	}
 	m.publish()
 	m.rest()
+	m.lease(idle)
+	m.repair()
 	switch {
 	case s.HandingOver && idle:
 		m.emit(HandOver{})
@@ -342,6 +366,10 @@ func (m *Machine) finish(outcome Outcome, reason string) {
 		s.Control = Control{Revision: s.Control.Revision + 1, Version: s.Committed, Weights: s.Weights,
 			Staleness: m.spec().Staleness, Stopped: true}
 		m.emit(PublishControl{Control: s.Control})
+	}
+	if s.Learner.Asked {
+		m.emit(GiveLease{})
+		s.Learner = Learner{Seen: s.Learner.Seen}
 	}
 	m.emit(Finish{Outcome: outcome, Reason: reason})
 }

@@ -25,17 +25,26 @@ type State struct {
 	// are given to the step in flight.
 	Dropped   []Dropped `json:"dropped,omitempty"`
 	Recording int       `json:"recording,omitempty"`
-	// Training is the step in flight, since when; 0 when none is. Late counts attempts at it that took too long.
-	Training      int       `json:"training,omitempty"`
-	TrainingSince time.Time `json:"training_since,omitzero"`
-	Late          int       `json:"late,omitempty"`
-	// Repairing are the objects that are being made again.
+	// Training is the step in flight, since when, with which revision of the settings; 0 when none is. Late
+	// counts attempts at it that took too long.
+	Training       int       `json:"training,omitempty"`
+	TrainingSince  time.Time `json:"training_since,omitzero"`
+	TrainingConfig int       `json:"training_config,omitempty"`
+	Late           int       `json:"late,omitempty"`
+	// Remake is set when the next step was in flight and is made again; its groups stay in their batch.
+	Remake *Remake `json:"remake,omitempty"`
+	// Corrupt are the objects that are to be made again, Repairing those that are.
+	Corrupt   []string `json:"corrupt,omitempty"`
 	Repairing []string `json:"repairing,omitempty"`
+	// Learner is the lease that steps and repairs run under.
+	Learner Learner `json:"learner,omitzero"`
 	// Evaluated are versions whose evaluation is recorded, ascending; Due wait for theirs, the first of them
 	// being in flight when Evaluating is true.
 	Evaluated  []int     `json:"evaluated,omitempty"`
 	Due        []Version `json:"due,omitempty"`
 	Evaluating bool      `json:"evaluating,omitempty"`
+	// EvaluationWaits says why the evaluation in flight has no device; "" when it has one.
+	EvaluationWaits string `json:"evaluation_waits,omitempty"`
 	// Pools are the rollout pools; none before they are started.
 	Pools []Pool `json:"pools,omitempty"`
 	// Control is what was last published.
@@ -77,7 +86,7 @@ const (
 	Waiting Place = ""      // with no pool
 	Playing Place = "play"  // in the share of a pool
 	Ready   Place = "ready" // in the store
-	InBatch Place = "batch" // in the batch of the step in flight
+	InBatch Place = "batch" // in the batch of the step in flight, or of the one that is made again
 )
 
 // Group is an open group.
@@ -132,6 +141,7 @@ func (m *Machine) State() State {
 	state := m.state
 	state.Open = slices.Clone(state.Open)
 	state.Dropped = slices.Clone(state.Dropped)
+	state.Corrupt = slices.Clone(state.Corrupt)
 	state.Repairing = slices.Clone(state.Repairing)
 	state.Evaluated = slices.Clone(state.Evaluated)
 	state.Due = slices.Clone(state.Due)

@@ -8,8 +8,8 @@ import (
 
 // Status is a run as a person sees it.
 type Status struct {
-	// Phase is one word: preparing, warm-start, rolling-out, training, evaluating, pausing, paused, held,
-	// cancelling, failing, completed, failed, cancelled.
+	// Phase is one word: preparing, warm-start, rolling-out, queued (all that is missing is a device for the
+	// learner), training, evaluating, pausing, paused, held, cancelling, failing, completed, failed, cancelled.
 	Phase string `json:"phase"`
 	// Committed and LastStep count steps through the whole plan; WarmSteps of them are supervised.
 	Committed int `json:"committed"`
@@ -29,6 +29,8 @@ type Status struct {
 	Stalled *Stall `json:"stalled,omitempty"`
 	// Held says why admission stopped; "" when it did not.
 	Held string `json:"held,omitempty"`
+	// Learner is the learner's lease, or why it has none.
+	Learner LearnerStatus `json:"learner"`
 	// Pools are the rollout pools.
 	Pools []PoolStatus `json:"pools,omitempty"`
 	// Failures counts failed attempts by kind, Drops groups settled without training by reason.
@@ -45,6 +47,19 @@ type Stall struct {
 	What    string    `json:"what"`
 	Since   time.Time `json:"since"`
 	Unblock string    `json:"unblock"` // what would end the wait
+}
+
+// LearnerStatus is the lease that steps and repairs run under. All is empty while the run needs none.
+type LearnerStatus struct {
+	// Where names the devices and their host for people.
+	Where   string   `json:"where,omitempty"`
+	Agent   string   `json:"agent,omitempty"`
+	Devices []string `json:"devices,omitempty"`
+	Fence   int      `json:"fence,omitempty"`
+	// Waiting says why there is no lease yet; "" also while nobody has said.
+	Waiting string `json:"waiting,omitempty"`
+	// Yield says why the lease is given back at the next step.
+	Yield string `json:"yield,omitempty"`
 }
 
 // PoolStatus is one rollout pool.
@@ -75,6 +90,7 @@ func (m *Machine) Status(now time.Time) Status {
 		Failures: slices.Clone(s.Failures), Drops: slices.Clone(s.Drops), Reason: s.Failure,
 	}
 	status.Phase, status.WaitingFor = m.phase()
+	status.Learner = s.Learner.status()
 	if !s.Times.Stalled.IsZero() {
 		what, unblock := m.wait()
 		status.Stalled = &Stall{What: what, Since: s.Times.Progress, Unblock: unblock}
@@ -95,6 +111,15 @@ func (m *Machine) Status(now time.Time) Status {
 			busy += now.Sub(s.TrainingSince)
 		}
 		status.LearnerBusy = min(1, float64(busy)/float64(elapsed))
+	}
+	return status
+}
+
+func (l Learner) status() LearnerStatus {
+	status := LearnerStatus{Waiting: l.Waiting, Yield: l.Yield}
+	if l.Lease != nil {
+		status.Where, status.Agent, status.Fence = l.Lease.where(), l.Lease.Agent, l.Lease.Fence
+		status.Devices = slices.Clone(l.Lease.Devices)
 	}
 	return status
 }
@@ -137,6 +162,8 @@ func (m *Machine) phase() (phase, waitingFor string) {
 		return "warm-start", what
 	case s.Training != 0:
 		return "training", what
+	case m.lacksDevice():
+		return "queued", what
 	case s.Held != "" && s.count(Playing) == 0:
 		return "held", what
 	case s.Evaluating && s.count(Playing)+s.count(Waiting) == 0:
@@ -149,7 +176,7 @@ func (m *Machine) phase() (phase, waitingFor string) {
 func (m *Machine) unsettled() string {
 	s := &m.state
 	switch {
-	case !s.Known || s.Training != 0 || len(s.Repairing) > 0:
+	case !s.Known || s.Training != 0 || len(s.Repairing)+len(s.Corrupt) > 0:
 		what, _ := m.wait()
 		return what
 	case s.Evaluating:
@@ -161,7 +188,11 @@ func (m *Machine) unsettled() string {
 }
 
 func (m *Machine) evaluating() string {
-	return fmt.Sprintf("the evaluation of version %d", m.state.Due[0].Version)
+	what := fmt.Sprintf("the evaluation of version %d", m.state.Due[0].Version)
+	if m.state.EvaluationWaits != "" {
+		what += ", which waits for a device: " + m.state.EvaluationWaits
+	}
+	return what
 }
 
 // What ends a wait.
@@ -180,20 +211,28 @@ func (m *Machine) wait() (what, unblock string) {
 		return fmt.Sprintf("the learner to commit step %d", s.Training), needLearner
 	case len(s.Repairing) > 0:
 		return s.Repairing[0] + " to be made again", needLearner
+	case m.lacksDevice():
+		return m.device(), needDevice
 	case s.Held != "" && s.count(Playing) == 0:
 		return "the cause of failed rollouts to be mended (" + s.Held + ")", "resume the run once it is"
 	case s.Evaluating && s.count(Playing)+s.count(Waiting) == 0:
 		return m.evaluating(), needRollout
 	}
 	what = fmt.Sprintf("groups: %d of %d ready", m.readyForNext(), m.spec().GroupsPerStep)
-	serving := 0
+	serving, reason := 0, ""
 	for _, p := range s.Pools {
 		if p.Serving {
 			serving++
+		} else if reason == "" {
+			reason = p.Reason
 		}
 	}
 	if serving == 0 {
-		return what + ", no pool is served", needRollout
+		what += ", no pool is served"
+		if reason != "" {
+			what += ": " + reason
+		}
+		return what, needRollout
 	}
 	return what, fmt.Sprintf("pools play %d groups: `turnwise describe` shows the pools and what failed", s.count(Playing))
 }

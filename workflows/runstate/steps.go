@@ -10,22 +10,36 @@ import (
 func (m *Machine) train() {
 	s, spec := &m.state, m.spec()
 	next := s.Committed + 1
-	if s.Training != 0 || next > spec.LastStep() {
+	if s.Training != 0 || next > spec.LastStep() || !m.mayLearn() {
 		return
 	}
-	command := TrainStep{Step: next, Kind: Warm, Config: s.Config, Checkpoint: spec.CheckpointDue(next)}
-	if next > spec.WarmSteps {
-		batch := m.fill()
-		if batch == nil {
+	command := TrainStep{Step: next, Kind: m.kind(next), Config: s.Config, Checkpoint: spec.CheckpointDue(next), Lease: *s.Learner.Lease}
+	if s.Remake != nil {
+		command.Config, command.Batch = s.Remake.Config, m.batch()
+	} else if command.Kind == Reinforce {
+		if command.Batch = m.fill(); command.Batch == nil {
 			return
 		}
-		command.Kind, command.Batch = Reinforce, batch
-		command.Dropped = slices.Clone(s.Dropped)
+		s.Recording = len(s.Dropped)
+	}
+	if s.Recording > 0 {
+		command.Dropped = slices.Clone(s.Dropped[:s.Recording])
 	}
 	s.Fence++
 	command.Fence, command.Timeout = s.Fence, m.stepTimeout(command.Kind)
-	s.Training, s.TrainingSince, s.Recording = next, m.now, len(command.Dropped)
+	s.Training, s.TrainingSince, s.TrainingConfig, s.Remake = next, m.now, command.Config, nil
 	m.emit(command)
+}
+
+// batch is the batch of a step that is made again.
+func (m *Machine) batch() []GroupRef {
+	var batch []GroupRef
+	for i := range m.state.Open {
+		if m.state.Open[i].Place == InBatch {
+			batch = append(batch, m.state.Open[i].ref())
+		}
+	}
+	return batch
 }
 
 // fill takes the groups of the next reinforcement step into its batch, in order of their numbers; nil
@@ -138,7 +152,7 @@ func (m *Machine) timedOut(e StepTimedOut) {
 	}
 	allowed := m.stepTimeout(m.kind(e.Step))
 	s.Times.forget(m.kind(e.Step))
-	m.withdraw()
+	m.remake()
 	if allowed >= m.spec().StepTimeout {
 		s.Late++
 	}
@@ -178,12 +192,11 @@ func (m *Machine) stepCorrupt(e StepCorrupt) {
 
 func (m *Machine) weightsCorrupt(e WeightsCorrupt) {
 	s := &m.state
-	if !s.Known || e.Key == "" || slices.Contains(s.Repairing, e.Key) || s.HandingOver {
-		return // whoever found it says so again
+	if !s.Known || e.Key == "" || slices.Contains(s.Repairing, e.Key) || slices.Contains(s.Corrupt, e.Key) {
+		return
 	}
-	s.Repairing = append(s.Repairing, e.Key)
+	s.Corrupt = append(slices.Clone(s.Corrupt), e.Key)
 	m.note("%s is corrupt and is made again", e.Key)
-	m.emit(Repair{Key: e.Key})
 }
 
 func (m *Machine) repaired(e Repaired) {
@@ -192,7 +205,10 @@ func (m *Machine) repaired(e Repaired) {
 	if at < 0 {
 		return
 	}
-	s.Repairing = slices.Delete(s.Repairing, at, at+1)
+	s.Repairing = slices.Delete(slices.Clone(s.Repairing), at, at+1)
+	if len(s.Repairing) == 0 {
+		s.Repairing = nil
+	}
 	if e.Reason != "" {
 		m.fail("%s is corrupt and cannot be made again: %s", e.Key, e.Reason)
 		return
@@ -215,7 +231,7 @@ func (m *Machine) evaluate() {
 	if s.Evaluating || len(s.Due) == 0 {
 		return
 	}
-	s.Evaluating = true
+	s.Evaluating, s.EvaluationWaits = true, ""
 	m.emit(Evaluate{Version: s.Due[0].Version, Weights: s.Due[0].Weights, Timeout: m.evaluationTimeout()})
 }
 
@@ -236,6 +252,6 @@ func (m *Machine) evaluationEnded(version int) bool {
 	if !s.Evaluating || s.Due[0].Version != version {
 		return false
 	}
-	s.Evaluating, s.Due = false, slices.Clone(s.Due[1:])
+	s.Evaluating, s.EvaluationWaits, s.Due = false, "", slices.Clone(s.Due[1:])
 	return true
 }

@@ -29,6 +29,8 @@ import (
 // last published. `quiet 0 1 3` answers control object 3, `quiet 0 1` the last one. `set again` repeats the last
 // change. The line `continue` takes the state through JSON into a new machine, as continue-as-new
 // does; `restart` forgets everything, as a run does whose history is gone; `status` shows all of it.
+// A request for a lease is granted at once, unless the story begins with `run devices=0`: then it says
+// `granted 7 GPU-a` itself, for a lease with fence 7.
 func TestStories(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(paths) == 0 {
@@ -65,6 +67,7 @@ type story struct {
 	machine *Machine
 	now     time.Time
 	control Control
+	devices int // granted at once
 }
 
 func newStory(t *testing.T, d *datadriven.TestData) *story {
@@ -77,10 +80,12 @@ func newStory(t *testing.T, d *datadriven.TestData) *story {
 		"replacements": &spec.Failures.Replacements, "window": &spec.Failures.Window} {
 		d.MaybeScanArgs(t, key, into)
 	}
+	devices := 1
+	d.MaybeScanArgs(t, "devices", &devices)
 	if err := spec.Validate(); err != nil {
 		d.Fatalf(t, "%v", err)
 	}
-	return &story{spec: spec, machine: New(spec), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	return &story{spec: spec, machine: New(spec), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), devices: devices}
 }
 
 func (s *story) status() string {
@@ -128,16 +133,26 @@ func (s *story) do(t *testing.T, line string) string {
 	default:
 		events = s.parse(t, line)
 	}
-	for _, event := range events {
-		for _, command := range s.machine.Step(s.now, event) {
-			if published, is := command.(PublishControl); is {
-				s.control = published.Control
+	for ; len(events) > 0; events = events[1:] {
+		for _, command := range s.machine.Step(s.now, events[0]) {
+			switch c := command.(type) {
+			case PublishControl:
+				s.control = c.Control
+			case AskLease:
+				if s.devices > 0 {
+					events = append(events, LeaseGranted{Lease: someLease(c.Above+1, "CPU-a")})
+				}
 			}
 			fmt.Fprintf(&out, "  %s\n", describe(command))
 		}
 	}
 	out.WriteString("  " + s.status())
 	return out.String()
+}
+
+// someLease is a lease of devices of a host.
+func someLease(fence int, devices ...string) Lease {
+	return Lease{Fence: fence, Agent: "host-a", Host: "host-a", Devices: devices}
 }
 
 // words reads one line of a story.
@@ -209,6 +224,16 @@ func (w words) simple(verb string) Event {
 		return StepFailed{Step: w.number(0), Reason: w.from(1)}
 	case "late":
 		return StepTimedOut{Step: w.number(0)}
+	case "granted":
+		return LeaseGranted{Lease: someLease(w.number(0), w.rest[1:]...)}
+	case "waiting":
+		return LeaseWaiting{Reason: w.from(0)}
+	case "yield":
+		return LeaseYield{Fence: w.number(0), Reason: w.from(1)}
+	case "revoked":
+		return LeaseRevoked{Fence: w.number(0), Reason: w.from(1)}
+	case "left":
+		return WorkLeft{Fence: w.number(0), Reason: w.from(1)}
 	case "weights-corrupt":
 		return WeightsCorrupt{Key: w.from(0)}
 	case "repaired":
@@ -219,6 +244,8 @@ func (w words) simple(verb string) Event {
 		return GroupDropped{Number: w.number(0), Reason: w.from(1)}
 	case "evaluated":
 		return Evaluated{Version: w.number(0), Took: time.Second}
+	case "evaluation-waiting":
+		return EvaluationWaiting{Version: w.number(0), Reason: w.from(1)}
 	case "evaluation-failed":
 		return EvaluationFailed{Version: w.number(0), Reason: w.from(1)}
 	case "pool-failed":
@@ -343,8 +370,14 @@ func describe(command Command) string {
 		return describeStep(c)
 	case Evaluate:
 		return fmt.Sprintf("evaluate version %d (%s), at most %s", c.Version, c.Weights.Key, c.Timeout)
+	case AskLease:
+		return fmt.Sprintf("ask for a lease above %d", c.Above)
+	case GiveLease:
+		return fmt.Sprintf("give lease %d back", c.Fence)
+	case Abandon:
+		return fmt.Sprintf("abandon step %d, repairs %v", c.Step, c.Repairs)
 	case Repair:
-		return "repair " + c.Key
+		return fmt.Sprintf("repair %s under lease %d", c.Key, c.Lease.Fence)
 	case Note:
 		return "note: " + c.Text
 	case HandOver:
@@ -396,7 +429,7 @@ func describeStep(c TrainStep) string {
 	for _, d := range c.Dropped {
 		line += fmt.Sprintf(", without %d (%s)", d.Number, d.Reason)
 	}
-	line += fmt.Sprintf(", fence %d, at most %s", c.Fence, c.Timeout)
+	line += fmt.Sprintf(", fence %d, lease %d, at most %s", c.Fence, c.Lease.Fence, c.Timeout)
 	if c.Config > 0 {
 		line += fmt.Sprintf(", revision %d of the config", c.Config)
 	}

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/turnwise-rl/turnwise/configs"
+	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/internal/orchestrate"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/workflows"
@@ -127,6 +128,9 @@ func (b Bench) end(ctx context.Context, run client.WorkflowRun) error {
 	return nil
 }
 
+// agentName is the agent whose queues the measured process serves.
+const agentName = "bench"
+
 // parts are what stands for parts of the run that is measured.
 type parts struct {
 	bench      Bench
@@ -156,8 +160,10 @@ func (p *parts) serve() (stop func(), err error) {
 	}
 	serving := []worker.Worker{control}
 	for queue, register := range map[string]func(activity.Registry){
-		workflows.LearnerQueue: p.activities.RegisterLearner, workflows.RolloutQueue: p.activities.RegisterLoop,
-		workflows.EvaluateQueue: p.activities.RegisterEvaluation, workflows.FolderQueue: p.activities.RegisterFolder,
+		workflows.LearnerQueue: p.activities.RegisterLearner, workflows.FolderQueue: p.activities.RegisterFolder,
+		workflows.AgentQueue(lease.Learner, agentName):  p.activities.RegisterLearner,
+		workflows.AgentQueue(lease.Rollout, agentName):  p.activities.RegisterLoop,
+		workflows.AgentQueue(lease.Evaluate, agentName): p.activities.RegisterEvaluation,
 	} {
 		w := worker.New(p.bench.Client, queue, worker.Options{DisableWorkflowWorker: true})
 		register(observed{w, p.instead()})
