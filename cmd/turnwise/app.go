@@ -43,6 +43,9 @@ type app struct {
 	output string
 	// intercept is called before each tool call of a rollout process; nil outside of trials.
 	intercept func(context.Context, rollout.Call) error
+	// metricsAddress is where this process is scraped; "" measures nothing. meters are what it measures then.
+	metricsAddress string
+	meters         *meters
 }
 
 // usageError is a user's mistake: one sentence, exit code 2.

@@ -31,6 +31,7 @@ func devVerb(a *app) *cobra.Command {
 			return nil
 		},
 	}
+	a.addMetricsFlag(cmd)
 	addPortFlags(cmd, &ports)
 	return cmd
 }

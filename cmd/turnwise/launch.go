@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
@@ -122,28 +123,35 @@ func (a *app) host(ctx context.Context, ports connect.SpawnConfig) (*host, error
 	if err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
-	h := &host{}
-	stopServer, err := a.reach(ctx, h, ports, log)
+	closeMetrics, err := a.openMetrics(ctx, log)
 	if err != nil {
 		closeLog()
 		return nil, err
 	}
+	leave := func() { closeMetrics(); closeLog() }
+	h := &host{}
+	stopServer, err := a.reach(ctx, h, ports, log)
+	if err != nil {
+		leave()
+		return nil, err
+	}
 	if err := connect.Preflight(ctx, h.client, h.endpoint); err != nil {
 		stopServer()
-		closeLog()
+		leave()
 		return nil, err
 	}
 	serving := a.newWorkers(h.client, roles, loopsOfHost, log)
 	if err := serving.start(); err != nil {
 		stopServer()
-		closeLog()
+		leave()
 		return nil, err
 	}
 	h.stop = func() {
 		serving.stop()
 		stopServer()
-		closeLog()
+		leave()
 	}
+	a.meters.announce(strings.ReplaceAll(workerName(), "/", "-"))
 	return h, nil
 }
 
@@ -153,7 +161,7 @@ func (a *app) reach(ctx context.Context, h *host, ports connect.SpawnConfig, log
 	if err != nil {
 		return nil, usageError{err}
 	}
-	options := connect.Options{DataDir: a.dataDir, Logger: warnOnly(log)}
+	options := connect.Options{DataDir: a.dataDir, Logger: warnOnly(log), Metrics: a.meters.handler()}
 	if external {
 		h.client, h.endpoint, err = connect.Dial(ctx, options)
 		if err != nil {

@@ -55,6 +55,7 @@ func (a *app) newActivities(c client.Client, log *slog.Logger) *activity.Activit
 		NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() },
 		Arithmetic:   newArithmetic(),
 		Intercept:    a.intercept,
+		Observer:     a.meters.observer(),
 	}
 }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/turnwise-rl/turnwise/internal/connect"
@@ -35,8 +37,13 @@ func workerVerb(a *app) *cobra.Command {
 				return err
 			}
 			defer closeLog()
+			closeMetrics, err := a.openMetrics(cmd.Context(), log)
+			if err != nil {
+				return err
+			}
+			defer closeMetrics()
 			ctx := faults.open(cmd.Context(), a)
-			c, endpoint, err := connect.Dial(ctx, connect.Options{DataDir: a.dataDir, Logger: warnOnly(log), Via: faults.via})
+			c, endpoint, err := connect.Dial(ctx, connect.Options{DataDir: a.dataDir, Logger: warnOnly(log), Via: faults.via, Metrics: a.meters.handler()})
 			if err != nil {
 				return err
 			}
@@ -48,6 +55,7 @@ func workerVerb(a *app) *cobra.Command {
 			if err := serving.start(); err != nil {
 				return err
 			}
+			a.meters.announce(strings.ReplaceAll(workerName(), "/", "-"))
 			a.note("serving %s for %s at %s; Ctrl-C stops", list, a.dataDir, endpoint.Address)
 			<-ctx.Done()
 			serving.stop()
@@ -56,6 +64,7 @@ func workerVerb(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&list, "roles", "control,rollout,learner", "comma-separated roles to serve")
 	cmd.Flags().IntVar(&loops, "loops", 1, "most rollout loops this process holds at once, and most evaluations; each serves one pool of a run")
+	a.addMetricsFlag(cmd)
 	faults.addFlags(cmd)
 	return cmd
 }

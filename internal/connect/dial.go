@@ -55,6 +55,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Identity names this process in Temporal's histories; empty means the SDK's pid@host.
 	Identity string
+	// Metrics takes what the Temporal SDK measures; nil measures nothing.
+	Metrics client.MetricsHandler
 	// Via, when set, is a loopback address to reach the embedded server at instead of its own: that of
 	// something in between that passes connections on. A cluster is not concerned.
 	Via string
@@ -169,7 +171,7 @@ func dial(ctx context.Context, opts client.Options, e Endpoint, o Options) (clie
 		logger = slog.Default()
 	}
 	opts.Logger = log.NewStructuredLogger(logger)
-	opts.Identity = o.Identity
+	opts.Identity, opts.MetricsHandler = o.Identity, o.Metrics
 	opts.ConnectionOptions.KeepAliveTime = keepAliveTime
 	opts.ConnectionOptions.KeepAliveTimeout = keepAliveTimeout
 	opts.ConnectionOptions.GetSystemInfoTimeout = dialTimeout
