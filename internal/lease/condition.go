@@ -200,20 +200,25 @@ func (p *Pool) booted(r Report) {
 func (p *Pool) endVerdicts() {
 	for i := range p.state.Devices {
 		d := &p.state.Devices[i]
-		before := len(d.Verdicts)
-		if before == 0 {
+		if len(d.Verdicts) == 0 {
 			continue
 		}
-		was := p.why(d)
-		d.Verdicts = slices.DeleteFunc(d.Verdicts, func(v Verdict) bool { return p.ended(d, v) })
-		if len(d.Verdicts) == before {
+		var ended []string
+		d.Verdicts = slices.DeleteFunc(d.Verdicts, func(v Verdict) bool {
+			is := p.ended(d, v)
+			if is {
+				ended = append(ended, v.Why)
+			}
+			return is
+		})
+		if len(ended) == 0 {
 			continue
 		}
 		if len(d.Verdicts) == 0 {
 			d.Verdicts = nil
 		}
 		p.changed = true
-		p.note("%s on %s is %s again; it was: %s", d.UUID, d.Host, p.health(d), was)
+		p.note("%s on %s is %s; no longer held against it: %s", d.UUID, d.Host, p.health(d), strings.Join(ended, "; "))
 	}
 }
 
@@ -230,8 +235,8 @@ func (p *Pool) ended(d *DeviceState, v Verdict) bool {
 		return p.due(v.Until) && p.clean(d)
 	case Restored:
 		return (v.Reset || booted) && p.clean(d)
-	case Booted:
-		return booted && p.clean(d)
+	case Booted: // unless it was the driver that wanted it, and does no longer
+		return (booted || v.Reset && v.Cause == gpu.RecoveryAction) && p.clean(d)
 	}
 	return false
 }

@@ -137,11 +137,17 @@ func (p *Pool) judge(d *DeviceState, v Verdict) {
 	}
 	old := d.Verdicts[at]
 	v.Since = old.Since
-	if slices.Index(endings, old.Ends) > slices.Index(endings, v.Ends) {
-		v.Ends, v.Until, v.Health, v.Why = old.Ends, old.Until, old.Health, old.Why
+	switch v.Cause {
+	case gpu.RecoveryAction: // what the driver said last counts
+	case gpu.RemapPending, gpu.RemapFailed: // event and condition say the same, and the event says it first
+		v.Why = old.Why
+	default:
+		if slices.Index(endings, old.Ends) > slices.Index(endings, v.Ends) {
+			v.Ends, v.Until, v.Health, v.Why = old.Ends, old.Until, old.Health, old.Why
+		}
+		v.Gently = v.Gently && old.Gently
+		v.Trainers = v.Trainers && old.Trainers
 	}
-	v.Gently = v.Gently && old.Gently
-	v.Trainers = v.Trainers && old.Trainers
 	d.Verdicts[at] = v
 }
 

@@ -90,7 +90,7 @@ func (p *Pool) yield(l *LeaseState, format string, args ...any) {
 	}
 	l.Yield, l.Deadline = fmt.Sprintf(format, args...), p.now.Add(p.policy.YieldWithin)
 	p.changed = true
-	p.note("lease %d of %s is asked for until %s: %s", l.Fence, l.Holder, clock(l.Deadline), l.Yield)
+	p.note("lease %d of %s is asked back by %s: %s", l.Fence, l.Holder, clock(l.Deadline), l.Yield)
 	p.tell(l.Holder, News{Kind: Yield, Fence: l.Fence, Reason: l.Yield})
 }
 

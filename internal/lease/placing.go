@@ -28,10 +28,14 @@ func (p *Pool) place() {
 	}
 }
 
-// board is what places are decided from: the leases that are claimed keep their devices, and requests that are
-// not well formed take no part.
+// board is what places are decided from: an agent that has not told yet what it has is not there, the leases
+// that are claimed keep their devices, and requests that are not well formed take no part.
 func (p *Pool) board() Snapshot {
 	fleet := p.Snapshot(p.now)
+	fleet.Agents = slices.DeleteFunc(fleet.Agents, func(status AgentStatus) bool {
+		a := p.state.agent(status.Agent)
+		return !a.Known && !a.Silent && !slices.ContainsFunc(fleet.Devices, func(d DeviceStatus) bool { return slices.Contains(d.Agents, a.Agent) })
+	})
 	for _, claim := range p.state.Claims {
 		fleet.Leases = append(fleet.Leases, claim.Lease)
 	}

@@ -27,7 +27,7 @@ func (p *Pool) reported(r Report) {
 		return
 	}
 	a := p.state.agent(r.Agent)
-	if a != nil && a.Session == r.Session && r.Number <= a.Number {
+	if a != nil && a.Session == r.Session && a.Machine == r.Machine && r.Number <= a.Number {
 		return // it comes late or twice
 	}
 	if a == nil || a.Session != r.Session || a.Machine != r.Machine {
@@ -230,7 +230,7 @@ func (p *Pool) inventory(name string, inventory gpu.Inventory) {
 		if other := p.owner(device.UUID, a.Machine); other != "" {
 			a.Disputed = append(a.Disputed, device.UUID)
 			if !slices.Contains(disputed, device.UUID) {
-				p.note("%s is reported by %s and by %s: it stays with %s", device.UUID, other, a.Host, other)
+				p.note("%s is reported by agent %s on %s and by %s: it stays with %s", device.UUID, name, a.Host, other, other)
 			}
 			continue
 		}
@@ -262,10 +262,10 @@ func (p *Pool) dropUnseen(name string) {
 	}
 }
 
-// owner is the host of another machine that reports the device now; "" when there is none.
+// owner is the agent of another machine that reports the device now; "" when there is none.
 func (p *Pool) owner(uuid, machine string) string {
 	if d := p.state.device(uuid); d != nil && len(d.Agents) > 0 && d.Machine != machine {
-		return d.Host
+		return fmt.Sprintf("agent %s on %s", d.Agents[0], d.Host)
 	}
 	return ""
 }
@@ -278,7 +278,7 @@ func (p *Pool) see(a *AgentState, device gpu.Device) {
 		d.Since = p.now
 	}
 	if d.Machine != a.Machine && d.Machine != "" {
-		p.note("%s moved from %s to %s", device.UUID, d.Host, a.Host)
+		p.note("%s is on another machine now: it was on %s and is on %s, with agent %s", device.UUID, d.Host, a.Host, a.Agent)
 	}
 	d.Device, d.Host, d.Machine, d.Lost = device, a.Host, a.Machine, time.Time{}
 	if !slices.Contains(d.Agents, a.Agent) {
