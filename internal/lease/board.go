@@ -53,10 +53,15 @@ type boardSet struct {
 // whole says that all of the set can be given to one lease.
 func (s *boardSet) whole() bool { return s.size > 1 && s.unfit == 0 && s.leased == 0 }
 
-// boardQueue is a queue with what it holds: distinct devices, of which two leases may share one.
+// boardQueue is a queue with its distinct devices, of which two leases may share one.
 type boardQueue struct {
 	Queue
-	held map[gpu.Kind]int
+	held    map[gpu.Kind]int // by leases
+	claimed map[gpu.Kind]int // by leases and places that are kept
+}
+
+func newBoardQueue(q Queue) *boardQueue {
+	return &boardQueue{Queue: q, held: map[gpu.Kind]int{}, claimed: map[gpu.Kind]int{}}
 }
 
 // boardLease is a lease, or a place that is kept for a request that waits.
@@ -76,7 +81,7 @@ func newBoard(fleet Snapshot) *board {
 	byUUID := b.addDevices(fleet)
 	byAgent := b.addAgents(fleet)
 	for _, q := range fleet.Queues {
-		b.queues[q.Name] = &boardQueue{Queue: q.Queue, held: map[gpu.Kind]int{}}
+		b.queues[q.Name] = newBoardQueue(q.Queue)
 	}
 	for _, l := range fleet.Leases {
 		lease := &boardLease{Request: l.Request, fence: l.Fence, granted: l.Granted, yields: l.Yield != "", agent: byAgent[l.Agent]}
@@ -194,9 +199,7 @@ func (d *boardDevice) usable() bool {
 // put adds a lease to the board.
 func (b *board) put(l *boardLease) {
 	for _, d := range l.devices {
-		if !l.kept && !d.heldBy(l.Queue) {
-			b.queue(l.Queue).held[d.Kind]++
-		}
+		b.charge(l, d, 1)
 		d.count(len(d.leases), len(d.leases)+1)
 		d.room -= l.MemoryBytes
 		d.leases = append(d.leases, l)
@@ -213,9 +216,7 @@ func (b *board) take(l *boardLease) {
 		d.count(len(d.leases), len(d.leases)-1)
 		d.room += l.MemoryBytes
 		d.leases = without(d.leases, l)
-		if !l.kept && !d.heldBy(l.Queue) {
-			b.queue(l.Queue).held[d.Kind]--
-		}
+		b.charge(l, d, -1)
 	}
 	if l.agent != nil {
 		l.agent.used[l.Role]--
@@ -245,10 +246,21 @@ func (d *boardDevice) count(before, after int) {
 	}
 }
 
-// heldBy says that a queue holds the device.
-func (d *boardDevice) heldBy(queue string) bool {
+// charge counts a device for the queue of a lease that is not on it, unless another lease of the queue is.
+func (b *board) charge(l *boardLease, d *boardDevice, change int) {
+	q := b.queue(l.Queue)
+	if !d.of(l.Queue, true) {
+		q.claimed[d.Kind] += change
+	}
+	if !l.kept && !d.of(l.Queue, false) {
+		q.held[d.Kind] += change
+	}
+}
+
+// of says that a queue has a lease on the device, or one that is kept.
+func (d *boardDevice) of(queue string, kept bool) bool {
 	for _, l := range d.leases {
-		if l.Queue == queue && !l.kept {
+		if l.Queue == queue && (kept || !l.kept) {
 			return true
 		}
 	}
@@ -259,7 +271,7 @@ func (d *boardDevice) heldBy(queue string) bool {
 func (b *board) queue(name string) *boardQueue {
 	q := b.queues[name]
 	if q == nil {
-		q = &boardQueue{Queue: Queue{Name: name, Weight: 1}, held: map[gpu.Kind]int{}}
+		q = newBoardQueue(Queue{Name: name, Weight: 1})
 		b.queues[name] = q
 	}
 	return q
@@ -274,14 +286,14 @@ func (q *boardQueue) share(kind gpu.Kind) float64 {
 	return float64(q.held[kind]) / weight
 }
 
-// left is how many more devices of a kind the queue may hold, below 0 when it holds
+// left is how many more devices of a kind the queue may claim, below 0 when it holds
 // more than its quota.
 func (q *boardQueue) left(kind gpu.Kind) int {
 	quota, bounded := q.Quota[kind]
 	if !bounded {
 		return math.MaxInt
 	}
-	return quota - q.held[kind]
+	return quota - q.claimed[kind]
 }
 
 // byImportance sorts leases so that the one that is least to be disturbed comes first: learners before roles

@@ -85,7 +85,7 @@ func (b *board) room(a *boardAgent, r Request) bool {
 		for _, d := range group {
 			if d.fits(r) {
 				fit++
-				if left < r.Count && d.heldBy(r.Queue) {
+				if left < r.Count && d.of(r.Queue, true) {
 					held++
 				}
 			}
@@ -109,7 +109,7 @@ func (b *board) best(r Request) (choice, bool) {
 		if !b.room(a, r) {
 			continue
 		}
-		if c := b.bestOf(a, r, len(at) > 0 && !at[a.Host]); !found || c.compare(out) < 0 {
+		if c := b.bestOf(a, r, at.elsewhere(a.Host, r.Run, nil)); !found || c.compare(out) < 0 {
 			out, found = c, true
 			out.devices = slices.Clone(c.devices)
 		}
@@ -117,17 +117,37 @@ func (b *board) best(r Request) (choice, bool) {
 	return out, found
 }
 
-// homes tells where a run has leases.
-func (b *board) homes(run string) map[string]bool {
-	out := map[string]bool{}
+// homes are the hosts on which a run has leases.
+type homes struct {
+	leases int
+	at     map[string]int
+}
+
+func (b *board) homes(run string) homes {
+	out := homes{at: map[string]int{}}
 	for _, a := range b.agents {
 		for _, l := range a.serving {
 			if l.Run == run && run != "" && !l.kept {
-				out[a.Host] = true
+				out.leases++
+				out.at[a.Host]++
 			}
 		}
 	}
 	return out
+}
+
+// elsewhere says that the run has leases, and none on a host, once some have gone.
+func (h homes) elsewhere(host, run string, gone []*boardLease) bool {
+	all, here := h.leases, h.at[host]
+	for _, l := range gone {
+		if l.Run == run && run != "" && l.agent != nil {
+			all--
+			if l.agent.Host == host {
+				here--
+			}
+		}
+	}
+	return all > 0 && here == 0
 }
 
 // search is what finding a place on one agent needs, kept from one to the next. A state is (devices taken, of
@@ -212,7 +232,7 @@ func (s *search) sortDevices(group []*boardDevice, r Request, short bool) {
 	for _, d := range group {
 		switch {
 		case !d.fits(r):
-		case short && !d.heldBy(r.Queue):
+		case short && !d.of(r.Queue, true):
 			s.new = append(s.new, d)
 		default:
 			s.old = append(s.old, d)

@@ -9,8 +9,11 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/gpu"
 )
 
-// mostObstacles is how many kinds of obstacle a reason names.
-const mostObstacles = 3
+// A reason names the first few obstacles, of the first devices that are in the way.
+const (
+	mostObstacles = 3
+	mostDevices   = 16
+)
 
 // obstacle is something that stands in the way, on the devices named.
 type obstacle struct {
@@ -38,13 +41,18 @@ func (b *board) obstacles(r Request) string {
 		a, devices = closest(open, r)
 		agents = []*boardAgent{a}
 	}
-	free, found, memory := 0, []obstacle(nil), ""
+	var blocked []*boardDevice
 	for _, d := range devices {
-		o, blocked := d.obstacle(r)
-		if !blocked {
-			free++
-			continue
+		if !d.fits(r) {
+			blocked = append(blocked, d)
 		}
+	}
+	free := len(devices) - len(blocked)
+	slices.SortStableFunc(blocked, func(x, y *boardDevice) int { return cmp.Compare(x.inTheWay(r), y.inTheWay(r)) })
+	var found []obstacle
+	memory, looked := "", min(len(blocked), mostDevices)
+	for _, d := range blocked[:looked] {
+		o := d.obstacle(r)
 		if o.class == lacksMemory {
 			need, _ := sizes(r.MemoryBytes, d.MemoryTotalBytes)
 			memory = " with " + need
@@ -52,7 +60,7 @@ func (b *board) obstacles(r Request) string {
 		found = merge(found, o, b.short[d.UUID])
 	}
 	for _, a := range agents {
-		if a.used[r.Role] >= a.capacity(r.Role) {
+		if a.used[r.Role] >= a.capacity(r.Role) && len(found) <= mostDevices {
 			found = merge(found, a.full(r.Role), "")
 		}
 	}
@@ -63,7 +71,7 @@ func (b *board) obstacles(r Request) string {
 	if r.Count > 1 && len(hostsOf(open)) > 1 {
 		where = " on host " + agents[0].Host
 	}
-	return fmt.Sprintf("%s%s; free %d%s: %s", needed(r), memory, free, where, told(found))
+	return fmt.Sprintf("%s%s; free %d%s: %s", needed(r), memory, free, where, told(found, len(blocked)-looked))
 }
 
 // allOf are the devices of a kind that the agents report, each once, by UUID.
@@ -119,50 +127,80 @@ func fitting(devices []*boardDevice, r Request) int {
 	return n
 }
 
-// obstacle says why a device does not take a request.
-func (d *boardDevice) obstacle(r Request) (obstacle, bool) {
+// inTheWay is the class of what keeps a device from a request that it does not fit.
+func (d *boardDevice) inTheWay(r Request) int {
 	switch {
-	case d.fits(r):
-		return obstacle{}, false
-	case len(d.Agents) == 0:
-		return obstacle{class: isUnfit, text: "is reported by nobody"}, true
-	case !d.usable():
-		return obstacle{class: isUnfit, text: string(d.Health) + inBrackets(d.Why)}, true
-	case d.NoTrainers && trains(r):
-		return obstacle{class: isUnfit, text: "takes no trainer while its NVLink is in doubt" + inBrackets(d.Why)}, true
-	case d.MemoryTotalBytes < r.MemoryBytes:
-		_, has := sizes(r.MemoryBytes, d.MemoryTotalBytes)
-		return obstacle{class: lacksMemory, text: "has " + has}, true
-	case d.MemoryTotalBytes-d.Condition.ForeignBytes < r.MemoryBytes:
-		foreign, has := sizes(d.Condition.ForeignBytes, d.MemoryTotalBytes)
-		return obstacle{class: lacksMemory, text: fmt.Sprintf("has %s, of which programs of others use %s", has, foreign)}, true
+	case !d.usable() || d.NoTrainers && trains(r):
+		return isUnfit
+	case d.Kind == gpu.CPU || d.MemoryTotalBytes-d.Condition.ForeignBytes < r.MemoryBytes:
+		return lacksMemory
 	}
-	var others, savers []string
+	class := lacksMemory
 	for _, l := range d.leases {
-		switch mine := d.Kind == gpu.GPU && l.Run == r.Run && r.Run != ""; {
-		case mine:
+		switch {
+		case l.Run == r.Run && r.Run != "":
 		case l.kept:
-			savers = append(savers, fmt.Sprintf("%s (priority %d)", l.Holder, l.Priority))
-		case l.yields:
-			others = append(others, l.Holder+" (asked to yield)")
+			return isKept
 		default:
-			others = append(others, l.Holder)
+			class = isHeld
 		}
 	}
-	slices.Sort(others)
-	slices.Sort(savers)
+	return class
+}
+
+// obstacle says what keeps a device from a request that it does not fit.
+func (d *boardDevice) obstacle(r Request) obstacle {
+	o := obstacle{class: d.inTheWay(r)}
+	usable := d.MemoryTotalBytes - d.Condition.ForeignBytes
 	switch {
-	case d.Kind == gpu.GPU && len(savers) > 0:
-		return obstacle{class: isKept, text: "kept for " + listed("", savers, 2)}, true
-	case d.Kind == gpu.GPU && len(others) > 0:
-		return obstacle{class: isHeld, text: "held by " + listed("", others, 2)}, true
+	case len(d.Agents) == 0:
+		o.text = "is reported by nobody"
+	case !d.usable():
+		o.text = string(d.Health) + inBrackets(d.Why)
+	case o.class == isUnfit:
+		o.text = "takes no trainer while its NVLink is in doubt" + inBrackets(d.Why)
+	case o.class == isKept:
+		o.text = "kept for " + listed("", d.holders(r, true), 2)
+	case o.class == isHeld:
+		o.text = "held by " + listed("", d.holders(r, false), 2)
+	case d.MemoryTotalBytes < r.MemoryBytes:
+		_, o.text = sizes(r.MemoryBytes, d.MemoryTotalBytes)
+		o.text = "has " + o.text
+	case usable < r.MemoryBytes:
+		foreign, has := sizes(d.Condition.ForeignBytes, d.MemoryTotalBytes)
+		o.text = fmt.Sprintf("has %s, of which programs of others use %s", has, foreign)
+	default:
+		left, has := sizes(max(d.room, 0), d.MemoryTotalBytes)
+		o.text = fmt.Sprintf("has %s left of %s beside %s", left, has, listed("", append(d.holders(r, true), d.holders(r, false)...), 2))
 	}
-	left, has := sizes(max(d.room, 0), d.MemoryTotalBytes)
-	by := ""
-	if names := append(savers, others...); len(names) > 0 {
-		by = fmt.Sprintf(" beside %s", listed("", names, 2))
+	return o
+}
+
+// holders names those who have the device, or those whom it is kept for; for a GPU only those of other runs,
+// if there are any.
+func (d *boardDevice) holders(r Request, kept bool) []string {
+	var out, own []string
+	for _, l := range d.leases {
+		name := l.Holder
+		switch {
+		case l.kept != kept:
+			continue
+		case kept:
+			name += fmt.Sprintf(" (priority %d)", l.Priority)
+		case l.yields:
+			name += " (asked to yield)"
+		}
+		if l.Run == r.Run && d.Kind == gpu.GPU {
+			own = append(own, name)
+		} else {
+			out = append(out, name)
+		}
 	}
-	return obstacle{class: lacksMemory, text: fmt.Sprintf("has %s left of %s%s", left, has, by)}, true
+	if len(out) == 0 {
+		out = own
+	}
+	slices.Sort(out)
+	return out
 }
 
 // full says who has the agent's slots.
@@ -198,8 +236,8 @@ func merge(found []obstacle, o obstacle, device string) []obstacle {
 	return append(found, o)
 }
 
-// told lists obstacles, what somebody can do something about first.
-func told(found []obstacle) string {
+// told lists obstacles, what somebody can do something about first; more devices are in the way than are named.
+func told(found []obstacle, more int) string {
 	if len(found) == 0 {
 		return "no place for the whole of it"
 	}
@@ -211,10 +249,12 @@ func told(found []obstacle) string {
 		}
 		parts = append(parts, o.text)
 	}
-	rest := ""
-	if len(parts) > mostObstacles {
-		rest = fmt.Sprintf("; and %d more", len(parts)-mostObstacles)
-		parts = parts[:mostObstacles]
+	for _, o := range found[min(len(found), mostObstacles):] {
+		more += max(1, len(o.devices))
 	}
-	return strings.Join(parts, "; ") + rest
+	parts = parts[:min(len(parts), mostObstacles)]
+	if more > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(parts, "; ")
 }

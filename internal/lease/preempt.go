@@ -26,7 +26,11 @@ func (c clearing) costs() int {
 // priority, or yield already. Every lease that can be spared is, beginning with the one that is least to be
 // disturbed, so that a learner goes only when nothing else would do, and none goes that need not.
 func (b *board) preempt(r Request) (clearing, bool) {
-	return b.clear(r, func(l *boardLease) bool { return l.yields || l.Priority > r.Priority },
+	may := func(l *boardLease) bool { return l.yields || l.Priority > r.Priority }
+	if !slices.ContainsFunc(b.leases, may) {
+		return clearing{}, false
+	}
+	return b.clear(r, may,
 		func(x, y clearing) int { return slices.CompareFunc(x.gone, y.gone, worse) })
 }
 
@@ -69,7 +73,7 @@ func (b *board) clear(r Request, may func(*boardLease) bool, compare func(x, y c
 		for _, l := range gone {
 			b.take(l)
 		}
-		c.choice = b.bestOf(a, r, len(at) > 0 && !at[a.Host])
+		c.choice = b.bestOf(a, r, at.elsewhere(a.Host, r.Run, gone))
 		c.devices = slices.Clone(c.devices)
 		for _, l := range gone {
 			b.put(l)
