@@ -151,6 +151,33 @@ func withinQuotas(t *rapid.T, fleet Snapshot) {
 	}
 }
 
+// TestOrder compares the order with the walk on a fleet that has a device of its own for everybody.
+func TestOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		fleet := anyWaiting(t)
+		fleet.Agents, fleet.Devices, fleet.Leases = oneHost(20).Agents, oneHost(20).Devices, nil
+		for i := range fleet.Queue {
+			w := &fleet.Queue[i]
+			w.Role, w.Kind, w.OneDomain, w.MemoryBytes, w.Run = Rollout, gpu.GPU, false, 0, w.Holder
+		}
+		for i := range fleet.Queues {
+			fleet.Queues[i].Quota = nil
+		}
+		var walked []Waiter
+		for _, d := range Decide(fleet) {
+			if !d.Placed {
+				t.Fatalf("%s: %s", d.Waiter.Holder, d.Reason)
+			}
+			walked = append(walked, d.Waiter)
+		}
+		for _, list := range []Snapshot{fleet, shuffled(fleet, rapid.Uint64().Draw(t, "seed"))} {
+			if diff := cmp.Diff(walked, Order(list)); diff != "" {
+				t.Fatalf("the walk (-) and the order (+):\n%s", diff)
+			}
+		}
+	})
+}
+
 func TestDecideIgnoresTheOrderOfLists(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		fleet := anyWaiting(t)

@@ -34,7 +34,7 @@ const (
 // obstacles says what a request that the fleet could do waits for: "needs 4 in one NVLink domain; free 3:
 // GPU-1f2e quarantined (XID 79)". For one device every host counts, for several the place that lacks least.
 func (b *board) obstacles(r Request) string {
-	open := filter(b.agents, func(a *boardAgent) bool { return a.open(r) && a.largest(r, r.MemoryBytes) >= r.Count })
+	open := b.able(r, false)
 	agents, devices := open, allOf(open, r.Kind)
 	if r.Count > 1 {
 		var a *boardAgent
@@ -63,6 +63,9 @@ func (b *board) obstacles(r Request) string {
 		if a.used[r.Role] >= a.capacity(r.Role) && len(found) <= mostDevices {
 			found = merge(found, a.full(r.Role), "")
 		}
+	}
+	if silent := b.able(r, true); len(silent) > 0 {
+		found = append(found, obstacle{class: isUnfit, text: isSilent(silent)})
 	}
 	if r.Count > 1 && memory != "" {
 		memory += " each"
@@ -154,24 +157,24 @@ func (d *boardDevice) obstacle(r Request) obstacle {
 	usable := d.MemoryTotalBytes - d.Condition.ForeignBytes
 	switch {
 	case len(d.Agents) == 0:
-		o.text = "is reported by nobody"
+		o.text = "reported by nobody"
 	case !d.usable():
 		o.text = string(d.Health) + inBrackets(d.Why)
 	case o.class == isUnfit:
-		o.text = "takes no trainer while its NVLink is in doubt" + inBrackets(d.Why)
+		o.text = "closed to trainers" + inBrackets(d.Why)
 	case o.class == isKept:
 		o.text = "kept for " + listed("", d.holders(r, true), 2)
 	case o.class == isHeld:
 		o.text = "held by " + listed("", d.holders(r, false), 2)
 	case d.MemoryTotalBytes < r.MemoryBytes:
 		_, o.text = sizes(r.MemoryBytes, d.MemoryTotalBytes)
-		o.text = "has " + o.text
+		o.text = "with " + o.text
 	case usable < r.MemoryBytes:
 		foreign, has := sizes(d.Condition.ForeignBytes, d.MemoryTotalBytes)
-		o.text = fmt.Sprintf("has %s, of which programs of others use %s", has, foreign)
+		o.text = fmt.Sprintf("with %s, of which programs of others use %s", has, foreign)
 	default:
 		left, has := sizes(max(d.room, 0), d.MemoryTotalBytes)
-		o.text = fmt.Sprintf("has %s left of %s beside %s", left, has, listed("", append(d.holders(r, true), d.holders(r, false)...), 2))
+		o.text = fmt.Sprintf("with %s left of %s beside %s", left, has, listed("", append(d.holders(r, true), d.holders(r, false)...), 2))
 	}
 	return o
 }
@@ -212,7 +215,11 @@ func (a *boardAgent) full(role Role) obstacle {
 		}
 	}
 	slices.Sort(holders)
-	return obstacle{class: lacksSlot, text: fmt.Sprintf("agent %s serves %d %s at a time, now %s", a.Agent, a.capacity(role), role, listed("", holders, 2))}
+	slots := "slots"
+	if a.capacity(role) == 1 {
+		slots = "slot"
+	}
+	return obstacle{class: lacksSlot, text: fmt.Sprintf("agent %s has %d %s %s, used by %s", a.Agent, a.capacity(role), role, slots, listed("", holders, 2))}
 }
 
 func inBrackets(text string) string {

@@ -25,6 +25,20 @@ func Holdings(leases []Lease) map[string]map[gpu.Kind]int {
 	return out
 }
 
+// Order sorts the waiting list of a snapshot as [Decide] walks over it when every request gets what it asks for
+// in its turn. A walk in which some get nothing may give more turns to their queues, which hold less then.
+func Order(fleet Snapshot) []Waiter {
+	b := newBoard(fleet)
+	out, waiting := make([]Waiter, 0, len(fleet.Queue)), slices.Clone(fleet.Queue)
+	for len(waiting) > 0 {
+		var w Waiter
+		w, waiting = b.next(waiting)
+		b.queue(w.Queue).held[w.Kind] += max(w.Count, 0)
+		out = append(out, w)
+	}
+	return out
+}
+
 // next picks the waiter whose turn it is and removes it: the first priority, in it the queue with the least
 // devices held in proportion to its weight, in that the one that waits longest.
 func (b *board) next(waiting []Waiter) (Waiter, []Waiter) {
@@ -90,7 +104,7 @@ func Decide(fleet Snapshot) []Decision {
 func (b *board) decide(w Waiter) Decision {
 	r := w.Request
 	d := Decision{Waiter: w}
-	if c, ok := b.best(r); ok && r.Count > 0 {
+	if c, ok := b.best(r); ok {
 		d.Placed, d.Placement = true, b.placement(c)
 		b.put(b.lease(r, c))
 		return d

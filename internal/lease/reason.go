@@ -23,16 +23,29 @@ func (b *board) never(r Request) (reason string, never bool) {
 	if len(serving) == 0 {
 		return oneLine(fmt.Sprintf("no agent serves %s: start one with `turnwise worker --roles %s`", r.Role, r.Role)), false
 	}
-	able := filter(serving, func(a *boardAgent) bool {
-		return slices.Contains(a.Computes, r.Kind) && a.largest(r, r.MemoryBytes) >= r.Count
-	})
-	if len(able) == 0 {
+	silent := b.able(r, true)
+	switch heard := b.able(r, false); {
+	case len(silent)+len(heard) == 0:
 		return oneLine(b.beyond(r, serving)), true
-	}
-	if silent := filter(able, func(a *boardAgent) bool { return a.Silent }); len(silent) == len(able) {
-		return oneLine(fmt.Sprintf("silent: %s, which could serve it", listed("agent", names(able), 3))), false
+	case len(heard) == 0:
+		return oneLine(fmt.Sprintf("%s; free 0: %s", needed(r), isSilent(silent))), false
 	}
 	return "", false
+}
+
+// able are the agents, silent or heard, that could do a request if all of their devices were healthy and free.
+func (b *board) able(r Request, silent bool) []*boardAgent {
+	return filter(b.agents, func(a *boardAgent) bool {
+		return a.Silent == silent && a.capacity(r.Role) > 0 && slices.Contains(a.Computes, r.Kind) && a.largest(r, r.MemoryBytes) >= r.Count
+	})
+}
+
+func isSilent(agents []*boardAgent) string {
+	verb := "is"
+	if len(agents) > 1 {
+		verb = "are"
+	}
+	return fmt.Sprintf("%s %s silent", listed("agent", names(agents), 3), verb)
 }
 
 // largest is how many devices with so much memory the agent's largest domain has, or its host.
@@ -79,20 +92,23 @@ func (b *board) beyond(r Request, serving []*boardAgent) string {
 			}
 		}
 	}
-	switch need, memory := needed(r), ""; {
-	case most == 0 && !r.OneDomain:
+	switch {
+	case most == 0 && r.OneDomain && r.Count > 1:
+		return needed(r) + "; there is none"
+	case most == 0:
+		note := ""
 		for _, a := range computing {
-			memory = cmp.Or(memory, a.Reason)
+			note = cmp.Or(note, a.Reason)
 		}
-		if memory != "" {
-			memory = ": " + memory
+		if note != "" {
+			note = ": " + note
 		}
-		return fmt.Sprintf("needs %s; %s no %s%s", counted(r.Count, r.Kind), has(hostsOf(computing)), r.Kind, memory)
+		return fmt.Sprintf("needs %s; %s no %s%s", counted(r.Count, r.Kind), has(hostsOf(computing)), r.Kind, note)
 	case largest < r.MemoryBytes:
 		need, have := sizes(r.MemoryBytes, largest)
 		return fmt.Sprintf("needs %s on one %s; the largest has %s", need, r.Kind, have)
 	case most < r.Count:
-		return fmt.Sprintf("%s; the largest has %d%s", need, most, onHost(most, where))
+		return fmt.Sprintf("%s; the largest has %d, on host %s", needed(r), most, where.Host)
 	default:
 		most = 0
 		for _, a := range computing {
@@ -101,15 +117,8 @@ func (b *board) beyond(r Request, serving []*boardAgent) string {
 			}
 		}
 		need, _ := sizes(r.MemoryBytes, largest)
-		return fmt.Sprintf("%s with %s each; the largest has %d%s", needed(r), need, most, onHost(most, where))
+		return fmt.Sprintf("%s with %s each; the largest has %d, on host %s", needed(r), need, most, where.Host)
 	}
-}
-
-func onHost(n int, a *boardAgent) string {
-	if n == 0 {
-		return ""
-	}
-	return ", on host " + a.Host
 }
 
 // why says what stands in the way of a request that the fleet could do.
