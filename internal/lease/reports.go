@@ -96,6 +96,9 @@ func (p *Pool) heard(a *AgentState, r Report) {
 	if a.Serves != r.Serves || !slices.Equal(a.Computes, r.Computes) || a.Host != r.Host {
 		p.changed = true
 	}
+	if a.Host != r.Host && a.Host != "" {
+		p.renameHost(a, r.Host)
+	}
 	a.Host, a.Machine, a.Boot, a.Number = r.Host, r.Machine, r.Boot, r.Number
 	a.Serves, a.Computes, a.Silent = r.Serves, slices.Clone(r.Computes), false
 	var skew time.Duration
@@ -112,6 +115,21 @@ func (p *Pool) heard(a *AgentState, r Report) {
 		a.Until = until
 	}
 	p.heldFences(a, r.Held)
+}
+
+// renameHost follows a machine that goes by another name now.
+func (p *Pool) renameHost(a *AgentState, host string) {
+	p.note("%s goes by the name %s now", a.Host, host)
+	for i := range p.state.Devices {
+		if d := &p.state.Devices[i]; d.Machine == a.Machine {
+			d.Host = host
+		}
+	}
+	for i := range p.state.Leases {
+		if l := &p.state.Leases[i]; l.Agent == a.Agent {
+			l.Host = host
+		}
+	}
 }
 
 func (p *Pool) disagrees(skew time.Duration) bool { return skew.Abs() > p.policy.MostSkew }

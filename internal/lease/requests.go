@@ -172,6 +172,12 @@ func (p *Pool) obstacle(lease Lease) (reason string, wait bool) {
 	if a == nil || a.Silent || !a.Known {
 		return fmt.Sprintf("agent %s has not reported", lease.Agent), true
 	}
+	if a.Host != lease.Host {
+		return fmt.Sprintf("agent %s is on %s, not on %s", lease.Agent, a.Host, lease.Host), false
+	}
+	if used, slots := p.serving(lease.Agent, lease.Role), a.slots(lease.Role); used >= slots {
+		return fmt.Sprintf("agent %s serves %s only %d at a time", lease.Agent, lease.Role, slots), false
+	}
 	if len(lease.Devices) != lease.Count {
 		return fmt.Sprintf("it has %d devices where %d were asked for", len(lease.Devices), lease.Count), false
 	}
@@ -193,6 +199,22 @@ func (p *Pool) obstacle(lease Lease) (reason string, wait bool) {
 		}
 	}
 	return "", false
+}
+
+// serving is how many leases of a role an agent has.
+func (p *Pool) serving(agent string, role Role) int {
+	n := 0
+	for i := range p.state.Leases {
+		if l := &p.state.Leases[i]; l.Agent == agent && l.Role == role {
+			n++
+		}
+	}
+	return n
+}
+
+// slots is how many leases of a role the agent serves at once.
+func (a *AgentState) slots(role Role) int {
+	return map[Role]int{Learner: a.Serves.Learner, Rollout: a.Serves.Rollout, Evaluate: a.Serves.Evaluate}[role]
 }
 
 // taken says why a device has no room for a request beside the leases on it; "" when it has.
