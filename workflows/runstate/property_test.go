@@ -18,27 +18,33 @@ func TestPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		t.Repeat(map[string]func(*rapid.T){
-			"":           func(t *rapid.T) { w.look(t) },
-			"commit":     w.commit,
-			"late":       w.late,
-			"corrupt":    w.corrupt,
-			"repair":     w.repair,
-			"evaluate":   w.evaluate,
-			"serve":      w.serve,
-			"lose":       w.lose,
-			"finish":     w.finish,
-			"fall short": w.fallShort,
-			"give up":    w.giveUp,
-			"signal":     w.signal,
-			"stray":      w.stray,
-			"set":        w.set,
-			"quiet":      w.quiet,
-			"tick":       w.tick,
-			"pause":      func(t *rapid.T) { w.event(t, PauseAsked{}) },
-			"resume":     func(t *rapid.T) { w.event(t, ResumeAsked{}) },
-			"handover":   w.askHandover,
-			"continue":   w.continueAsNew,
-			"restart":    w.restart,
+			"":            func(t *rapid.T) { w.look(t) },
+			"commit":      w.commit,
+			"late":        w.late,
+			"corrupt":     w.corrupt,
+			"repair":      w.repair,
+			"evaluate":    w.evaluate,
+			"serve":       w.serve,
+			"lose":        w.lose,
+			"finish":      w.finish,
+			"fall short":  w.fallShort,
+			"give up":     w.giveUp,
+			"signal":      w.signal,
+			"stray":       w.stray,
+			"set":         w.set,
+			"grant":       w.grant,
+			"regrant":     w.regrant,
+			"revoke":      w.revoke,
+			"yield":       w.yield,
+			"leave":       w.leave,
+			"commit late": w.commitLate,
+			"quiet":       w.quiet,
+			"tick":        w.tick,
+			"pause":       func(t *rapid.T) { w.event(t, PauseAsked{}) },
+			"resume":      func(t *rapid.T) { w.event(t, ResumeAsked{}) },
+			"handover":    w.askHandover,
+			"continue":    w.continueAsNew,
+			"restart":     w.restart,
 		})
 		want := w.breakDown(t)
 		w.drain(t)
@@ -80,7 +86,7 @@ func (w *world) commit(t *rapid.T) {
 	if w.step == nil {
 		return
 	}
-	w.written()
+	w.learned()
 	w.event(t, StepCommitted{Step: w.committed, Weights: weights(w.committed), Took: time.Duration(rapid.IntRange(0, 100).Draw(t, "took")) * time.Second})
 }
 
@@ -90,18 +96,18 @@ func (w *world) late(t *rapid.T) {
 		return
 	}
 	step := w.step.Step
-	w.step = nil
+	w.strand()
 	w.event(t, StepTimedOut{Step: step})
 }
 
 // corrupt finds a group of the batch in flight corrupt: its object is gone from the store.
 func (w *world) corrupt(t *rapid.T) {
-	if w.step == nil || len(w.step.Batch) == 0 {
+	if w.step == nil || len(w.step.Batch) == 0 || w.devices.manifest != nil {
 		return
 	}
 	number := rapid.SampledFrom(w.step.Batch).Draw(t, "group").Number
 	step := w.step.Step
-	w.step = nil
+	w.step, w.devices.stranded = nil, nil // whoever was before it has lost to its fence
 	delete(w.stored, number)
 	w.event(t, StepCorrupt{Step: step, Groups: []int{number}})
 }
@@ -224,6 +230,9 @@ func (w *world) stray(t *rapid.T) {
 		StepTimedOut{Step: w.committed + 2}, StepCorrupt{Step: w.committed + 2, Groups: []int{0}},
 		Evaluated{Version: w.committed + 1}, GroupReady{Group: group(1000, 0, 0)}, GroupReady{Group: group(-1, 0, 0)},
 		GroupShort{Number: 1000, Failed: []MemberFailure{{Member: 9}}}, GroupDropped{Number: -1, Reason: "stray"},
+		LeaseGranted{Lease: someLease(w.machine.State().Learner.Seen, "old")}, LeaseYield{Fence: w.devices.given + 1, Reason: "stray"},
+		LeaseRevoked{Fence: w.devices.given + 1, Reason: "stray"}, WorkLeft{Fence: w.devices.given + 1, Reason: "stray"},
+		EvaluationWaiting{Version: w.committed + 1, Reason: "stray"},
 		PoolQuiet{Pool: 0, Tenure: 1000, Revision: 1000}, PoolLost{Pool: 77}, PoolServing{Pool: -1, Tenure: 1000},
 		Repaired{Key: "nothing", Reason: "stray"}, Changed{Config: w.config, Spec: Spec{}}, Prepared{Committed: 7}, ContinuedAsNew{},
 	}
@@ -279,9 +288,13 @@ func (w *world) continueAsNew(t *rapid.T) {
 
 // restart loses everything but the folder. What was in flight may have reached the folder, or not.
 func (w *world) restart(t *rapid.T) {
-	if w.step != nil && rapid.Bool().Draw(t, "step committed") {
+	if w.devices.manifest != nil {
+		w.step = w.devices.manifest
+		w.written()
+	} else if w.step != nil && rapid.Bool().Draw(t, "step committed") {
 		w.written()
 	}
+	w.devices = leases{given: w.devices.given}
 	if w.evaluating >= 0 && rapid.Bool().Draw(t, "evaluation recorded") {
 		w.evaluated[w.evaluating] = true
 	}
@@ -335,6 +348,7 @@ func (w *world) drain(t *rapid.T) {
 		}
 		w.now = w.now.Add(time.Second)
 		w.event(t, ResumeAsked{})
+		w.grant(t)
 		w.commit(t)
 		w.evaluate(t)
 		for len(w.repairing) > 0 {

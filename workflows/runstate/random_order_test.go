@@ -46,6 +46,7 @@ func playRandomly(t *testing.T, seed uint64, staleness int) int {
 		}
 	}
 	take(Prepared{})
+	take(LeaseGranted{Lease: someLease(1, "CPU-a")})
 	take(Evaluated{Version: 0})
 	take(PoolServing{Pool: 0, Tenure: 1})
 	take(PoolServing{Pool: 1, Tenure: 2})

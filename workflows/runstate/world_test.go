@@ -38,6 +38,7 @@ type world struct {
 	tenure     int // last one given out
 	handOver   bool
 	asked      bool // a hand-over was asked for
+	devices    leases
 }
 
 func newWorld(t *rapid.T) *world {
@@ -109,10 +110,13 @@ func (w *world) command(t *rapid.T, command Command) {
 			t.Fatalf("%#v at step %d, in flight %d, recorded %v", c, w.committed, w.evaluating, w.evaluated)
 		}
 		w.evaluating = c.Version
+	case AskLease, GiveLease, Abandon:
+		w.lease(t, c)
 	case Repair:
 		if w.repairing[c.Key] {
 			t.Fatalf("%#v twice", c)
 		}
+		w.holds(t, c, c.Lease)
 		w.repairing[c.Key] = true
 	case HandOver:
 		if w.step != nil || len(w.repairing) > 0 || !w.asked {
@@ -122,6 +126,9 @@ func (w *world) command(t *rapid.T, command Command) {
 	case Finish:
 		if w.step != nil || len(w.repairing) > 0 || !w.control.Stopped {
 			t.Fatalf("%#v with step %v, repairs %v, control %+v", c, w.step, w.repairing, w.control)
+		}
+		if w.devices.asked {
+			t.Fatalf("%#v keeps what it asked the device pool for: %+v", c, w.devices)
 		}
 		if c.Outcome == Completed && (w.committed != w.spec.LastStep() || !w.evaluated[w.committed]) {
 			t.Fatalf("completed at step %d of %d, evaluated %v", w.committed, w.spec.LastStep(), w.evaluated)
@@ -175,10 +182,21 @@ func (w *world) train(t *rapid.T, c TrainStep) {
 		t.Fatalf("step %d is of kind %s", c.Step, c.Kind)
 	case c.Kind == Warm && c.Batch != nil, c.Kind == Reinforce && len(c.Batch) != w.spec.GroupsPerStep:
 		t.Fatalf("%s step with %d groups", c.Kind, len(c.Batch))
-	case c.Config != w.config || c.Checkpoint != w.spec.CheckpointDue(c.Step) || c.Timeout <= 0 || c.Timeout > w.spec.StepTimeout:
+	case c.Checkpoint != w.spec.CheckpointDue(c.Step) || c.Timeout <= 0 || c.Timeout > w.spec.StepTimeout:
 		t.Fatalf("%+v with settings revision %d", c, w.config)
 	case w.asked || w.machine.State().Paused:
 		t.Fatalf("step %d in a pause or a hand-over", c.Step)
+	}
+	w.holds(t, c, c.Lease)
+	if c.Fence < c.Lease.Fence {
+		t.Fatalf("step %d with fence %d under lease %d", c.Step, c.Fence, c.Lease.Fence)
+	}
+	defer func() { w.fence, w.step = c.Fence, &c }()
+	if w.remakes(t, c) {
+		return
+	}
+	if c.Config != w.config {
+		t.Fatalf("%+v with settings revision %d", c, w.config)
 	}
 	last := -1
 	for _, g := range c.Batch {
@@ -203,7 +221,6 @@ func (w *world) train(t *rapid.T, c TrainStep) {
 		}
 	}
 	w.inOrder(t, c)
-	w.fence, w.step = c.Fence, &c
 }
 
 // inOrder checks that a synchronous step leaves no earlier group behind.
@@ -239,6 +256,9 @@ func (w *world) look(t *rapid.T) {
 	}
 	if (state.Training != 0) != (w.step != nil) || len(state.Repairing) != len(w.repairing) || state.Evaluating != (w.evaluating >= 0) {
 		t.Fatalf("state %+v, in flight step %v, repairs %v, evaluation %d", state, w.step, w.repairing, w.evaluating)
+	}
+	if l := state.Learner; l.Asked != w.devices.asked || (l.Lease != nil) != (w.devices.held != nil) {
+		t.Fatalf("state %+v, the device pool has %+v", l, w.devices)
 	}
 	if most := (w.loosest+1)*w.spec.GroupsPerStep + w.forgotten; len(state.Open) > most {
 		t.Fatalf("%d groups are open, staleness never allowed more than %d: %+v", len(state.Open), most, state.Open)
