@@ -136,22 +136,6 @@ func (d *doctor) arithmetic(context.Context) (string, error) {
 	return cpu.ISA(), nil
 }
 
-// devicesTimeout bounds how long a sick device may keep the doctor waiting.
-const devicesTimeout = 10 * time.Second
-
-func (d *doctor) devices(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, devicesTimeout)
-	defer cancel()
-	found, err := probeDevices(ctx)
-	if err != nil {
-		return "", err
-	}
-	if found.reason != "" {
-		return found.reason + ": runs use the processor", nil
-	}
-	return fmt.Sprintf("driver %s, %s: %s", found.driver, plural(len(found.names), "device"), strings.Join(found.names, ", ")), nil
-}
-
 func (d *doctor) reach(ctx context.Context) (string, error) {
 	var err error
 	d.client, d.endpoint, err = d.app.dial(ctx)

@@ -4,6 +4,7 @@ package nvml
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -171,11 +172,14 @@ func number(v nvml.FieldValue) (float64, bool) {
 }
 
 // recoveryOf translates the recovery action. Memory shared between machines is reached over the links, so that
-// to recover its domain is to end what uses them; an action that this program does not know is taken for a reset.
+// to recover its domain is to end what uses them. An action that this program does not know is one that the
+// policy does not know either.
 func recoveryOf(action nvml.DeviceGpuRecoveryAction) gpu.Recovery {
 	switch action {
 	case nvml.GPU_RECOVERY_ACTION_NONE:
 		return gpu.RecoverNone
+	case nvml.GPU_RECOVERY_ACTION_GPU_RESET:
+		return gpu.RecoverReset
 	case nvml.GPU_RECOVERY_ACTION_NODE_REBOOT:
 		return gpu.RecoverReboot
 	case nvml.GPU_RECOVERY_ACTION_DRAIN_P2P, nvml.GPU_RECOVERY_ACTION_RECOVER_IMEX_DOMAIN:
@@ -183,6 +187,6 @@ func recoveryOf(action nvml.DeviceGpuRecoveryAction) gpu.Recovery {
 	case nvml.GPU_RECOVERY_ACTION_DRAIN_AND_RESET:
 		return gpu.RecoverDrainAndReset
 	default:
-		return gpu.RecoverReset
+		return gpu.Recovery(fmt.Sprintf("action %d", action))
 	}
 }

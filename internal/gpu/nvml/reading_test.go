@@ -249,7 +249,7 @@ func TestThrottleReasons(t *testing.T) {
 
 func TestRecoveryActions(t *testing.T) {
 	for action, want := range map[uint32]gpu.Recovery{0: gpu.RecoverNone, 1: gpu.RecoverReset, 2: gpu.RecoverReboot, 3: gpu.RecoverDrain,
-		4: gpu.RecoverDrainAndReset, 5: gpu.RecoverDrain, 99: gpu.RecoverReset} {
+		4: gpu.RecoverDrainAndReset, 5: gpu.RecoverDrain, 99: "action 99"} {
 		l, server := opened(t)
 		a100(server, 0).GetFieldValuesFunc = fieldAnswers(map[uint32]uint32{nvml.FI_DEV_GET_GPU_RECOVERY_ACTION: action})
 		if got := readOne(t, l).Recovery; got != want {
