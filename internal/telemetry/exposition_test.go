@@ -24,11 +24,17 @@ func families(t *testing.T, text string) map[string]*dto.MetricFamily {
 	return all
 }
 
+// atWork is what was scraped after the last step, while the rollout loop was still there.
+func atWork(t *testing.T) string {
+	t.Helper()
+	scrapes := rehearse(t)
+	return scrapes[len(scrapes)-2]
+}
+
 // TestTableIsWhatIsScraped compares the table with what a real run shows: the same names, kinds and labels, and
 // no metric that nothing ever sets.
 func TestTableIsWhatIsScraped(t *testing.T) {
-	scrapes := rehearse(t)
-	all := families(t, scrapes[len(scrapes)-1])
+	all := families(t, atWork(t))
 	inTable := map[string]bool{}
 	for _, metric := range Table {
 		name := metric.Full()
@@ -98,8 +104,7 @@ func value(t *testing.T, all map[string]*dto.MetricFamily, name string, labels m
 
 // TestARealRunIsCountedOnce counts what a real run did. Every step was asked for twice.
 func TestARealRunIsCountedOnce(t *testing.T) {
-	scrapes := rehearse(t)
-	all := families(t, scrapes[len(scrapes)-1])
+	all := families(t, atWork(t))
 	for _, want := range []struct {
 		name   string
 		labels map[string]string
@@ -138,9 +143,8 @@ func TestARealRunIsCountedOnce(t *testing.T) {
 
 // TestSeriesAreFew bounds what one run and its devices cost Prometheus.
 func TestSeriesAreFew(t *testing.T) {
-	scrapes := rehearse(t)
 	count := 0
-	for name, family := range families(t, scrapes[len(scrapes)-1]) {
+	for name, family := range families(t, atWork(t)) {
 		if strings.HasPrefix(name, Prefix) {
 			for _, series := range family.GetMetric() {
 				count += max(1, len(series.GetHistogram().GetBucket())+2)

@@ -64,7 +64,7 @@ func TestSeriesOfARunGo(t *testing.T) {
 		m := open(t)
 		everything(m, "ended")
 		everything(m, "silent")
-		m.RunEnded("ended")
+		m.LoopLeft("ended", true)
 		at := func(after time.Duration, ended, silent bool) {
 			t.Helper()
 			time.Sleep(after)
@@ -165,7 +165,7 @@ func TestAnybodyMayObserve(t *testing.T) {
 		all.Go(func() {
 			for range 20 {
 				everything(m, string(rune('a'+i%3)))
-				m.RunEnded("a")
+				m.LoopLeft("a", true)
 				if _, err := m.Gather(); err != nil {
 					t.Error(err)
 				}

@@ -106,13 +106,15 @@ func (m *Metrics) WeightsBehind(run string, versions int) {
 // Evaluated writes down what held-out tasks say.
 func (m *Metrics) Evaluated(run string, evaluation runfolder.Evaluation) {
 	defer m.hear(run)()
+	m.set("evaluation_version", float64(evaluation.Version), run)
 	for _, score := range evaluation.ByEnvironment {
 		m.set("evaluation_success_ratio", score.Success, run, score.Environment)
 	}
 }
 
-// RunEnded lets the series of a run go after a while.
-func (m *Metrics) RunEnded(run string) {
+// LoopLeft lets the series of a run that has ended go after a while. Weights that nobody samples with are not behind.
+func (m *Metrics) LoopLeft(run string, ended bool) {
 	defer m.hear(run)()
-	m.runs[run].ended = true
+	m.gauges["weights_ack_lag_versions"].DeleteLabelValues(label(run))
+	m.runs[run].ended = m.runs[run].ended || ended
 }

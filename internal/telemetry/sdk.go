@@ -11,7 +11,7 @@ import (
 )
 
 // sdkSpans are the buckets of the SDK's latencies, in seconds: the default ones are meant for milliseconds.
-var sdkSpans = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600}
+var sdkSpans = []float64{0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10, 60, 600, 3600}
 
 // openSDK makes the way from the Temporal SDK's measurements to the registry.
 func (m *Metrics) openSDK() error {

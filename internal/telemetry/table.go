@@ -90,6 +90,8 @@ var Table = []Metric{
 		Help: "For each trajectory trained, how many versions its oldest token was behind the weights that the step began with."},
 	{Name: "learner_step_seconds", Kind: Histogram, Labels: []string{runLabel, "part"}, Buckets: spans,
 		Help: "Where a step's time went: wait, credit, pack, forward, loss, backward, optim, publish (storing and committing)."},
+	{Name: "evaluation_version", Kind: Gauge, Labels: ofRun,
+		Help: "Last version evaluated by this process."},
 	{Name: "evaluation_success_ratio", Kind: Gauge, Labels: []string{runLabel, "env"},
 		Help: "Share of held-out tasks that the last version evaluated by this process solved."},
 

@@ -34,8 +34,8 @@ type Observer interface {
 	WeightsBehind(run string, versions int)
 	// Evaluated tells of an evaluation that is recorded.
 	Evaluated(run string, evaluation runfolder.Evaluation)
-	// RunEnded tells that this process has no more to do for a run, for all that it knows.
-	RunEnded(run string)
+	// LoopLeft tells that a rollout loop has left, and whether it did because the run has ended.
+	LoopLeft(run string, ended bool)
 }
 
 // Phase is a part of an episode that takes time.
@@ -106,7 +106,7 @@ func (unobserved) RolloutTime(string, Phase, string, time.Duration) {}
 func (unobserved) WeightsTaken(string, time.Duration)               {}
 func (unobserved) WeightsBehind(string, int)                        {}
 func (unobserved) Evaluated(string, runfolder.Evaluation)           {}
-func (unobserved) RunEnded(string)                                  {}
+func (unobserved) LoopLeft(string, bool)                            {}
 
 // seen tells of a step that the session has committed.
 func (s *session) seen(to Observer, input workflows.TrainInput, m runfolder.Manifest, out result) {

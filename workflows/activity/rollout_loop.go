@@ -40,7 +40,7 @@ const (
 // It records every finished turn before the next begins, stores each group and tells the run about it.
 // What goes wrong with one group never ends it. After its death another loop goes on where it was.
 func (a *Activities) RolloutLoop(ctx context.Context, input workflows.LoopInput) (workflows.LoopResult, error) {
-	var progress loopProgress
+	progress := loopProgress{worker: a.Worker}
 	defer heartbeat(ctx, progress.details)()
 	result, err := a.rolloutLoop(ctx, input, &progress, activity.GetWorkerStopChannel(ctx))
 	if err != nil && ctx.Err() == nil {
@@ -76,15 +76,14 @@ func (a *Activities) rolloutLoop(ctx context.Context, input workflows.LoopInput,
 	if err != nil {
 		return workflows.LoopResult{}, err
 	}
-	progress.worker = a.Worker
 	progress.tenure.Store(int64(writer.Tenure()))
 	l := a.newLoop(input, r, engine, writer, progress)
 	result, err := l.serve(ctx, stop)
 	if closing := writer.Close(); closing != nil {
 		l.log.Warn("the records of turns could not be closed in order", "error", closing)
 	}
+	a.observer().LoopLeft(input.Run, result.Stopped)
 	if result.Stopped && ctx.Err() == nil {
-		a.observer().RunEnded(input.Run)
 		if pruning := pruneTurns(ctx, r); pruning != nil {
 			l.log.Warn("records of turns stay", "error", pruning)
 		}
