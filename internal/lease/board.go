@@ -25,7 +25,7 @@ type board struct {
 type boardAgent struct {
 	AgentStatus
 	devices []*boardDevice
-	used    map[Role]int
+	used    [4]int // slots, by roleIndex
 	// groups are the agent's devices of a kind by NVLink domain; one without a domain is a group of its own.
 	groups map[gpu.Kind][][]*boardDevice
 	// serving are the leases on the agent's slots.
@@ -53,15 +53,34 @@ type boardSet struct {
 // whole says that all of the set can be given to one lease.
 func (s *boardSet) whole() bool { return s.size > 1 && s.unfit == 0 && s.leased == 0 }
 
-// boardQueue is a queue with its distinct devices, of which two leases may share one.
+// boardQueue is a queue with its distinct devices, of which two leases may share one. They are counted by
+// kindIndex.
 type boardQueue struct {
 	Queue
-	held    map[gpu.Kind]int // by leases
-	claimed map[gpu.Kind]int // by leases and places that are kept
+	held    [3]int // by leases
+	claimed [3]int // by leases and places that are kept
 }
 
-func newBoardQueue(q Queue) *boardQueue {
-	return &boardQueue{Queue: q, held: map[gpu.Kind]int{}, claimed: map[gpu.Kind]int{}}
+func kindIndex(kind gpu.Kind) int {
+	switch kind {
+	case gpu.CPU:
+		return 0
+	case gpu.GPU:
+		return 1
+	}
+	return 2
+}
+
+func roleIndex(role Role) int {
+	switch role {
+	case Learner:
+		return 0
+	case Rollout:
+		return 1
+	case Evaluate:
+		return 2
+	}
+	return 3
 }
 
 // boardLease is a lease, or a place that is kept for a request that waits.
@@ -71,6 +90,7 @@ type boardLease struct {
 	granted time.Time
 	yields  bool // it was asked to
 	kept    bool // it is a place that is kept, and nobody's lease yet
+	queue   *boardQueue
 	agent   *boardAgent
 	devices []*boardDevice
 	rank    int // among the leases: the smallest is least to be disturbed
@@ -81,10 +101,10 @@ func newBoard(fleet Snapshot) *board {
 	byUUID := b.addDevices(fleet)
 	byAgent := b.addAgents(fleet)
 	for _, q := range fleet.Queues {
-		b.queues[q.Name] = newBoardQueue(q.Queue)
+		b.queues[q.Name] = &boardQueue{Queue: q.Queue}
 	}
 	for _, l := range fleet.Leases {
-		lease := &boardLease{Request: l.Request, fence: l.Fence, granted: l.Granted, yields: l.Yield != "", agent: byAgent[l.Agent]}
+		lease := &boardLease{Request: l.Request, fence: l.Fence, granted: l.Granted, yields: l.Yield != "", queue: b.queue(l.Queue), agent: byAgent[l.Agent]}
 		for _, uuid := range l.Devices {
 			if d := byUUID[uuid]; d != nil && !slices.Contains(lease.devices, d) {
 				lease.devices = append(lease.devices, d)
@@ -140,7 +160,7 @@ func (b *board) addDevices(fleet Snapshot) map[string]*boardDevice {
 func (b *board) addAgents(fleet Snapshot) map[string]*boardAgent {
 	byAgent := map[string]*boardAgent{}
 	for _, status := range fleet.Agents {
-		a := &boardAgent{AgentStatus: status, used: map[Role]int{}, groups: map[gpu.Kind][][]*boardDevice{}}
+		a := &boardAgent{AgentStatus: status, groups: map[gpu.Kind][][]*boardDevice{}}
 		b.agents, byAgent[a.Agent] = append(b.agents, a), a
 	}
 	slices.SortFunc(b.agents, func(x, y *boardAgent) int { return cmp.Compare(x.Agent, y.Agent) })
@@ -199,13 +219,13 @@ func (d *boardDevice) usable() bool {
 // put adds a lease to the board.
 func (b *board) put(l *boardLease) {
 	for _, d := range l.devices {
-		b.charge(l, d, 1)
+		l.charge(d, 1)
 		d.count(len(d.leases), len(d.leases)+1)
 		d.room -= l.MemoryBytes
 		d.leases = append(d.leases, l)
 	}
 	if l.agent != nil {
-		l.agent.used[l.Role]++
+		l.agent.used[roleIndex(l.Role)]++
 		l.agent.serving = append(l.agent.serving, l)
 	}
 }
@@ -216,10 +236,10 @@ func (b *board) take(l *boardLease) {
 		d.count(len(d.leases), len(d.leases)-1)
 		d.room += l.MemoryBytes
 		d.leases = without(d.leases, l)
-		b.charge(l, d, -1)
+		l.charge(d, -1)
 	}
 	if l.agent != nil {
-		l.agent.used[l.Role]--
+		l.agent.used[roleIndex(l.Role)]--
 		l.agent.serving = without(l.agent.serving, l)
 	}
 }
@@ -247,13 +267,12 @@ func (d *boardDevice) count(before, after int) {
 }
 
 // charge counts a device for the queue of a lease that is not on it, unless another lease of the queue is.
-func (b *board) charge(l *boardLease, d *boardDevice, change int) {
-	q := b.queue(l.Queue)
+func (l *boardLease) charge(d *boardDevice, change int) {
 	if !d.of(l.Queue, true) {
-		q.claimed[d.Kind] += change
+		l.queue.claimed[kindIndex(d.Kind)] += change
 	}
 	if !l.kept && !d.of(l.Queue, false) {
-		q.held[d.Kind] += change
+		l.queue.held[kindIndex(d.Kind)] += change
 	}
 }
 
@@ -271,7 +290,7 @@ func (d *boardDevice) of(queue string, kept bool) bool {
 func (b *board) queue(name string) *boardQueue {
 	q := b.queues[name]
 	if q == nil {
-		q = newBoardQueue(Queue{Name: name, Weight: 1})
+		q = &boardQueue{Queue: Queue{Name: name, Weight: 1}}
 		b.queues[name] = q
 	}
 	return q
@@ -283,7 +302,7 @@ func (q *boardQueue) share(kind gpu.Kind) float64 {
 	if !(weight > 0) || math.IsInf(weight, 0) {
 		weight = 1
 	}
-	return float64(q.held[kind]) / weight
+	return float64(q.held[kindIndex(kind)]) / weight
 }
 
 // left is how many more devices of a kind the queue may claim, below 0 when it holds
@@ -293,7 +312,7 @@ func (q *boardQueue) left(kind gpu.Kind) int {
 	if !bounded {
 		return math.MaxInt
 	}
-	return quota - q.claimed[kind]
+	return quota - q.claimed[kindIndex(kind)]
 }
 
 // byImportance sorts leases so that the one that is least to be disturbed comes first: learners before roles

@@ -73,7 +73,7 @@ func trains(r Request) bool { return r.Role == Learner || r.Count > 1 }
 
 // room says whether an agent has a place for a request as the board is.
 func (b *board) room(a *boardAgent, r Request) bool {
-	if r.Count < 1 || !a.open(r) || a.used[r.Role] >= a.capacity(r.Role) {
+	if r.Count < 1 || !a.open(r) || a.used[roleIndex(r.Role)] >= a.capacity(r.Role) {
 		return false
 	}
 	left, all, old := b.queue(r.Queue).left(r.Kind), 0, 0

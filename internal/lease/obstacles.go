@@ -60,7 +60,7 @@ func (b *board) obstacles(r Request) string {
 		found = merge(found, o, b.short[d.UUID])
 	}
 	for _, a := range agents {
-		if a.used[r.Role] >= a.capacity(r.Role) && len(found) <= mostDevices {
+		if a.used[roleIndex(r.Role)] >= a.capacity(r.Role) && len(found) <= mostDevices {
 			found = merge(found, a.full(r.Role), "")
 		}
 	}
@@ -100,7 +100,7 @@ func closest(open []*boardAgent, r Request) (*boardAgent, []*boardDevice) {
 			groups = a.groups[r.Kind]
 		}
 		for _, group := range groups {
-			slots := min(1, a.capacity(r.Role)-a.used[r.Role])
+			slots := min(1, a.capacity(r.Role)-a.used[roleIndex(r.Role)])
 			has := [3]int{min(large(group, r), r.Count), fitting(group, r), slots}
 			if slices.Compare(has[:], most[:]) > 0 {
 				agent, devices, most = a, group, has
@@ -156,7 +156,7 @@ func (d *boardDevice) obstacle(r Request) obstacle {
 	o := obstacle{class: d.inTheWay(r)}
 	usable := d.MemoryTotalBytes - d.Condition.ForeignBytes
 	switch {
-	case len(d.Agents) == 0:
+	case len(d.Agents) == 0 && (d.Health == Healthy || d.Health == Degraded):
 		o.text = "reported by nobody"
 	case !d.usable():
 		o.text = string(d.Health) + inBrackets(d.Why)

@@ -33,7 +33,7 @@ func Order(fleet Snapshot) []Waiter {
 	for len(waiting) > 0 {
 		var w Waiter
 		w, waiting = b.next(waiting)
-		b.queue(w.Queue).held[w.Kind] += max(w.Count, 0)
+		b.queue(w.Queue).held[kindIndex(w.Kind)] += max(w.Count, 0)
 		out = append(out, w)
 	}
 	return out
@@ -147,7 +147,7 @@ func (b *board) keep(r Request, c choice) {
 
 // lease is what the request gets. It is never one that goes for another's sake in the same walk.
 func (b *board) lease(r Request, c choice) *boardLease {
-	l := &boardLease{Request: r, agent: c.agent, rank: -1 - len(b.given)}
+	l := &boardLease{Request: r, queue: b.queue(r.Queue), agent: c.agent, rank: -1 - len(b.given)}
 	for _, rank := range c.devices {
 		l.devices = append(l.devices, b.devices[rank])
 	}

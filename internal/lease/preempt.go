@@ -127,7 +127,7 @@ func (b *board) candidates(a *boardAgent, r Request, quota []*boardLease, may fu
 			add(d.leases)
 		}
 	}
-	if a.used[r.Role] >= a.capacity(r.Role) {
+	if a.used[roleIndex(r.Role)] >= a.capacity(r.Role) {
 		add(a.serving)
 	}
 	slices.SortFunc(out, byLoss)

@@ -128,13 +128,13 @@ func (b *board) why(r Request) string {
 		return oneLine(fmt.Sprintf("needs %s; the quota of queue %s is %d: raise it with `turnwise gpu queue`", counted(r.Count, r.Kind), r.Queue, quota))
 	} else if bounded && q.left(r.Kind) < r.Count {
 		more := ""
-		if kept := q.claimed[r.Kind] - q.held[r.Kind]; kept > 0 {
+		if kept := q.claimed[kindIndex(r.Kind)] - q.held[kindIndex(r.Kind)]; kept > 0 {
 			more = fmt.Sprintf(", %d kept for what comes first", kept)
 		}
 		if r.Count > 1 {
 			more += fmt.Sprintf("; this needs %d", r.Count)
 		}
-		return oneLine(fmt.Sprintf("queue %s holds %d of its quota of %d %s%s", r.Queue, q.held[r.Kind], quota, r.Kind, more))
+		return oneLine(fmt.Sprintf("queue %s holds %d of its quota of %d %s%s", r.Queue, q.held[kindIndex(r.Kind)], quota, r.Kind, more))
 	}
 	return oneLine(b.obstacles(r))
 }
