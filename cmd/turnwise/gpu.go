@@ -99,6 +99,7 @@ type desk struct {
 	// sources are this machine's devices.
 	sources func() []gpu.Source
 	host    string
+	user    string // who asks
 	now     func() time.Time
 	// settle is how long means of load and power are taken over at the first look.
 	settle time.Duration
@@ -111,7 +112,7 @@ type desk struct {
 }
 
 func (a *app) newDesk() *desk {
-	return &desk{app: a, sources: ownSources, host: agent.Host(), now: time.Now, settle: 200 * time.Millisecond, dial: func(ctx context.Context) (devicePool, func(), error) {
+	return &desk{app: a, sources: ownSources, host: agent.Host(), user: userName(), now: time.Now, settle: 200 * time.Millisecond, dial: func(ctx context.Context) (devicePool, func(), error) {
 		c, _, err := a.dial(ctx)
 		if err != nil {
 			return nil, nil, err

@@ -256,28 +256,36 @@ func orNothing(text string) string {
 
 // advice is what a person may do about a device.
 func advice(r deviceRow) string {
-	undrain := fmt.Sprintf("`turnwise gpu undrain %s`", r.UUID)
+	text, undrain := adviceFor(r)
+	if undrain != "" && r.status != nil { // else there is no device pool to tell
+		text += fmt.Sprintf("; `turnwise gpu undrain %s` %s", r.UUID, undrain)
+	}
+	return text
+}
+
+// adviceFor is what to do about a device, and what giving it back does; "" when that is no way out.
+func adviceFor(r deviceRow) (text, undrain string) {
 	switch r.Health {
 	case lease.Degraded:
 		if r.status != nil && r.status.NoTrainers {
-			return "look at the NVLink errors of the domain with `nvidia-smi nvlink -e`; " + undrain + " gives the device back at once"
+			return "look at the NVLink errors of the domain with `nvidia-smi nvlink -e`", "gives it back at once"
 		}
-		return "look at cooling and power supply of " + r.Host + "; nothing is taken away, and other devices are given first"
+		return "look at cooling and power supply of " + r.Host + "; nothing is taken away, and other devices are given first", ""
 	case lease.Draining:
 		if len(r.Leases) == 0 {
-			return "nobody holds it: it can be taken out; " + undrain + " gives it back"
+			return "nobody holds it: it can be taken out", "gives it back"
 		}
-		return "wait until its leases have ended; " + undrain + " gives it back"
+		return "wait until its leases have ended", "gives it back"
 	case lease.Quarantined:
-		return "it comes back by itself when it stays quiet; " + undrain + " gives it back at once"
+		return "it comes back by itself when it stays quiet", "gives it back at once"
 	case lease.ResetWanted:
-		return resetAdvice(r) + "; " + undrain + " gives it back without that"
+		return resetAdvice(r), "gives it back without that"
 	case lease.Failed:
-		return "have the board replaced; " + undrain + " gives the device back"
+		return "have the board replaced", "gives it back then"
 	case lease.Silent:
-		return "look whether " + r.Host + " is up, and start `turnwise worker` there"
+		return "look whether " + r.Host + " is up, and start `turnwise worker` there", ""
 	}
-	return ""
+	return "", ""
 }
 
 // wantsBoot says whether the driver, or the newest fault that takes a device away, calls for a boot.
@@ -303,7 +311,7 @@ func resetAdvice(r deviceRow) string {
 	if r.Parent != "" {
 		device = r.Parent
 	}
-	if r.status != nil && wantsBoot(*r.status) {
+	if r.Kind == gpu.CPU || r.status != nil && wantsBoot(*r.status) {
 		return boot
 	}
 	return fmt.Sprintf("end what runs on it and, on %s, run `nvidia-smi --gpu-reset -i %s`; if that fails, %s", r.Host, device, boot)

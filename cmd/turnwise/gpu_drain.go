@@ -80,7 +80,7 @@ func (d *desk) decide(ctx context.Context, prefix, why, what string, act func(co
 	}
 	waiting, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	status, err := act(waiting, workflows.DrainInput{UUID: row.UUID, By: signature(why)})
+	status, err := act(waiting, workflows.DrainInput{UUID: row.UUID, By: d.signature(why)})
 	if err := explainPool(ctx, waiting, err); err != nil {
 		return err
 	}
@@ -103,19 +103,23 @@ func verdictText(status lease.DeviceStatus, before deviceRow, what string) strin
 	case len(status.Leases) == 0:
 		text += "nobody holds it: it can be taken out\n"
 	default:
-		text += plural(len(status.Leases), "lease") + " on it finish: " + before.holders() + "; `turnwise gpu describe " + status.UUID + "` shows when\n"
+		text += "who holds it finishes: " + before.holders() + "; `turnwise gpu describe " + status.UUID + "` shows when that is\n"
 	}
 	return text
 }
 
 // signature says who asks, and why.
-func signature(why string) string {
-	name := "somebody"
-	if u, err := user.Current(); err == nil && u.Username != "" {
-		name = u.Username
-	}
+func (d *desk) signature(why string) string {
 	if why = oneLine(why); why != "" {
-		return name + ": " + why
+		return d.user + ": " + why
 	}
-	return name
+	return d.user
+}
+
+// userName is who runs this program.
+func userName() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return "somebody"
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/turnwise-rl/turnwise/internal/gpu"
 	"github.com/turnwise-rl/turnwise/internal/lease"
@@ -149,7 +150,7 @@ func (f deviceList) remarks() []string {
 			out = append(out, fmt.Sprintf("and %d more wait: `turnwise gpu queue` lists them", len(f.Waiting)-mostWaiting))
 			break
 		}
-		out = append(out, fmt.Sprintf("%s/%s waits%s: %s", w.Run, w.Role, waited(w, f), w.Reason))
+		out = append(out, waiterText(w, f))
 	}
 	return out
 }
@@ -157,8 +158,17 @@ func (f deviceList) remarks() []string {
 // mostWaiting is how many waiting requests stand under the table.
 const mostWaiting = 5
 
+// waiterText says who waits, and why.
+func waiterText(w lease.Waiter, f deviceList) string {
+	if w.Never {
+		return fmt.Sprintf("%s/%s waits%s and cannot be placed on any device that is known: %s", w.Run, w.Role, waited(w, f), w.Reason)
+	}
+	return fmt.Sprintf("%s/%s waits%s: %s", w.Run, w.Role, waited(w, f), w.Reason)
+}
+
+// waited is " for 3m05s"; "" for what has only begun.
 func waited(w lease.Waiter, f deviceList) string {
-	if w.Since.IsZero() || f.now.Before(w.Since) {
+	if w.Since.IsZero() || f.now.Sub(w.Since) < time.Second {
 		return ""
 	}
 	return " for " + short(f.now.Sub(w.Since))
