@@ -131,7 +131,7 @@ func (a *app) root() *cobra.Command {
 // verbs are the program's commands, in the order of the help.
 var verbs = []func(*app) *cobra.Command{
 	quickstartVerb, submitVerb, workerVerb, serverVerb, devVerb,
-	getVerb, describeVerb, logsVerb, watchVerb, pauseVerb, resumeVerb, cancelVerb, setVerb, forkVerb, trajVerb, ledgerVerb, compareVerb, methodsVerb, creditVerb, lossVerb, configVerb, benchVerb, chaosVerb, versionVerb, doctorVerb,
+	getVerb, describeVerb, logsVerb, watchVerb, pauseVerb, resumeVerb, cancelVerb, setVerb, forkVerb, trajVerb, ledgerVerb, compareVerb, methodsVerb, creditVerb, lossVerb, configVerb, gpuVerb, benchVerb, chaosVerb, versionVerb, doctorVerb,
 }
 
 // resolveDataDir settles where the data folder is and makes sure only its owner can read it.
