@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -95,7 +96,7 @@ func (p *Pool) near(uuid string) string {
 			found = append(found, candidate{name, off})
 		}
 	}
-	slices.SortStableFunc(found, func(a, b candidate) int { return compare(a.off, b.off) })
+	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(a.off, b.off) })
 	var names []string
 	for _, c := range found[:min(len(found), mostNear)] {
 		names = append(names, c.uuid)

@@ -8,6 +8,9 @@ import (
 // place gives requests their places, asks for leases that have to make room, and tells the others why they
 // wait, each time the reason is another one.
 func (p *Pool) place() {
+	if len(p.state.Waiting) == 0 {
+		return
+	}
 	for _, decision := range Decide(p.board()) {
 		at := p.state.waiting(decision.Waiter.Holder)
 		if at < 0 {

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -100,7 +101,7 @@ func (p *Pool) setQueue(queue Queue) {
 		queue.Weight = 1
 	}
 	s := &p.state
-	at, found := slices.BinarySearchFunc(s.Queues, queue.Name, func(q Queue, name string) int { return compare(q.Name, name) })
+	at, found := slices.BinarySearchFunc(s.Queues, queue.Name, func(q Queue, name string) int { return cmp.Compare(q.Name, name) })
 	if !found {
 		s.Queues = slices.Insert(s.Queues, at, Queue{})
 	}

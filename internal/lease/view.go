@@ -17,22 +17,40 @@ func (p *Pool) Snapshot(now time.Time) Snapshot {
 	for i := range s.Agents {
 		view.Agents = append(view.Agents, s.Agents[i].status())
 	}
+	on := map[string][]int{} // the places in Leases of those on a device
 	for i := range s.Leases {
 		l := s.Leases[i].Lease
 		l.Devices = slices.Clone(l.Devices)
 		view.Leases = append(view.Leases, l)
+		for _, uuid := range l.Devices {
+			on[uuid] = append(on[uuid], i)
+		}
 	}
-	for i := range s.Devices {
-		view.Devices = append(view.Devices, p.deviceStatus(&s.Devices[i]))
+	for _, d := range s.inOrder() {
+		status := p.deviceStatus(d)
+		for _, at := range on[status.UUID] {
+			status.Leases = append(status.Leases, view.Leases[at].Fence)
+			status.LeasedBytes += view.Leases[at].MemoryBytes
+		}
+		view.Devices = append(view.Devices, status)
 	}
-	slices.SortFunc(view.Devices, func(a, b DeviceStatus) int {
-		return cmp.Or(compare(a.Host, b.Host), compare(a.Kind, b.Kind), cmp.Compare(a.Index, b.Index), compare(a.UUID, b.UUID))
-	})
 	for i := range s.Waiting {
 		view.Queue = append(view.Queue, s.Waiting[i].Waiter)
 	}
 	view.Queues = p.queues(view.Leases)
 	return view
+}
+
+// inOrder are the devices by host, then kind, then index.
+func (s *State) inOrder() []*DeviceState {
+	devices := make([]*DeviceState, len(s.Devices))
+	for i := range s.Devices {
+		devices[i] = &s.Devices[i]
+	}
+	slices.SortFunc(devices, func(a, b *DeviceState) int {
+		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Index, b.Index), cmp.Compare(a.UUID, b.UUID))
+	})
+	return devices
 }
 
 func (a *AgentState) status() AgentStatus {
@@ -45,6 +63,7 @@ func (a *AgentState) status() AgentStatus {
 		Heard: a.Heard, Silent: a.Silent, Skew: a.Skew}
 }
 
+// deviceStatus is a device without the leases on it.
 func (p *Pool) deviceStatus(d *DeviceState) DeviceStatus {
 	status := DeviceStatus{Device: d.Device, Host: d.Host, Agents: slices.Clone(d.Agents), Health: p.health(d), Why: p.why(d), Since: d.Since,
 		NoTrainers: d.noTrainers(), Condition: d.condition()}
@@ -53,12 +72,6 @@ func (p *Pool) deviceStatus(d *DeviceState) DeviceStatus {
 	}
 	for _, seen := range d.Faults {
 		status.Faults = append(status.Faults, seen.FaultSeen)
-	}
-	for i := range p.state.Leases {
-		if l := &p.state.Leases[i]; slices.Contains(l.Devices, d.UUID) {
-			status.Leases = append(status.Leases, l.Fence)
-			status.LeasedBytes += l.MemoryBytes
-		}
 	}
 	return status
 }
@@ -169,8 +182,6 @@ func (p *Pool) ending(d *DeviceState, v Verdict) string {
 	}
 	return end
 }
-
-func compare[T cmp.Ordered](a, b T) int { return cmp.Compare(a, b) }
 
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
