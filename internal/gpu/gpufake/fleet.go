@@ -23,6 +23,8 @@ package gpufake
 import (
 	"crypto/sha256"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"github.com/turnwise-rl/turnwise/internal/gpu"
 )
@@ -57,7 +59,8 @@ type deviceModel struct {
 	slot, part int
 }
 
-// Host finds a host by its name. "" stands for the only host of a fleet.
+// Host finds a host by its name. "" stands for the only host of a fleet, and "alpha-2" for alpha, when no host has
+// that name itself: several processes of one host have names of their own.
 func (f Fleet) Host(name string) (Host, error) {
 	if name == "" && len(f.Hosts) == 1 {
 		return f.Hosts[0], nil
@@ -69,11 +72,19 @@ func (f Fleet) Host(name string) (Host, error) {
 		}
 		names = append(names, host.Name)
 	}
+	for _, host := range f.Hosts {
+		if number, ok := strings.CutPrefix(name, host.Name+"-"); ok && counts.MatchString(number) {
+			return host, nil
+		}
+	}
 	if name == "" {
 		return Host{}, fmt.Errorf("the fleet has %d hosts and nothing says which one this is: %s", len(names), listed(names))
 	}
 	return Host{}, fmt.Errorf("the fleet has no host %q: it has %s", name, listed(names))
 }
+
+// counts is a number that tells processes of one host apart.
+var counts = regexp.MustCompile(`^[1-9][0-9]{0,3}$`)
 
 // listed names a few of many.
 func listed(names []string) string {

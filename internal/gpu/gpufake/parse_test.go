@@ -87,6 +87,16 @@ func TestHostIsFoundByName(t *testing.T) {
 	if _, err := fleet.Host(""); err == nil || !strings.Contains(err.Error(), "2 hosts") {
 		t.Errorf("no name: %v", err)
 	}
+	for name, want := range map[string]string{"alpha-2": "alpha", "beta-17": "beta"} {
+		if host, err := fleet.Host(name); err != nil || host.Name != want {
+			t.Errorf("%s is host %q, %v", name, host.Name, err)
+		}
+	}
+	for _, name := range []string{"alpha-", "alpha-x", "alpha-02", "alpha2"} {
+		if host, err := fleet.Host(name); err == nil {
+			t.Errorf("%s is host %s", name, host.Name)
+		}
+	}
 	one := Fleet{Hosts: fleet.Hosts[1:]}
 	if host, err := one.Host(""); err != nil || host.Name != "beta" {
 		t.Errorf("the only host: %v %v", host.Name, err)
