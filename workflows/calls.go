@@ -105,10 +105,10 @@ func (r *trainingRun) abandonAttempts() {
 
 // learn carries an activity out where the lease says, and returns false when there is no result that counts:
 // it was abandoned, or nobody took it, which it says.
-func (r *trainingRun) learn(a *attempt, options workflow.ActivityOptions, name string, input, result any) (err error, counts bool) {
+func (r *trainingRun) learn(ctx workflow.Context, a *attempt, options workflow.ActivityOptions, name string, input, result any) (err error, counts bool) {
 	options.TaskQueue, options.ScheduleToStartTimeout = AgentQueue(lease.Learner, a.lease.Agent), pickUp
 	future := workflow.ExecuteActivity(workflow.WithActivityOptions(a.ctx, options), name, input)
-	waiting, _ := workflow.NewDisconnectedContext(a.ctx)
+	waiting, _ := workflow.NewDisconnectedContext(ctx)
 	_ = workflow.Await(waiting, func() bool { return future.IsReady() || a.abandoned })
 	if a.abandoned {
 		return nil, false
@@ -119,7 +119,7 @@ func (r *trainingRun) learn(a *attempt, options workflow.ActivityOptions, name s
 	switch {
 	case notPickedUp(err):
 		left = leftAlone(a.lease.Agent)
-	case temporal.IsCanceledError(err) && a.ctx.Err() == nil:
+	case temporal.IsCanceledError(err) && ctx.Err() == nil:
 		left = fmt.Sprintf("agent %s dropped the work without a word", a.lease.Agent)
 	default:
 		return err, true
@@ -133,15 +133,14 @@ func underLease(l runstate.Lease) Under {
 	return Under{Fence: l.Fence, Agent: l.Agent, Devices: l.Devices}
 }
 
-func (r *trainingRun) train(a *attempt, command runstate.TrainStep) {
-	ctx := a.ctx
+func (r *trainingRun) train(ctx workflow.Context, a *attempt, command runstate.TrainStep) {
 	began := workflow.Now(ctx)
 	options := workOptions("", command.Timeout, r.input.Limits, string(command.Kind)+" step")
 	options.RetryPolicy = inTime
 	input := TrainInput{Run: r.input.Run, Step: command.Step, Kind: command.Kind, Batch: command.Batch, Dropped: command.Dropped,
 		Config: command.Config, Checkpoint: command.Checkpoint, Fence: command.Fence, Lease: underLease(command.Lease)}
 	var result TrainResult
-	err, counts := r.learn(a, options, TrainStepActivity, input, &result)
+	err, counts := r.learn(ctx, a, options, TrainStepActivity, input, &result)
 	if !counts {
 		return
 	}
@@ -162,12 +161,12 @@ func (r *trainingRun) train(a *attempt, command runstate.TrainStep) {
 	}
 }
 
-func (r *trainingRun) repair(a *attempt, command runstate.Repair) {
+func (r *trainingRun) repair(ctx workflow.Context, a *attempt, command runstate.Repair) {
 	limits := r.input.Limits
 	options := workOptions("", limits.StepTimeout, limits, "repair "+command.Key)
 	input := RepairInput{Run: r.input.Run, Key: command.Key, Lease: underLease(command.Lease)}
-	err, counts := r.learn(a, options, RepairActivity, input, nil)
-	reason, failed := failure(a.ctx, err)
+	err, counts := r.learn(ctx, a, options, RepairActivity, input, nil)
+	reason, failed := failure(ctx, err)
 	if counts && (err == nil || failed) {
 		r.post(runstate.Repaired{Key: command.Key, Reason: reason})
 	}

@@ -8,9 +8,12 @@ import (
 
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/turnwise-rl/turnwise/internal/lease"
 )
 
 // playEvaluation runs an evaluation and returns what its run hears.
@@ -29,6 +32,9 @@ func playEvaluation(t *testing.T, gone bool, evaluate func(ctx context.Context, 
 		attempts++
 		return evaluate(context.WithValue(ctx, envKey{}, env), attempts)
 	}, activity.RegisterOptions{Name: EvaluateActivity})
+	holder := EvaluationID("a-run", 3)
+	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: holder, TaskQueue: ControlQueue})
+	answerForDevices(env, holder)
 	var heard []EvaluationNews
 	env.OnSignalExternalWorkflow(anything, "a-run", "", EvaluationSignal, anything).Return(func(_, _, _, _ string, message any) error {
 		heard = append(heard, message.(EvaluationNews))
@@ -38,7 +44,7 @@ func playEvaluation(t *testing.T, gone bool, evaluate func(ctx context.Context, 
 		return nil
 	})
 	env.ExecuteWorkflow(EvaluationType, EvaluationInput{EvaluateInput: EvaluateInput{Run: "a-run", Version: 3, Weights: ref("weights", 3)},
-		Timeout: time.Minute, Limits: someLimits})
+		Timeout: time.Minute, Limits: someLimits, Request: someNeeds.Request("a-run", holder, lease.Evaluate)})
 	return heard, env.GetWorkflowError()
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
@@ -202,11 +203,15 @@ func (f *runFolder) RecordEvent(ctx context.Context, input RecordInput) error {
 // activities are what the workers of the folder do, but for rollout loops, by queue.
 func (f *runFolder) activities() map[string]map[string]any {
 	return map[string]map[string]any{
-		LearnerQueue:  {PrepareActivity: f.Prepare, TrainStepActivity: f.TrainStep, RepairActivity: f.Repair, ChangeConfigActivity: f.ChangeConfig},
-		FolderQueue:   {PublishControlActivity: f.PublishControl, RecordEventActivity: f.RecordEvent},
-		EvaluateQueue: {EvaluateActivity: f.Evaluate},
+		LearnerQueue:                          {PrepareActivity: f.Prepare, ChangeConfigActivity: f.ChangeConfig},
+		FolderQueue:                           {PublishControlActivity: f.PublishControl, RecordEventActivity: f.RecordEvent},
+		AgentQueue(lease.Learner, someAgent):  {TrainStepActivity: f.TrainStep, RepairActivity: f.Repair},
+		AgentQueue(lease.Evaluate, someAgent): {EvaluateActivity: f.Evaluate},
 	}
 }
+
+// someAgent is the agent of the one machine that most tests have.
+const someAgent = "host-a"
 
 func broken(format string, args ...any) error {
 	return temporal.NewNonRetryableApplicationError(fmt.Sprintf(format, args...), NonRetryable, nil)

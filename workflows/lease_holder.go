@@ -103,23 +103,21 @@ type holder struct {
 // newHolder returns a holder that has what an earlier history of its workflow had.
 func newHolder(ctx workflow.Context, request lease.Request, held *lease.Lease) *holder {
 	h := &holder{desk: newDesk(ctx), request: request, news: workflow.GetSignalChannel(ctx, LeaseSignal), lease: held}
-	if held != nil {
+	if held != nil { // short histories keep it too
 		h.asked, h.seen = true, held.Fence
+		h.say(RenewSignal, *held)
 	}
 	workflow.Go(ctx, h.renew)
 	return h
 }
 
-// renew keeps the lease. A history begins with it, so that short ones keep it too.
+// renew keeps the lease, or asks again for the one that is waited for.
 func (h *holder) renew(ctx workflow.Context) {
-	for {
+	for workflow.Sleep(ctx, renewEvery) == nil {
 		if h.lease != nil {
 			h.say(RenewSignal, *h.lease)
 		} else if h.asked {
 			h.ask()
-		}
-		if workflow.Sleep(ctx, renewEvery) != nil {
-			return
 		}
 	}
 }

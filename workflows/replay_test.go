@@ -9,7 +9,7 @@ import (
 )
 
 // workflowTypes are what a worker for the workflows serves.
-var workflowTypes = map[string]any{TrainingRunType: TrainingRun, RolloutPoolType: RolloutPool, EvaluationType: Evaluation}
+var workflowTypes = map[string]any{TrainingRunType: TrainingRun, RolloutPoolType: RolloutPool, EvaluationType: Evaluation, DevicePoolType: DevicePool}
 
 // TestReplay replays histories that a real server recorded: a change after which a run in progress
 // could not go on fails here. A change of that kind needs workflow.GetVersion once runs exist that it

@@ -11,13 +11,16 @@ import (
 
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/turnwise-rl/turnwise/internal/lease"
 )
 
-var pool = PoolInput{Run: "a-run", Pool: 1, Limits: someLimits}
+var pool = PoolInput{Run: "a-run", Pool: 1, Limits: someLimits, Request: someNeeds.Request("a-run", "a-run/pool/1", lease.Rollout)}
 
 // loops is a pool with a script of how its loops end, and what the run hears of them.
 type loops struct {
@@ -26,6 +29,7 @@ type loops struct {
 	heard  []PoolNews
 	waits  []time.Duration
 	gone   bool // the run takes no signals
+	*someDevices
 }
 
 // playPool runs a pool whose loops end as the script says, the last line of it again and again.
@@ -41,7 +45,11 @@ func playPool(t *testing.T, in PoolInput, script ...func(l *loops, ctx context.C
 		l.played++
 		return line(l, ctx, input)
 	}, activity.RegisterOptions{Name: RolloutLoopActivity})
-	l.SetOnTimerScheduledListener(func(_ string, d time.Duration) { l.waits = append(l.waits, d) })
+	l.SetOnTimerScheduledListener(func(_ string, d time.Duration) {
+		if d != renewEvery && d != tellEvery {
+			l.waits = append(l.waits, d)
+		}
+	})
 	l.OnSignalExternalWorkflow(anything, "a-run", "", PoolSignal, anything).Return(func(_, _, _, _ string, message any) error {
 		l.heard = append(l.heard, message.(PoolNews))
 		if l.gone {
@@ -49,6 +57,8 @@ func playPool(t *testing.T, in PoolInput, script ...func(l *loops, ctx context.C
 		}
 		return nil
 	}).Maybe()
+	l.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: in.Request.Holder, TaskQueue: ControlQueue})
+	l.someDevices = answerForDevices(l.TestWorkflowEnvironment, in.Request.Holder)
 	l.ExecuteWorkflow(RolloutPoolType, in)
 	if !l.IsWorkflowCompleted() {
 		t.Fatal("the pool did not end")
@@ -86,7 +96,7 @@ func TestPoolHandsOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (LoopInput{Run: "a-run", Pool: 1, HandOverAfter: time.Hour / 2}); !reflect.DeepEqual(got, want) {
+	if want := (LoopInput{Run: "a-run", Pool: 1, HandOverAfter: time.Hour / 2, Lease: Under{Fence: 1, Agent: someAgent, Devices: []string{"CPU-a"}}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("loop: got %+v, want %+v", got, want)
 	}
 	same(t, "news", l.heard, []PoolNews{
@@ -96,18 +106,19 @@ func TestPoolHandsOver(t *testing.T) {
 	same(t, "waits", l.waits, nil)
 }
 
-// TestPoolNobodyTakes says how long no worker has taken the loop, also over continue-as-new.
+// TestPoolNobodyTakes gives the lease back whose agent does not take the loop, and asks for another one.
 func TestPoolNobodyTakes(t *testing.T) {
-	in := pool
-	in.Waited = 20 * time.Minute
-	l, err := playPool(t, in, isFree, stops)
+	l, err := playPool(t, pool, isFree, stops)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "no worker has taken it for 20m0s: start one with `turnwise worker --roles rollout`, or a worker that holds more pools with `--loops N`"
+	want := "agent host-a did not take the work within 1m0s"
 	if len(l.heard) != 1 || l.heard[0].Reason != want || l.heard[0].State != PoolLost {
 		t.Errorf("news %+v, want %q", l.heard, want)
 	}
+	holder := pool.Request.Holder
+	same(t, "given back", l.gives(), []lease.Released{{Holder: holder, Fence: 1}, {Holder: holder}})
+	same(t, "asked", l.asks(), []string{"rollout " + holder, "rollout " + holder})
 }
 
 // TestPoolBacksOff waits longer and longer while loops fail, carries the count to its next history, and

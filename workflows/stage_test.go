@@ -31,6 +31,8 @@ type stage struct {
 	// play says what pools do about a control object.
 	play func(runstate.Control)
 	over chan struct{} // closed when the run's workflow has returned
+	// devices stand for the device pool.
+	devices *someDevices
 
 	mu    sync.Mutex
 	pools []string // ids of the pools started
@@ -59,6 +61,7 @@ func newStage(t *testing.T, folder *runFolder) *stage {
 			s.SignalWorkflow(name, message)
 			return nil
 		}).Maybe()
+	s.devices = answerForDevices(s.TestWorkflowEnvironment, "a-run")
 	folder.published = func(control runstate.Control) { s.play(control) }
 	return s
 }
@@ -106,7 +109,7 @@ var small = runstate.Spec{WarmSteps: 2, TrainSteps: 3, GroupsPerStep: 2, GroupSi
 var smallSteps = []string{"1 warm", "2 warm", "3 reinforce 0,1", "4 reinforce 2,3", "5 reinforce 4,5"}
 
 func input(spec runstate.Spec) RunInput {
-	return RunInput{Run: "a-run", Method: "matchtir", Config: "{}", Spec: spec, Limits: someLimits}
+	return RunInput{Run: "a-run", Method: "matchtir", Config: "{}", Spec: spec, Limits: someLimits, Devices: someNeeds}
 }
 
 var someLimits = Limits{StepTimeout: time.Hour, HeartbeatTimeout: 10 * time.Second, LoopTimeout: time.Hour, GiveUpAfter: 12 * time.Hour}

@@ -141,10 +141,10 @@ func (r *trainingRun) take(ctx workflow.Context, command runstate.Command) {
 	case runstate.TrainStep:
 		r.begun = c.Step
 		attempt := r.attempt(ctx, c.Lease)
-		r.work(ctx, func(workflow.Context) { r.train(attempt, c) })
+		r.work(ctx, func(ctx workflow.Context) { r.train(ctx, attempt, c) })
 	case runstate.Repair:
 		attempt := r.attempt(ctx, c.Lease)
-		r.work(ctx, func(workflow.Context) { r.repair(attempt, c) })
+		r.work(ctx, func(ctx workflow.Context) { r.repair(ctx, attempt, c) })
 	case runstate.Abandon:
 		r.abandonAttempts()
 	case runstate.AskLease:
@@ -224,20 +224,24 @@ func (r *trainingRun) askLease(above int) {
 	r.devices.ask(request)
 }
 
-// renew keeps the learner's lease, or asks again for the one that is waited for. A history begins with it,
-// so that short ones keep the lease too.
+// renew keeps the learner's lease, or asks again for the one that is waited for. A history that goes on
+// begins with it, so that short ones keep the lease too.
 func (r *trainingRun) renew(ctx workflow.Context) {
-	for {
-		switch learner, above := r.machine.Learner(); {
-		case learner.Lease != nil:
-			l := learner.Lease
-			r.devices.say(RenewSignal, lease.Lease{Request: r.request(), Fence: l.Fence, Agent: l.Agent, Host: l.Host, Devices: l.Devices})
-		case learner.Asked:
-			r.askLease(above)
-		}
-		if workflow.Sleep(ctx, renewEvery) != nil {
-			return
-		}
+	if r.input.State != nil {
+		r.sayLease()
+	}
+	for workflow.Sleep(ctx, renewEvery) == nil {
+		r.sayLease()
+	}
+}
+
+func (r *trainingRun) sayLease() {
+	switch learner, above := r.machine.Learner(); {
+	case learner.Lease != nil:
+		l := learner.Lease
+		r.devices.say(RenewSignal, lease.Lease{Request: r.request(), Fence: l.Fence, Agent: l.Agent, Host: l.Host, Devices: l.Devices})
+	case learner.Asked:
+		r.askLease(above)
 	}
 }
 

@@ -13,6 +13,7 @@ type leases struct {
 	above int    // what it asked for
 	held  *Lease // nil while it has none
 	given int    // largest fence ever given
+	back  bool   // it is asked back
 	// stranded are the attempts at the next step that nobody waits for any more. One of them may have
 	// committed: then manifest is it.
 	stranded []TrainStep
@@ -35,7 +36,7 @@ func (w *world) lease(t *rapid.T, command Command) {
 		case c.Fence == 0 && w.machine.State().Outcome == "", c.Fence != 0 && (d.held == nil || d.held.Fence != c.Fence):
 			t.Fatalf("%#v of %+v", c, d)
 		}
-		d.asked, d.held = false, nil
+		d.asked, d.held, d.back = false, nil, false
 	case Abandon:
 		step := 0
 		if w.step != nil {
@@ -53,6 +54,9 @@ func (w *world) lease(t *rapid.T, command Command) {
 func (w *world) holds(t *rapid.T, command Command, lease Lease) {
 	if w.devices.held == nil || !reflect.DeepEqual(*w.devices.held, lease) {
 		t.Fatalf("%#v under a lease that is not held: %+v", command, w.devices)
+	}
+	if w.devices.back {
+		t.Fatalf("%#v under a lease that is asked back: %+v", command, w.devices)
 	}
 }
 
@@ -108,7 +112,7 @@ func (w *world) give(t *rapid.T, reason string) {
 	d := &w.devices
 	d.given = max(d.given, d.above) + 1
 	lease := someLease(d.given, "GPU-a")
-	d.held = &lease
+	d.held, d.back = &lease, false
 	w.event(t, LeaseGranted{Lease: lease, Reason: reason})
 }
 
@@ -120,12 +124,13 @@ func (w *world) revoke(t *rapid.T) {
 		return
 	}
 	fence := d.held.Fence
-	d.asked, d.held = false, nil
+	d.asked, d.held, d.back = false, nil, false
 	w.event(t, LeaseRevoked{Fence: fence, Reason: "XID 79"})
 }
 
 func (w *world) yield(t *rapid.T) {
-	if d := &w.devices; d.held != nil {
+	if d := &w.devices; d.held != nil && w.machine.State().Outcome == "" {
+		d.back = true
 		w.event(t, LeaseYield{Fence: d.held.Fence, Reason: "somebody comes first"})
 	}
 }

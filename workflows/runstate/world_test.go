@@ -130,6 +130,9 @@ func (w *world) command(t *rapid.T, command Command) {
 		if w.devices.asked {
 			t.Fatalf("%#v keeps what it asked the device pool for: %+v", c, w.devices)
 		}
+		if c.Outcome == Completed && len(w.machine.State().Corrupt) > 0 {
+			t.Fatalf("completed, and nobody makes %v again", w.machine.State().Corrupt)
+		}
 		if c.Outcome == Completed && (w.committed != w.spec.LastStep() || !w.evaluated[w.committed]) {
 			t.Fatalf("completed at step %d of %d, evaluated %v", w.committed, w.spec.LastStep(), w.evaluated)
 		}
