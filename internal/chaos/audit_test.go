@@ -188,6 +188,9 @@ func TestRecovery(t *testing.T) {
 		return s
 	}
 	step := func(seen float64, number int) Progress { return Progress{Seen: at(seen), Of: Learner, Step: number} }
+	under := func(seen float64, number, fence int) Progress {
+		return Progress{Seen: at(seen), Of: Learner, Step: number, Fence: fence}
+	}
 	control := func(seen float64) Progress { return Progress{Seen: at(seen), Of: Control} }
 	turn := func(seen float64, tenure, group int, since float64) Progress {
 		return Progress{Seen: at(seen), Of: Rollout, Tenure: tenure, Group: group, Since: at(since)}
@@ -197,19 +200,21 @@ func TestRecovery(t *testing.T) {
 		progress []Progress
 		want     float64 // 0: not recovered
 	}{
-		"learner: the next step":             {with(func(s *Strike) { s.Role = Learner }), []Progress{step(9, 4), control(11), turn(11, 2, 7, 11), step(12, 5)}, 2},
-		"learner: nothing yet":               {with(func(s *Strike) { s.Role = Learner }), []Progress{step(9, 4), control(11)}, 0},
-		"store: the next step":               {with(func(s *Strike) { s.Role, s.Kind = Store, CorruptBlob }), []Progress{control(11), step(13, 5)}, 3},
-		"control: a control object":          {with(func(s *Strike) { s.Role = Control }), []Progress{step(11, 5), control(12)}, 2},
-		"control: a step decided afterwards": {with(func(s *Strike) { s.Role = Control }), []Progress{step(11, 5), step(14, 6)}, 4},
-		"server: not while it is away":       {with(func(s *Strike) { s.Role = Server }), []Progress{control(11)}, 0},
-		"server: after it serves":            {with(func(s *Strike) { s.Role, s.Serving = Server, at(12) }), []Progress{control(11), control(13)}, 3},
-		"rollout: its own last turn":         {with(func(s *Strike) { s.Role = Rollout }), []Progress{turn(11, 1, 7, 1)}, 0},
-		"rollout: another loop's own work":   {with(func(s *Strike) { s.Role = Rollout }), []Progress{turn(11, 2, 8, 1)}, 0},
-		"rollout: a loop that takes over":    {with(func(s *Strike) { s.Role = Rollout }), []Progress{turn(11, 2, 8, 1), turn(12, 2, 7, 1)}, 2},
-		"rollout: a new loop":                {with(func(s *Strike) { s.Role = Rollout }), []Progress{turn(13, 3, 9, 11)}, 3},
-		"rollout: an idle one, back":         {with(func(s *Strike) { s.Role, s.Tenures, s.Serving = Rollout, nil, at(11) }), nil, 1},
-		"rollout: an idle one, away":         {with(func(s *Strike) { s.Role, s.Tenures = Rollout, nil }), []Progress{turn(11, 2, 8, 1)}, 0},
+		"learner: the next step":                    {with(func(s *Strike) { s.Role = Learner }), []Progress{step(9, 4), control(11), turn(11, 2, 7, 11), step(12, 5)}, 2},
+		"learner: nothing yet":                      {with(func(s *Strike) { s.Role = Learner }), []Progress{step(9, 4), control(11)}, 0},
+		"store: the next step":                      {with(func(s *Strike) { s.Role, s.Kind = Store, CorruptBlob }), []Progress{control(11), step(13, 5)}, 3},
+		"device: not under the lease it lost":       {with(func(s *Strike) { s.Role, s.Kind, s.Lease = Learner, Device, 7<<16 }), []Progress{under(11, 5, 6<<16|3), under(12, 6, 7<<16)}, 2},
+		"device: not before there is another lease": {with(func(s *Strike) { s.Role, s.Kind = Learner, Device }), []Progress{under(11, 5, 6<<16|3)}, 0},
+		"control: a control object":                 {with(func(s *Strike) { s.Role = Control }), []Progress{step(11, 5), control(12)}, 2},
+		"control: a step decided afterwards":        {with(func(s *Strike) { s.Role = Control }), []Progress{step(11, 5), step(14, 6)}, 4},
+		"server: not while it is away":              {with(func(s *Strike) { s.Role = Server }), []Progress{control(11)}, 0},
+		"server: after it serves":                   {with(func(s *Strike) { s.Role, s.Serving = Server, at(12) }), []Progress{control(11), control(13)}, 3},
+		"rollout: its own last turn":                {with(func(s *Strike) { s.Role = Rollout }), []Progress{turn(11, 1, 7, 1)}, 0},
+		"rollout: another loop's own work":          {with(func(s *Strike) { s.Role = Rollout }), []Progress{turn(11, 2, 8, 1)}, 0},
+		"rollout: a loop that takes over":           {with(func(s *Strike) { s.Role = Rollout }), []Progress{turn(11, 2, 8, 1), turn(12, 2, 7, 1)}, 2},
+		"rollout: a new loop":                       {with(func(s *Strike) { s.Role = Rollout }), []Progress{turn(13, 3, 9, 11)}, 3},
+		"rollout: an idle one, back":                {with(func(s *Strike) { s.Role, s.Tenures, s.Serving = Rollout, nil, at(11) }), nil, 1},
+		"rollout: an idle one, away":                {with(func(s *Strike) { s.Role, s.Tenures = Rollout, nil }), []Progress{turn(11, 2, 8, 1)}, 0},
 		"hung tools: any turn after the end": {with(func(s *Strike) { s.Role, s.Kind, s.Lasts, s.Lifted = Rollout, HungTool, time.Second, at(11) }),
 			[]Progress{turn(10.5, 1, 7, 1), turn(11.5, 1, 7, 1)}, 0.5},
 		"partition: a step after the end": {with(func(s *Strike) { s.Role, s.Kind, s.Lasts, s.Lifted = Learner, Partition, time.Second, at(11) }),

@@ -91,6 +91,9 @@ type Strike struct {
 	// Tenures are the rollout loops that the process had open. Groups are the groups they had begun that
 	// no step had settled.
 	Tenures, Groups []int
+	// Lease is the smallest fencing token that a manifest can hold under the lease which the learner was given
+	// after its device had been struck; 0 until then, and for other faults.
+	Lease int
 	// Serving is when the process, started again after a kill, served; zero until then.
 	Serving time.Time
 	// Recovered is when the work went on; see [Recovery]. It is the run's end when that came first.

@@ -26,10 +26,13 @@ const (
 	CorruptBlob Kind = "corrupt_blob"
 	// HungTool makes the tool calls of a rollout process block until they are given up on.
 	HungTool Kind = "hung_tool"
+	// Device lets the device that holds the learner's lease fall off the bus. The devices are fake ones; that
+	// they are lost is not.
+	Device Kind = "device"
 )
 
 // Kinds lists every kind.
-var Kinds = []Kind{SIGKILL, Freeze, Partition, Delay, DiskFull, CorruptBlob, HungTool}
+var Kinds = []Kind{SIGKILL, Freeze, Partition, Delay, DiskFull, CorruptBlob, HungTool, Device}
 
 // Role is what a process does for a run.
 type Role string
@@ -55,6 +58,7 @@ var suits = map[Kind][]Role{
 	DiskFull:    {Rollout, Learner, Server},
 	CorruptBlob: {Store},
 	HungTool:    {Rollout},
+	Device:      {Learner},
 }
 
 // Fault is one planned fault.

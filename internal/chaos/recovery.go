@@ -12,8 +12,9 @@ type Progress struct {
 	// Of is whose work it is: the learner's for a committed step, the control process's for a control
 	// object, an event or a published decision, the rollout workers' for a finished turn.
 	Of Role
-	// Step is the committed step; 0 otherwise.
-	Step int
+	// Step is the committed step; 0 otherwise. Fence is the token in its manifest, which is smaller than any
+	// under a later lease.
+	Step, Fence int
 	// Tenure and Group are those of a finished turn. Since is when the tenure was first seen.
 	Tenure, Group int
 	Since         time.Time
@@ -22,7 +23,7 @@ type Progress struct {
 // Recovery tells when a run was over a fault: when the first progress came that shows that the victim's
 // work goes on. False while it has not come. By the victim's role:
 //
-//   - learner, or a corrupt object: a step was committed.
+//   - learner, or a corrupt object: a step was committed; after the loss of a device, under another lease.
 //   - control: a control object, an event or a step was published that was not yet decided when the fault
 //     struck, which a step is when it comes right after the last committed one.
 //   - server: the same, after the killed server served again.
@@ -54,7 +55,7 @@ func Recovery(strike Strike, progress []Progress) (time.Time, bool) {
 func (s Strike) shownBy(p Progress) bool {
 	switch s.Role {
 	case Learner, Store:
-		return p.Of == Learner
+		return p.Of == Learner && (s.Kind != Device || s.Lease != 0 && p.Fence >= s.Lease)
 	case Control, Server:
 		return p.Of == Control || p.Of == Learner && p.Step > s.Committed+1
 	}

@@ -67,7 +67,7 @@ func (w *Watch) pollSteps(ctx context.Context, now time.Time) error {
 			return err
 		}
 		w.steps = append(w.steps, step)
-		w.gain(Progress{Seen: now, Of: Learner, Step: step.Number})
+		w.gain(Progress{Seen: now, Of: Learner, Step: step.Number, Fence: step.Fence})
 	}
 }
 
