@@ -1,6 +1,8 @@
 package gpu
 
 import (
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -111,5 +113,31 @@ func TestEventsAreFaults(t *testing.T) {
 		if fault, ok := OfEvent(c.event, Condition{}); ok != c.ok || fault.Xid != c.xid && ok {
 			t.Errorf("%+v: %+v %v, want XID %d %v", c.event, fault, ok, c.xid, c.ok)
 		}
+	}
+}
+
+// TestDocumentedPolicy holds the operators' document to the table, line by line.
+func TestDocumentedPolicy(t *testing.T) {
+	text, err := os.ReadFile("../../docs/devices.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Faults\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var rows, want []string
+	for line := range strings.Lines(section) {
+		if strings.HasPrefix(line, "|") {
+			rows = append(rows, strings.TrimSpace(line))
+		}
+	}
+	for _, fault := range Faults {
+		number := ""
+		if fault.Xid != 0 {
+			number = fmt.Sprint(fault.Xid, " ")
+		}
+		want = append(want, fmt.Sprintf("| %s| %s | %s |", number, fault.Meaning, fault.Action))
+	}
+	if len(rows) < 2 || !slices.Equal(rows[2:], want) {
+		t.Errorf("docs/devices.md lists\n%s\nwant\n%s", strings.Join(rows, "\n"), strings.Join(want, "\n"))
 	}
 }

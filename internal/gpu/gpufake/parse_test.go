@@ -180,3 +180,39 @@ func FuzzInject(f *testing.F) {
 		}
 	})
 }
+
+// TestDocumentedFleet reads the fleet of the operators' document, and what it says may happen.
+func TestDocumentedFleet(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/devices.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(text), "```yaml\n")
+	block, rest, _ := strings.Cut(block, "```")
+	fleet, err := Parse("docs/devices.md", []byte(block))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range models {
+		if !strings.Contains(rest, "`"+name+"`") {
+			t.Errorf("the document lacks model %s", name)
+		}
+	}
+	for _, verb := range verbs["gpu"] {
+		if !strings.Contains(rest, "`gpu N "+verb) {
+			t.Errorf("the document lacks %s", verb)
+		}
+	}
+	s := Open(fleet.Hosts[0])
+	for line := range strings.Lines(rest) {
+		first, _, row := strings.Cut(strings.TrimPrefix(line, "| `"), "` ")
+		if !row || !strings.HasPrefix(line, "| `") || strings.Contains(first, "WHAT") {
+			continue
+		}
+		line := strings.NewReplacer("gpu N", "gpu 0", "xid K", "xid 13", "REASONS", "thermal,power_cap", "COUNT", "2", "NAME", "ann", "[", "", "]", "").Replace(first)
+		line, _, _ = strings.Cut(line, "`")
+		if err := s.Inject(line); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
