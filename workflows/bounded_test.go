@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/worker"
 
+	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
@@ -36,8 +37,9 @@ func TestServerHistoryIsBounded(t *testing.T) {
 	s.latency = 50 * time.Millisecond
 	// A store that takes its time: of the controls decided meanwhile only the newest is written.
 	s.folder.published = func(runstate.Control) { time.Sleep(100 * time.Millisecond) }
-	w := worker.New(s.client, RolloutQueue, worker.Options{DisableWorkflowWorker: true})
+	w := worker.New(s.client, AgentQueue(lease.Rollout, "plenty"), worker.Options{DisableWorkflowWorker: true})
 	s.start(w, map[string]any{RolloutLoopActivity: s.plentifulLoop})
+	reports(t, s.client, "plenty", lease.Capacity{Rollout: 1}, processor("plenty"))
 	began := time.Now()
 	run := s.submit()
 	first := run.GetRunID()

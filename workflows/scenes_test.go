@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
 
@@ -29,7 +30,7 @@ func loose() runstate.Spec {
 func TestServerSynchronous(t *testing.T) {
 	s := newSite(t, small)
 	stale, err := s.client.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: PoolID(s.id, 0), TaskQueue: ControlQueue},
-		RolloutPoolType, PoolInput{Run: s.id, Pool: 0, Limits: s.input.Limits})
+		RolloutPoolType, PoolInput{Run: s.id, Pool: 0, Limits: s.input.Limits, Request: someNeeds.Request(s.id, PoolID(s.id, 0), lease.Rollout)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func TestServerWorkersComeAndGo(t *testing.T) {
 	s.folder.once("train 7", func(ctx context.Context) error {
 		go func() {
 			defer close(served)
-			first.worker.Stop()
+			first.stop()
 		}()
 		return nil
 	})

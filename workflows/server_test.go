@@ -26,6 +26,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/turnwise-rl/turnwise/internal/connect"
+	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/internal/temporalserver/temporaltest"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
@@ -59,9 +60,11 @@ func newSite(t *testing.T, spec runstate.Spec) *site {
 	s := &site{t: t, client: c, id: "a-run", folder: newRunFolder(spec), input: input(spec), latency: 5 * time.Millisecond, over: make(chan struct{})}
 	s.input.Limits.HeartbeatTimeout = time.Second
 	s.control()
+	startDevices(t, c, DevicePoolInput{Policy: quickPolicy()})
 	for queue, activities := range s.folder.activities() {
 		s.start(worker.New(c, queue, worker.Options{DisableWorkflowWorker: true}), activities)
 	}
+	reports(t, c, someAgent, lease.Capacity{Learner: 1, Evaluate: 1}, processor(someAgent))
 	t.Cleanup(func() { close(s.over) })
 	return s
 }
@@ -91,6 +94,7 @@ func (s *site) start(w worker.Worker, activities map[string]any) {
 type rollouts struct {
 	*site
 	worker worker.Worker
+	agent  *reporter
 	name   string
 	dead   atomic.Bool
 }
@@ -99,15 +103,23 @@ type rollouts struct {
 func (s *site) rollouts(name string, loops int) *rollouts {
 	s.t.Helper()
 	r := &rollouts{site: s, name: name}
-	r.worker = worker.New(s.client, RolloutQueue, worker.Options{DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: loops, WorkerStopTimeout: time.Second})
+	r.worker = worker.New(s.client, AgentQueue(lease.Rollout, name), worker.Options{DisableWorkflowWorker: true, MaxConcurrentActivityExecutionSize: loops, WorkerStopTimeout: time.Second})
 	s.start(r.worker, map[string]any{RolloutLoopActivity: r.loop})
+	r.agent = reports(s.t, s.client, name, lease.Capacity{Rollout: loops}, processor(name))
 	return r
 }
 
 // vanish is what a process does that is killed: it takes no work, says nothing more, and answers nobody.
 func (r *rollouts) vanish() {
 	r.dead.Store(true)
+	r.agent.fallSilent()
 	r.worker.Stop()
+}
+
+// stop is what a process does that is asked to leave.
+func (r *rollouts) stop() {
+	r.worker.Stop()
+	r.agent.leave()
 }
 
 // loop is a rollout loop: it plays its share as it changes.
