@@ -240,7 +240,7 @@ func TestFairShares(t *testing.T) {
 	for _, c := range []struct {
 		weights []float64
 		devices int
-	}{{[]float64{1, 1}, 8}, {[]float64{1, 1}, 7}, {[]float64{1, 1, 1}, 8}, {[]float64{2, 1}, 9}, {[]float64{3, 2, 1}, 12}, {[]float64{0, -1, math.NaN()}, 6}} {
+	}{{[]float64{1, 1}, 8}, {[]float64{1, 1}, 7}, {[]float64{1, 1, 1}, 8}, {[]float64{2, 1}, 9}, {[]float64{3, 2, 1}, 12}, {[]float64{0, -1, math.NaN(), math.Inf(1)}, 8}} {
 		fleet, random := oneHost(c.devices), rand.New(rand.NewPCG(7, 7))
 		for i, weight := range c.weights {
 			fleet.Queues = append(fleet.Queues, QueueStatus{Queue: Queue{Name: fmt.Sprintf("q%d", i), Weight: weight}})
@@ -262,8 +262,8 @@ func TestFairShares(t *testing.T) {
 			for i, x := range c.weights {
 				for j, y := range c.weights {
 					first, second := held[fmt.Sprintf("q%d", i)][gpu.GPU], held[fmt.Sprintf("q%d", j)][gpu.GPU]
-					if !(x > 0) || !(y > 0) {
-						x, y = 1, 1
+					if !(x > 0 && y > 0) || math.IsInf(x+y, 1) {
+						x, y = 1, 1 // no such weight
 					}
 					// The queue that is ahead was not when it got its last device.
 					if round > 0 && float64(first-1)/x > float64(second)/y+1e-9 {

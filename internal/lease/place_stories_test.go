@@ -130,7 +130,7 @@ func (s *placeStory) told(d Decision) string {
 //	foreign UUID GIB
 //	silent AGENT
 //	queue NAME weight=N gpu=N cpu=N
-//	lease HOLDER ROLE UUID,UUID GIB AGENT priority=N queue=NAME yields
+//	lease HOLDER ROLE UUID,UUID GIB AGENT priority=N queue=NAME yields since=SECONDS
 func (s *placeStory) line(w []string) {
 	if len(w) == 0 {
 		return
@@ -195,8 +195,14 @@ func (s *placeStory) line(w []string) {
 		r := s.request(append([]string{w[1], w[2], strconv.Itoa(len(devices)), string(s.device(devices[0]).Kind), w[4]}, w[6:]...))
 		d := Decision{Waiter: Waiter{Request: r}, Placement: Placement{Agent: w[5], Host: hostOfAgent(s.fleet, w[5]), Devices: devices}}
 		s.fleet = granted(s.fleet, d)
+		l := &s.fleet.Leases[len(s.fleet.Leases)-1]
+		for _, word := range w[6:] {
+			if since, ok := strings.CutPrefix(word, "since="); ok {
+				l.Granted = morning.Add(time.Duration(s.number(since)) * time.Second)
+			}
+		}
 		if slices.Contains(w, "yields") {
-			s.fleet.Leases[len(s.fleet.Leases)-1].Yield = "asked"
+			l.Yield = "asked"
 		}
 		s.fleet.Now = s.fleet.Now.Add(time.Second)
 	default:
@@ -281,7 +287,7 @@ func (s *placeStory) request(w []string) Request {
 			r.Priority = s.number(value)
 		case "queue":
 			r.Queue = value
-		case "yields":
+		case "yields", "since":
 		default:
 			s.t.Fatalf("request %q: unknown word %q", w, word)
 		}
@@ -303,4 +309,45 @@ func (s *placeStory) device(uuid string) *DeviceStatus {
 		s.t.Fatalf("no device %s", uuid)
 	}
 	return &s.fleet.Devices[i]
+}
+
+func TestShortNames(t *testing.T) {
+	for name, c := range map[string]struct {
+		names []string
+		want  []string
+	}{
+		"eight at least":         {[]string{"GPU-1f2e3d4c-aa", "GPU-77aa3d4c-bb"}, []string{"GPU-1f2e", "GPU-77aa"}},
+		"as far as they differ":  {[]string{"GPU-1f2e3d4c", "GPU-1f2e3d99"}, []string{"GPU-1f2e3d4", "GPU-1f2e3d9"}},
+		"not at a dash":          {[]string{"MIG-abc-1234", "MIG-xyz-1234"}, []string{"MIG-abc-1", "MIG-xyz-1"}},
+		"short as they are":      {[]string{"CPU-a", "CPU-b"}, []string{"CPU-a", "CPU-b"}},
+		"one begins the other":   {[]string{"GPU-1f2e3", "GPU-1f2e3d"}, []string{"GPU-1f2e3", "GPU-1f2e3d"}},
+		"the same twice":         {[]string{"GPU-1f2e3d4c", "GPU-1f2e3d4c"}, []string{"GPU-1f2e", "GPU-1f2e"}},
+		"not inside of a letter": {[]string{"GPU-abcé-1", "CPU-x"}, []string{"GPU-abcé", "CPU-x"}},
+		"none":                   {[]string{""}, []string{""}},
+	} {
+		short := shorten(c.names)
+		for i, uuid := range c.names {
+			if short[uuid] != c.want[i] {
+				t.Errorf("%s: %q becomes %q, want %q", name, uuid, short[uuid], c.want[i])
+			}
+		}
+	}
+}
+
+func TestSizesAreToldApart(t *testing.T) {
+	for _, c := range []struct {
+		x, y        int64
+		first, last string
+	}{
+		{80 * gib, gib / 2, "80.0 GiB", "0.5 GiB"},
+		{80 * gib, 80 * gib, "80.0 GiB", "80.0 GiB"},
+		{80*gib + 1, 80 * gib, "85899345921 bytes", "85899345920 bytes"},
+		{3 << 20, 1 << 20, "3.0 MiB", "1.0 MiB"},
+		{2048, 0, "2.0 KiB", "0.0 KiB"},
+		{12, 7, "12 bytes", "7 bytes"},
+	} {
+		if first, last := sizes(c.x, c.y); first != c.first || last != c.last {
+			t.Errorf("sizes(%d, %d) = %s, %s, want %s, %s", c.x, c.y, first, last, c.first, c.last)
+		}
+	}
 }
