@@ -52,14 +52,14 @@ func (m *Machine) leaseGranted(e LeaseGranted) {
 		m.emit(GiveLease{Fence: e.Lease.Fence})
 		return
 	}
-	again := l.Lease != nil
+	again, during := l.Lease != nil, m.during()
 	m.letGo()
 	lease := e.Lease
 	lease.Devices = slices.Clone(lease.Devices)
 	l.Lease, l.Waiting, l.Yield = &lease, "", ""
 	m.state.Fence = max(m.state.Fence, lease.Fence-1)
 	if again {
-		m.note("the learner begins its work again on %s (lease %d): %s", lease.where(), lease.Fence, e.Reason)
+		m.note("the learner begins again on %s (lease %d)%s: %s", lease.where(), lease.Fence, during, e.Reason)
 		return
 	}
 	m.note("the learner has %s (lease %d)", lease.where(), lease.Fence)
@@ -85,7 +85,7 @@ func (m *Machine) leaseRevoked(e LeaseRevoked) {
 	if l.Lease == nil || l.Lease.Fence != e.Fence {
 		return
 	}
-	m.note("the learner has lost %s: %s", l.Lease.where(), e.Reason)
+	m.note("the learner has lost %s%s: %s", l.Lease.where(), m.during(), e.Reason)
 	m.letGo()
 	*l = Learner{Seen: l.Seen}
 }
@@ -96,7 +96,7 @@ func (m *Machine) workLeft(e WorkLeft) {
 	if l.Lease == nil || l.Lease.Fence != e.Fence || s.Training == 0 && len(s.Repairing) == 0 {
 		return
 	}
-	m.note("the learner gives %s back: %s", l.Lease.where(), e.Reason)
+	m.note("the learner gives %s back%s: %s", l.Lease.where(), m.during(), e.Reason)
 	m.letGo()
 	m.emit(GiveLease{Fence: e.Fence})
 	*l = Learner{Seen: l.Seen}
@@ -112,9 +112,16 @@ func (m *Machine) letGo() {
 	s.Corrupt = append(slices.Clone(s.Corrupt), s.Repairing...)
 	s.Repairing = nil
 	if s.Training != 0 {
-		m.note("step %d is made again", s.Training)
 		m.remake()
 	}
+}
+
+// during names the step in flight, for people.
+func (m *Machine) during() string {
+	if m.state.Training == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" in step %d", m.state.Training)
 }
 
 // remake takes a step out of flight whose attempt may commit yet.
@@ -149,7 +156,7 @@ func (m *Machine) lease(idle bool) {
 	}
 }
 
-// leaves says whether a step or repair may begin under the lease.
+// mayLearn says whether a step or repair may begin under the lease.
 func (m *Machine) mayLearn() bool {
 	l := &m.state.Learner
 	return l.Lease != nil && l.Yield == "" && !m.state.HandingOver

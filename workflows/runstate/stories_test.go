@@ -225,7 +225,8 @@ func (w words) simple(verb string) Event {
 	case "late":
 		return StepTimedOut{Step: w.number(0)}
 	case "granted":
-		return LeaseGranted{Lease: someLease(w.number(0), w.rest[1:]...)}
+		devices, reason, _ := strings.Cut(w.from(1), " because ")
+		return LeaseGranted{Lease: someLease(w.number(0), strings.Fields(devices)...), Reason: reason}
 	case "waiting":
 		return LeaseWaiting{Reason: w.from(0)}
 	case "yield":
