@@ -43,6 +43,8 @@ type app struct {
 	output string
 	// intercept is called before each tool call of a rollout process; nil outside of trials.
 	intercept func(context.Context, rollout.Call) error
+	// agent says which device agent this process is.
+	agent agentFlags
 	// metricsAddress is where this process is scraped; "" measures nothing. meters are what it measures then.
 	metricsAddress string
 	meters         *meters
@@ -130,7 +132,7 @@ func (a *app) root() *cobra.Command {
 
 // verbs are the program's commands, in the order of the help.
 var verbs = []func(*app) *cobra.Command{
-	quickstartVerb, submitVerb, workerVerb, serverVerb, devVerb,
+	quickstartVerb, planVerb, submitVerb, workerVerb, serverVerb, devVerb,
 	getVerb, describeVerb, logsVerb, watchVerb, pauseVerb, resumeVerb, cancelVerb, setVerb, forkVerb, trajVerb, ledgerVerb, compareVerb, methodsVerb, creditVerb, lossVerb, configVerb, gpuVerb, benchVerb, chaosVerb, versionVerb, doctorVerb,
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/bench"
 	"github.com/turnwise-rl/turnwise/internal/bench/overhead"
 	"github.com/turnwise-rl/turnwise/internal/connect"
+	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/internal/orchestrate"
 )
 
@@ -43,6 +44,13 @@ func (a *app) measureOrchestration(ctx context.Context, real bench.Real) error {
 	}
 	defer c.Close()
 	b.Client, b.Server, b.Activities = c, endpoint.PID, inside.newActivities(c, log)
+	posted, err := inside.newAgent(c, lease.Capacity{Learner: 1, Rollout: 1, Evaluate: 1}, b.Activities.Processor, b.Activities.LeaseEnded, log)
+	if err != nil {
+		return err
+	}
+	posted.start(ctx)
+	defer posted.stop()
+	b.Agent, b.Activities.Leases = posted.name, posted
 	a.note("measuring for %s after the first step, in %s", b.For, dir)
 	result, err := b.Run(ctx)
 	if err != nil {

@@ -26,11 +26,16 @@ func devVerb(a *app) *cobra.Command {
 			}
 			a.note("runs      %s", a.dataDir)
 			a.note("submit    turnwise submit -f FILE; Ctrl-C stops, and what is committed stays")
-			<-cmd.Context().Done()
-			h.stop()
-			return nil
+			defer h.stop()
+			select {
+			case <-cmd.Context().Done():
+				return nil
+			case err := <-h.failed:
+				return err
+			}
 		},
 	}
+	a.agent.add(cmd)
 	a.addMetricsFlag(cmd)
 	addPortFlags(cmd, &ports)
 	return cmd

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
@@ -110,7 +109,9 @@ func hasEnded(ctx context.Context, folder *runfolder.Folder, lastStep int) (bool
 type host struct {
 	client   client.Client
 	endpoint connect.Endpoint
-	stop     func()
+	// failed gets why this process cannot go on carrying runs.
+	failed <-chan error
+	stop   func()
 }
 
 // host starts or attaches to the embedded server, unless the environment names a cluster, and starts
@@ -140,18 +141,22 @@ func (a *app) host(ctx context.Context, ports connect.SpawnConfig) (*host, error
 		leave()
 		return nil, err
 	}
-	serving := a.newWorkers(h.client, roles, loopsOfHost, log)
-	if err := serving.start(); err != nil {
+	serving, err := a.newService(h.client, roles, loopsOfHost, log)
+	if err == nil {
+		err = serving.start(ctx)
+	}
+	if err != nil {
 		stopServer()
 		leave()
 		return nil, err
 	}
+	h.failed = serving.failed()
 	h.stop = func() {
 		serving.stop()
 		stopServer()
 		leave()
 	}
-	a.meters.announce(strings.ReplaceAll(workerName(), "/", "-"))
+	a.meters.announce(serving.name())
 	return h, nil
 }
 

@@ -24,7 +24,7 @@ import (
 )
 
 // roles are what a worker process can serve.
-var roles = []string{"control", "rollout", "learner"}
+var roles = []string{"control", "rollout", "learner", "device"}
 
 // parseRoles reads a comma-separated list of roles.
 func parseRoles(list string) ([]string, error) {
@@ -44,14 +44,11 @@ func parseRoles(list string) ([]string, error) {
 // newArithmetic is what credit computes with: the operations of the loss graphs.
 func newArithmetic() kernels.Arithmetic { return graph.NewArithmetic() }
 
-// workers are the Temporal workers of one process, one for each queue that its roles serve.
-type workers []worker.Worker
-
-// newActivities are the activities of this process.
+// newActivities are the activities of this process, without its device agent.
 func (a *app) newActivities(c client.Client, log *slog.Logger) *activity.Activities {
 	return &activity.Activities{
 		DataDir: a.dataDir, Signals: c, Runs: c, Worker: workerName(), Log: log,
-		Device:       cpu.New(),
+		Processor:    cpu.New(),
 		NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() },
 		Arithmetic:   newArithmetic(),
 		Intercept:    a.intercept,
@@ -59,44 +56,117 @@ func (a *app) newActivities(c client.Client, log *slog.Logger) *activity.Activit
 	}
 }
 
-// newWorkers builds the workers of the given roles on one client. loops is how many rollout loops the
-// process holds at once.
-func (a *app) newWorkers(c client.Client, chosen []string, loops int, log *slog.Logger) workers {
+// service is what one process serves: its Temporal workers, one for each queue of its roles, and its device agent.
+type service struct {
+	control, work workers
+	// agent is nil in a process that has no role with devices.
+	agent *deviceAgent
+}
+
+// newService builds what the given roles serve on one client. loops is how many rollout loops the process holds
+// at once, and how many evaluations.
+func (a *app) newService(c client.Client, chosen []string, loops int, log *slog.Logger) (*service, error) {
+	s := &service{}
+	if slices.Contains(chosen, "control") {
+		s.control = workers{newController(c)}
+	}
+	if len(chosen) == len(s.control) {
+		return s, nil
+	}
 	activities := a.newActivities(c, log)
-	var out workers
+	var serves lease.Capacity
+	if slices.Contains(chosen, "learner") {
+		serves.Learner = learnersAtOnce
+	}
+	if slices.Contains(chosen, "rollout") {
+		serves.Rollout, serves.Evaluate = loops, loops
+	}
+	var err error
+	if s.agent, err = a.newAgent(c, serves, activities.Processor, activities.LeaseEnded, log); err != nil {
+		return nil, err
+	}
+	activities.Leases = s.agent
 	serve := func(queue string, atOnce int, register func(activity.Registry)) {
 		w := worker.New(c, queue, worker.Options{DisableWorkflowWorker: true, WorkerStopTimeout: stopTimeout,
 			MaxConcurrentActivityExecutionSize: atOnce, MaxHeartbeatThrottleInterval: heartbeatThrottle})
 		register(w)
-		out = append(out, w)
+		s.work = append(s.work, w)
 	}
-	for _, role := range chosen {
-		switch role {
-		case "control":
-			w := worker.New(c, workflows.ControlQueue, worker.Options{LocalActivityWorkerOnly: true, StickyScheduleToStartTimeout: stickyTimeout})
-			w.RegisterWorkflowWithOptions(workflows.TrainingRun, workflow.RegisterOptions{Name: workflows.TrainingRunType})
-			w.RegisterWorkflowWithOptions(workflows.RolloutPool, workflow.RegisterOptions{Name: workflows.RolloutPoolType})
-			w.RegisterWorkflowWithOptions(workflows.Evaluation, workflow.RegisterOptions{Name: workflows.EvaluationType})
-			w.RegisterWorkflowWithOptions(workflows.DevicePool, workflow.RegisterOptions{Name: workflows.DevicePoolType})
-			out = append(out, w)
-		case "rollout":
-			serve(workflows.AgentQueue(lease.Rollout, workerName()), loops, activities.RegisterLoop)
-			serve(workflows.AgentQueue(lease.Evaluate, workerName()), loops, activities.RegisterEvaluation)
-		case "learner":
-			serve(workflows.LearnerQueue, 0, activities.RegisterLearner)
-			serve(workflows.AgentQueue(lease.Learner, workerName()), 0, activities.RegisterLearner)
-		}
+	if serves.Rollout > 0 {
+		serve(workflows.AgentQueue(lease.Rollout, s.agent.name), loops, activities.RegisterLoop)
+		serve(workflows.AgentQueue(lease.Evaluate, s.agent.name), loops, activities.RegisterEvaluation)
 	}
-	if slices.Contains(chosen, "rollout") || slices.Contains(chosen, "learner") {
+	if serves.Learner > 0 {
+		serve(workflows.LearnerQueue, 0, activities.RegisterLearner)
+		serve(workflows.AgentQueue(lease.Learner, s.agent.name), 0, activities.RegisterTraining)
+	}
+	if serves != (lease.Capacity{}) {
 		serve(workflows.FolderQueue, 0, activities.RegisterFolder)
 	}
-	return out
+	return s, nil
 }
+
+// newController builds the worker that carries workflows.
+func newController(c client.Client) worker.Worker {
+	w := worker.New(c, workflows.ControlQueue, worker.Options{LocalActivityWorkerOnly: true, StickyScheduleToStartTimeout: stickyTimeout})
+	w.RegisterWorkflowWithOptions(workflows.TrainingRun, workflow.RegisterOptions{Name: workflows.TrainingRunType})
+	w.RegisterWorkflowWithOptions(workflows.RolloutPool, workflow.RegisterOptions{Name: workflows.RolloutPoolType})
+	w.RegisterWorkflowWithOptions(workflows.Evaluation, workflow.RegisterOptions{Name: workflows.EvaluationType})
+	w.RegisterWorkflowWithOptions(workflows.DevicePool, workflow.RegisterOptions{Name: workflows.DevicePoolType})
+	return w
+}
+
+// start starts everything; on an error what was started is stopped.
+func (s *service) start(ctx context.Context) error {
+	if s.agent != nil {
+		s.agent.start(ctx)
+	}
+	err := s.control.start()
+	if err == nil {
+		if err = s.work.start(); err != nil {
+			s.control.stop()
+		}
+	}
+	if err != nil && s.agent != nil {
+		s.agent.stop()
+	}
+	return err
+}
+
+// failed gets why the process cannot go on serving; nil never gets anything.
+func (s *service) failed() <-chan error {
+	if s.agent == nil {
+		return nil
+	}
+	return s.agent.failed
+}
+
+// name is that of the device agent, or else of the process.
+func (s *service) name() string {
+	if s.agent == nil {
+		return strings.ReplaceAll(workerName(), "/", "-")
+	}
+	return s.agent.name
+}
+
+// stop ends the work, then has the agent take its leave, for which workflows have to run, and then the rest.
+func (s *service) stop() {
+	s.work.stop()
+	if s.agent != nil {
+		s.agent.stop()
+	}
+	s.control.stop()
+}
+
+// workers are Temporal workers of one process.
+type workers []worker.Worker
 
 const (
 	// loopsOfHost is how many rollout loops a process holds that serves runs all by itself: enough for the
 	// pools of the runs that one machine carries.
 	loopsOfHost = 16
+	// learnersAtOnce is how many learners a process serves at once: their memory is the bound that matters.
+	learnersAtOnce = 64
 	// heartbeatThrottle lets every heartbeat reach the server: without it the SDK holds them back for most
 	// of the time-out that they are meant to beat.
 	heartbeatThrottle = 100 * time.Millisecond

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"strings"
-
 	"github.com/spf13/cobra"
 
 	"github.com/turnwise-rl/turnwise/internal/connect"
@@ -14,10 +12,12 @@ func workerVerb(a *app) *cobra.Command {
 	var faults seam
 	cmd := &cobra.Command{
 		Use:   "worker",
-		Short: "Serve runs as a control, rollout or learner process",
+		Short: "Serve runs as a control, rollout, learner or device process",
 		Long: "Serve runs until interrupted. Control processes run workflows, rollout processes play episodes,\n" +
 			"learner processes train. All processes of a run must see the same data folder. A rollout process holds\n" +
-			"as many rollout loops at once as --loops says; a run has sampling.pools of them.",
+			"as many rollout loops at once as --loops says; a run has sampling.pools of them. Every process but one\n" +
+			"that has the control role alone reports the devices of its machine; with the role device alone it does\n" +
+			"nothing else.",
 		Example: "  turnwise worker --roles control,rollout,learner\n" +
 			"  TEMPORAL_ADDRESS=temporal.example:7233 turnwise worker --roles rollout --data /shared/turnwise",
 		Args: cobra.NoArgs,
@@ -51,19 +51,27 @@ func workerVerb(a *app) *cobra.Command {
 			if err := connect.Preflight(ctx, c, endpoint); err != nil {
 				return err
 			}
-			serving := a.newWorkers(c, chosen, loops, log)
-			if err := serving.start(); err != nil {
+			serving, err := a.newService(c, chosen, loops, log)
+			if err != nil {
 				return err
 			}
-			a.meters.announce(strings.ReplaceAll(workerName(), "/", "-"))
+			if err := serving.start(ctx); err != nil {
+				return err
+			}
+			defer serving.stop()
+			a.meters.announce(serving.name())
 			a.note("serving %s for %s at %s; Ctrl-C stops", list, a.dataDir, endpoint.Address)
-			<-ctx.Done()
-			serving.stop()
-			return nil
+			select {
+			case <-ctx.Done():
+				return nil
+			case err := <-serving.failed():
+				return err
+			}
 		},
 	}
 	cmd.Flags().StringVar(&list, "roles", "control,rollout,learner", "comma-separated roles to serve")
 	cmd.Flags().IntVar(&loops, "loops", 1, "most rollout loops this process holds at once, and most evaluations; each serves one pool of a run")
+	a.agent.add(cmd)
 	a.addMetricsFlag(cmd)
 	faults.addFlags(cmd)
 	return cmd

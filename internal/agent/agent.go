@@ -27,7 +27,7 @@ type Reporter func(ctx context.Context, report lease.Report) (lease.Reply, error
 
 // Config says what an agent is and what it serves.
 type Config struct {
-	Identity
+	Identity Identity
 	// Serves is what the process has slots for, Computes the kinds of device that Device computes for.
 	Serves   lease.Capacity
 	Computes []gpu.Kind
@@ -36,6 +36,9 @@ type Config struct {
 	// Sources are the doors to the devices of this machine.
 	Sources []gpu.Source
 	Report  Reporter
+	// Boot says which life of its machine this is, when that changes while the process lives, as it does for a
+	// machine that is only rehearsed; nil is Identity.Boot.
+	Boot func() string
 	// Readings is the folder in which the agent keeps how its devices are; "" keeps nothing.
 	Readings string
 	// Ended is told of each lease that this agent had and has no more; nil is not told. It must not wait.
@@ -98,7 +101,7 @@ type told struct {
 
 // New returns an agent, which serves once it runs.
 func New(config Config) *Agent {
-	a := &Agent{config: config, log: config.Log.With("agent", config.Name), urgent: make(chan struct{}, 1), news: make(chan struct{}, 1),
+	a := &Agent{config: config, log: config.Log.With("agent", config.Identity.Name), urgent: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		over: make(chan struct{}), replied: make(chan struct{}), leases: map[int]lease.Lease{}, doubted: map[int]bool{}, uses: map[*use]struct{}{}}
 	for _, door := range config.Sources {
 		a.sources = append(a.sources, newSource(door))

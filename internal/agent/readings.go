@@ -31,7 +31,7 @@ func (a *Agent) keepReadings(ctx context.Context) {
 	if a.config.Readings == "" {
 		return
 	}
-	path := filepath.Join(a.config.Readings, fileName(a.config.Name)+".json")
+	path := filepath.Join(a.config.Readings, fileName(a.config.Identity.Name)+".json")
 	if err := a.look(ctx); err != nil {
 		return
 	}
@@ -54,7 +54,7 @@ func (a *Agent) keepReadings(ctx context.Context) {
 }
 
 func (a *Agent) writeReadings(path string) error {
-	out := Readings{Schema: ReadingsSchema, Agent: a.config.Name, Host: a.config.Host, At: time.Now().UTC(), Readings: []gpu.Reading{}}
+	out := Readings{Schema: ReadingsSchema, Agent: a.config.Identity.Name, Host: a.config.Identity.Host, At: time.Now().UTC(), Readings: []gpu.Reading{}}
 	for _, s := range a.sources {
 		out.Readings = append(out.Readings, s.readings()...)
 	}

@@ -27,7 +27,7 @@ func (a *Agent) report(ctx context.Context) error {
 			return err
 		}
 		if reply.Refused != "" {
-			return &RefusedError{Agent: a.config.Name, Reason: reply.Refused}
+			return &RefusedError{Agent: a.config.Identity.Name, Reason: reply.Refused}
 		}
 		next := a.judge(report, sent, reply)
 		if err := a.wait(ctx, sent, next); err != nil {
@@ -84,6 +84,9 @@ func (a *Agent) compose() lease.Report {
 	defer a.mu.Unlock()
 	a.number++
 	id := a.config.Identity
+	if a.config.Boot != nil {
+		id.Boot = a.config.Boot()
+	}
 	report := lease.Report{Agent: id.Name, Session: id.Session, Host: id.Host, Machine: id.Machine, Boot: id.Boot, Number: a.number,
 		Clock: time.Now().UTC(), Serves: a.config.Serves, Computes: a.config.Computes, Held: a.held()}
 	if a.told.inventory == nil || !reflect.DeepEqual(*a.told.inventory, inventory) {
@@ -149,7 +152,7 @@ func (a *Agent) judge(report lease.Report, sent time.Time, reply lease.Reply) ti
 		a.told.note(report)
 		a.judged = report.Number
 		a.health = reply.Health
-		ended = a.take(reply.Leases)
+		ended = a.take(reply.Leases, reply.Unclaimed)
 	}
 	switch late := time.Since(sent) >= a.silentAfter; {
 	case late && !a.cut:

@@ -69,7 +69,7 @@ func (a *Agent) Use(ctx context.Context, fence int, devices []string) (context.C
 }
 
 func (a *Agent) lost(fence int, reason string) *LostError {
-	return &LostError{Agent: a.config.Name, Fence: fence, Reason: reason}
+	return &LostError{Agent: a.config.Identity.Name, Fence: fence, Reason: reason}
 }
 
 // confirm waits until the pool has said that a lease is this agent's: in its last reply, or else in the first
@@ -103,12 +103,17 @@ func (a *Agent) confirm(ctx context.Context, fence int) error {
 	}
 }
 
-// take makes the leases of a reply those of the agent, and returns the fences of those that ended.
-// The caller holds mu.
-func (a *Agent) take(leases []lease.Lease) (ended []int) {
+// take makes the leases of a reply those of the agent, and returns the fences of those that ended. Unclaimed ones,
+// which a pool that lost its history does not know yet, are as they were. The caller holds mu.
+func (a *Agent) take(leases []lease.Lease, unclaimed []int) (ended []int) {
 	now := make(map[int]lease.Lease, len(leases))
 	for _, l := range leases {
 		now[l.Fence] = l
+	}
+	for _, fence := range unclaimed {
+		if l, known := a.leases[fence]; known {
+			now[fence] = l
+		}
 	}
 	for fence, before := range a.leases {
 		if _, still := now[fence]; still {

@@ -75,6 +75,11 @@ func TestLeaseEnds(t *testing.T) {
 		if cause := over(second); cause != nil {
 			t.Errorf("other work ended with %v", cause)
 		}
+		s.office.set(func() { s.office.reply.Leases, s.office.reply.Unclaimed = nil, []int{8, 99} })
+		time.Sleep(5 * time.Second)
+		if cause := over(second); cause != nil {
+			t.Errorf("work under a lease that a new pool does not know yet ended with %v", cause)
+		}
 		if len(s.ended) != 2 || s.ended[0] != 7 || s.ended[1] != 9 {
 			t.Errorf("the leases that ended are %v, want 7 and 9", s.ended)
 		}

@@ -42,7 +42,7 @@ var arrows = []arrow{
 		reason: "measuring computes as training and sampling do; it knows no run and no command line"},
 	{folder: "internal/bench/overhead", alone: true, may: []string{"configs", "internal/blob", "internal/orchestrate", "internal/runfolder", "rollout/.",
 		"rollout/render", "rollout/sampler", "workflows/.", "workflows/activity", "workflows/runstate"},
-		tests:  []string{"kernels/device/cpu", "kernels/graph", "rollout/journal", "rollout/record", "trainer"},
+		tests:  []string{"kernels/device", "kernels/graph", "rollout/journal", "rollout/record", "trainer"},
 		reason: "measuring orchestration has the real workflows, activities and files, and gets what computes injected"},
 	{folder: "internal/agent", alone: true, may: []string{"internal/gpu/.", "internal/lease", "kernels/device"},
 		reason: "an agent guards devices for whoever works in its process; how its reports travel, and what is computed, is injected"},

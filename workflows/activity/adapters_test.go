@@ -34,7 +34,7 @@ func TestAdaptersTrain(t *testing.T) {
 			t.Errorf("step %d: sampler and learner differ by %g", step, gap)
 		}
 	}
-	exported, err := policy.LoadFolder(d.a.Device, d.folder().PolicyPath(), policy.Options{})
+	exported, err := policy.LoadFolder(d.a.Processor, d.folder().PolicyPath(), policy.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

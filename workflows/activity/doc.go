@@ -38,8 +38,10 @@ type Activities struct {
 	Runs Describer
 	// Worker names this process, for people.
 	Worker string
-	// Device is where networks are trained and sampled from.
-	Device device.Device
+	// Leases guard the devices that networks are trained on and sampled from.
+	Leases Leases
+	// Processor is what preparing a run computes on, which takes no lease.
+	Processor device.Device
 	// NewEvaluator makes a loss evaluator for one learner.
 	NewEvaluator func() trainer.Evaluator
 	// Arithmetic is what credit computes with.
@@ -51,7 +53,7 @@ type Activities struct {
 	// is for injecting faults; nil otherwise.
 	Intercept func(ctx context.Context, call rollout.Call) error
 	// Engines makes the engine of one rollout loop or evaluation, without weights, by the run's config and
-	// the renderers of its environments by name. nil is the decoder that comes with this program, on Device.
+	// the renderers of its environments by name. nil is the decoder that comes with this program, on the device of its lease.
 	// Another one stands for it in tests and measurements.
 	Engines func(config configs.Run, renderers map[string]render.Renderer) (Engine, error)
 
@@ -83,20 +85,24 @@ func (a *Activities) RegisterFolder(registry Registry) {
 	register(registry, workflows.RecordEventActivity, a.RecordEvent)
 }
 
-// RegisterLearner registers what the learner role serves on [workflows.LearnerQueue].
+// RegisterLearner registers what the learner role serves on [workflows.LearnerQueue], under no lease.
 func (a *Activities) RegisterLearner(registry Registry) {
 	register(registry, workflows.PrepareActivity, a.Prepare)
-	register(registry, workflows.TrainStepActivity, a.TrainStep)
-	register(registry, workflows.RepairActivity, a.Repair)
 	register(registry, workflows.ChangeConfigActivity, a.ChangeConfig)
 }
 
-// RegisterLoop registers what the rollout role serves on [workflows.RolloutQueue].
+// RegisterTraining registers what the learner role serves on the queue of its agent; see [workflows.AgentQueue].
+func (a *Activities) RegisterTraining(registry Registry) {
+	register(registry, workflows.TrainStepActivity, a.TrainStep)
+	register(registry, workflows.RepairActivity, a.Repair)
+}
+
+// RegisterLoop registers the loop that the rollout role serves on the queue of its agent.
 func (a *Activities) RegisterLoop(registry Registry) {
 	register(registry, workflows.RolloutLoopActivity, a.RolloutLoop)
 }
 
-// RegisterEvaluation registers what the rollout role serves on [workflows.EvaluateQueue].
+// RegisterEvaluation registers the evaluations that the rollout role serves on the queue of its agent.
 func (a *Activities) RegisterEvaluation(registry Registry) {
 	register(registry, workflows.EvaluateActivity, a.Evaluate)
 }

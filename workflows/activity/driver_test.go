@@ -145,6 +145,8 @@ func (d *driver) carryOut(command runstate.Command) ([]runstate.Command, error) 
 		})
 	case runstate.Note:
 		return nil, d.a.RecordEvent(ctx, workflows.RecordInput{Run: runID, Time: time.Unix(0, 0), Text: c.Text})
+	case runstate.AskLease:
+		return d.step(runstate.LeaseGranted{Lease: runstate.Lease{Fence: c.Above + 1, Agent: "here", Devices: []string{"CPU-0"}}}), nil
 	case runstate.TrainStep:
 		return d.train(c)
 	case runstate.Evaluate:

@@ -112,7 +112,7 @@ func (a *Activities) materialise(ctx context.Context, r *run, last runfolder.Man
 	if whole {
 		return r.folder.AdoptManifest(ctx, last)
 	}
-	model, err := a.newModel(r, 0)
+	model, err := newModel(a.Processor, r, 0)
 	if err != nil {
 		return lasting(err)
 	}

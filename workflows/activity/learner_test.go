@@ -93,7 +93,7 @@ func (p *apprentice) store(group rollout.Group, number int) runstate.GroupRef {
 func (p *apprentice) scripted(r *run, number, version int) rollout.Group {
 	p.t.Helper()
 	ctx := p.t.Context()
-	model, err := r.frozen(ctx, p.a.Device, *p.manifest(version).Weights)
+	model, err := r.frozen(ctx, p.a.Processor, *p.manifest(version).Weights)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -189,7 +189,7 @@ func (a *Activities) initialise(ctx context.Context, folder *runfolder.Folder, i
 	if err := r.rehearse(ctx, a.Arithmetic); err != nil {
 		return err
 	}
-	model, err := a.startModel(r)
+	model, err := startModel(a.Processor, r)
 	if err != nil {
 		return lasting(err)
 	}

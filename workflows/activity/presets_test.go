@@ -79,7 +79,7 @@ func TestEveryPresetTrains(t *testing.T) {
 // another returns a learner for a method, with weights and a reference policy that did not sample the groups.
 func another(t *testing.T, a *Activities, r *run) *session {
 	t.Helper()
-	model, err := a.newModel(r, 11)
+	model, err := newModel(a.Processor, r, 11)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func another(t *testing.T, a *Activities, r *run) *session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.learner.Reference, err = policy.New(a.Device, r.shape, policy.Options{Seed: 12, Frozen: true}); err != nil {
+	if s.learner.Reference, err = policy.New(a.Processor, r.shape, policy.Options{Seed: 12, Frozen: true}); err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -31,7 +31,7 @@ func (p *apprentice) play(number, version int) rollout.Group {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	engine, err := p.a.newEngine(r)
+	engine, err := p.a.newEngine(p.a.Processor, r)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/workflows"
 )
 
@@ -38,11 +39,18 @@ func (a *Activities) repair(ctx context.Context, input workflows.RepairInput) er
 	} else if err != nil && !errors.Is(err, blob.ErrNotFound) {
 		return err
 	}
-	s, release, err := a.session(ctx, input.Run)
-	if err != nil {
-		return err
-	}
-	defer release()
+	return a.underLease(ctx, input.Lease, func(ctx context.Context, on device.Device) error {
+		s, release, err := a.session(ctx, input.Run, input.Lease.Fence, on)
+		if err != nil {
+			return err
+		}
+		defer release()
+		return s.remake(ctx, manifest, ref)
+	})
+}
+
+// remake makes one object of a committed step whole again.
+func (s *session) remake(ctx context.Context, manifest runfolder.Manifest, ref blob.Ref) error {
 	if err := s.goTo(ctx, manifest.Step); err != nil {
 		return err
 	}

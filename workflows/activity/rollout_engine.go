@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/sampler"
 	"github.com/turnwise-rl/turnwise/trainer/decode"
@@ -20,8 +21,8 @@ type Engine interface {
 	Close() error
 }
 
-// newEngine returns an engine for a run's policy, without weights.
-func (a *Activities) newEngine(r *run) (Engine, error) {
+// newEngine returns an engine for a run's policy on a device, without weights.
+func (a *Activities) newEngine(on device.Device, r *run) (Engine, error) {
 	if a.Engines != nil {
 		return a.Engines(r.config, r.renderers)
 	}
@@ -30,18 +31,18 @@ func (a *Activities) newEngine(r *run) (Engine, error) {
 	if err != nil {
 		return nil, lasting(err)
 	}
-	return &builtIn{decoder, a, r}, nil
+	return &builtIn{decoder, on, r}, nil
 }
 
 // builtIn is the engine that comes with this program.
 type builtIn struct {
 	*decode.Engine
-	activities *Activities
-	run        *run
+	device device.Device
+	run    *run
 }
 
 func (e *builtIn) Use(ctx context.Context, weights blob.Ref, version int) error {
-	network, err := e.activities.loadNetwork(ctx, e.run, weights)
+	network, err := loadNetwork(ctx, e.device, e.run, weights)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"github.com/turnwise-rl/turnwise/configs"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/rollout/journal"
 	"github.com/turnwise-rl/turnwise/workflows"
 )
@@ -63,11 +64,20 @@ func (a *Activities) rolloutLoop(ctx context.Context, input workflows.LoopInput,
 	if err := ctx.Err(); err != nil {
 		return workflows.LoopResult{}, err
 	}
+	var result workflows.LoopResult
+	err := a.underLease(ctx, input.Lease, func(ctx context.Context, on device.Device) (err error) {
+		result, err = a.serveLoop(ctx, input, progress, stop, on)
+		return err
+	})
+	return result, err
+}
+
+func (a *Activities) serveLoop(ctx context.Context, input workflows.LoopInput, progress *loopProgress, stop <-chan struct{}, on device.Device) (workflows.LoopResult, error) {
 	r, err := a.openRun(ctx, input.Run)
 	if err != nil {
 		return workflows.LoopResult{}, err
 	}
-	engine, err := a.newEngine(r)
+	engine, err := a.newEngine(on, r)
 	if err != nil {
 		return workflows.LoopResult{}, err
 	}

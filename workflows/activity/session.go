@@ -30,6 +30,8 @@ type session struct {
 	// beginning makes the policy of step 0 once more.
 	beginning func(context.Context) (*policy.Model, error)
 	log       *slog.Logger
+	// fence is that of the lease that the learner's memory belongs to.
+	fence int
 	// configs are revisions of the run's config by the digest of their text.
 	configs map[string]configs.Run
 	// at is the step the weights belong to; unknown when an error left them half-way.
@@ -38,7 +40,8 @@ type session struct {
 	demonstrations []trainer.Sequence
 	committed      time.Time     // when this process last committed a step with it; zero before
 	busy           chan struct{} // holds one token while an activity uses the session
-	forgotten      bool          // guarded by Activities.mu; the memory goes when it is given back
+	forgotten      bool          // guarded by Activities.mu; the memory goes when nobody uses it
+	freed          bool          // its memory is gone; belongs to who has the token
 }
 
 // unknown marks weights that belong to no committed step.
@@ -53,7 +56,7 @@ func (a *Activities) newSession(r *run, model *policy.Model) (*session, error) {
 	}
 	return &session{
 		run: r, learner: &trainer.Learner{Model: model, Optimizer: optimizer, Loss: a.NewEvaluator()}, arithmetic: a.Arithmetic,
-		beginning: func(ctx context.Context) (*policy.Model, error) { return a.beginning(ctx, r) },
+		beginning: func(ctx context.Context) (*policy.Model, error) { return a.beginning(ctx, model.Device(), r) },
 		log:       a.Log, configs: map[string]configs.Run{}, busy: make(chan struct{}, 1),
 	}, nil
 }
@@ -71,16 +74,34 @@ func (s *session) free() {
 // back. When it is asked for again it comes back from the last checkpoint.
 func (a *Activities) forget(id string) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if s := a.sessions[id]; s != nil {
+	s := a.sessions[id]
+	if s != nil {
 		s.forgotten = true
 		delete(a.sessions, id)
 	}
+	a.mu.Unlock()
+	if s != nil {
+		a.collect(s)
+	}
+}
+
+// collect gives the memory of a session back that is forgotten, unless somebody uses it, who will.
+func (a *Activities) collect(s *session) {
+	select {
+	case s.busy <- struct{}{}:
+	default:
+		return
+	}
+	if a.isForgotten(s) && !s.freed {
+		s.freed = true
+		s.free()
+	}
+	<-s.busy
 }
 
 // newModel makes a network of the run's shape.
-func (a *Activities) newModel(r *run, seed uint64) (*policy.Model, error) {
-	return policy.New(a.Device, r.shape, options(r.config, seed))
+func newModel(on device.Device, r *run, seed uint64) (*policy.Model, error) {
+	return policy.New(on, r.shape, options(r.config, seed))
 }
 
 // options are those of the network that is trained. All copies of it have the same tensors, those that are
@@ -91,14 +112,19 @@ func options(config configs.Run, seed uint64) policy.Options {
 	}
 }
 
-// session returns the learner of a run, at whatever step it is, and the function that gives it back.
-func (a *Activities) session(ctx context.Context, id string) (*session, func(), error) {
+// session returns the learner of a run under a lease, at whatever step it is, and the function that gives it
+// back. One from another lease is forgotten: the work begins again from what is committed.
+func (a *Activities) session(ctx context.Context, id string, fence int, on device.Device) (*session, func(), error) {
 	for {
 		a.mu.Lock()
 		s := a.sessions[id]
 		a.mu.Unlock()
+		if s != nil && s.fence != fence {
+			a.forget(id)
+			s = nil
+		}
 		if s == nil {
-			fresh, err := a.openSession(ctx, id)
+			fresh, err := a.openSession(ctx, id, fence, on)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -112,21 +138,25 @@ func (a *Activities) session(ctx context.Context, id string) (*session, func(), 
 		if !a.isForgotten(s) {
 			return s, func() { a.giveBack(s) }, nil
 		}
-		<-s.busy // another activity has made the last step meanwhile
+		a.giveBack(s) // it was forgotten meanwhile
 	}
 }
 
 // openSession makes a learner that is at no step yet.
-func (a *Activities) openSession(ctx context.Context, id string) (*session, error) {
+func (a *Activities) openSession(ctx context.Context, id string, fence int, on device.Device) (*session, error) {
 	r, err := a.openRun(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	model, err := a.newModel(r, 0)
+	model, err := newModel(on, r, 0)
 	if err != nil {
 		return nil, lasting(err)
 	}
-	return a.newSession(r, model)
+	s, err := a.newSession(r, model)
+	if err == nil {
+		s.fence = fence
+	}
+	return s, err
 }
 
 func (a *Activities) isForgotten(s *session) bool {
@@ -137,10 +167,10 @@ func (a *Activities) isForgotten(s *session) bool {
 
 // giveBack ends an activity's use of a session.
 func (a *Activities) giveBack(s *session) {
-	if a.isForgotten(s) {
-		s.free()
-	}
 	<-s.busy
+	if a.isForgotten(s) {
+		a.collect(s)
+	}
 }
 
 // keep remembers a session unless another activity was faster.
@@ -175,12 +205,12 @@ func (r *run) frozen(ctx context.Context, dev device.Device, ref blob.Ref) (*pol
 }
 
 // loadNetwork reads a version's weights into a network to sample from.
-func (a *Activities) loadNetwork(ctx context.Context, r *run, ref blob.Ref) (*policy.Network, error) {
+func loadNetwork(ctx context.Context, on device.Device, r *run, ref blob.Ref) (*policy.Network, error) {
 	data, err := r.folder.Get(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	network, err := policy.DecodeNetwork(a.Device, r.shape, options(r.config, 0), data)
+	network, err := policy.DecodeNetwork(on, r.shape, options(r.config, 0), data)
 	if err != nil {
 		return nil, lasting(fmt.Errorf("%s: %w", ref.Key, err))
 	}
@@ -195,6 +225,10 @@ func (s *session) digests() (weights, state string, err error) {
 	return weights, state, err
 }
 
+// headerRoom is room for what files say of their tensors. With it, what is written has its place from the start
+// and is held once, as package footprint counts on.
+const headerRoom = 1 << 20
+
 // store writes what the manifest promises and fills in its digests: the weights when samplers need
 // them, a checkpoint when one is due.
 func (s *session) store(ctx context.Context, manifest *runfolder.Manifest, weights, checkpoint bool) error {
@@ -204,6 +238,7 @@ func (s *session) store(ctx context.Context, manifest *runfolder.Manifest, weigh
 	}
 	if weights || checkpoint {
 		var data bytes.Buffer
+		data.Grow(int(s.learner.Model.Memory().Parameters) + headerRoom)
 		if err := s.learner.Model.EncodeWeights(&data); err != nil {
 			return err
 		}
@@ -215,6 +250,7 @@ func (s *session) store(ctx context.Context, manifest *runfolder.Manifest, weigh
 	}
 	if checkpoint {
 		var data bytes.Buffer
+		data.Grow(int(s.learner.Optimizer.Bytes()) + headerRoom)
 		if err := s.learner.Optimizer.Encode(&data); err != nil {
 			return err
 		}

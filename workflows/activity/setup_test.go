@@ -1,6 +1,7 @@
 package activity
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/kernels/graph"
 	"github.com/turnwise-rl/turnwise/trainer"
@@ -62,11 +64,20 @@ func resolve(t *testing.T, overrides ...string) *configs.Resolved {
 	return resolved
 }
 
+// open are leases that hold for ever.
+type open struct{ device.Device }
+
+func (o open) Use(ctx context.Context, _ int, _ []string) (context.Context, device.Device, func(), error) {
+	ctx, release := context.WithCancel(ctx)
+	return ctx, o.Device, release, nil
+}
+
 // fresh returns activities of a process that has just started.
 func fresh(dataDir string) *Activities {
+	processor := cpu.New()
 	return &Activities{
 		DataDir: dataDir, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Device:       cpu.New(),
+		Leases: open{processor}, Processor: processor,
 		NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() },
 		Arithmetic:   graph.NewArithmetic(),
 	}

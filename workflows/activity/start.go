@@ -10,6 +10,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/env"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
@@ -133,15 +134,15 @@ func (r *run) copyStart(ctx context.Context) error {
 }
 
 // startModel is the policy of step 0: the checkpoint's, or one with random weights.
-func (a *Activities) startModel(r *run) (*policy.Model, error) {
+func startModel(on device.Device, r *run) (*policy.Model, error) {
 	if r.config.Policy.From == "" {
-		return a.newModel(r, rollout.Seed(r.config.Seed, weightsStream))
+		return newModel(on, r, rollout.Seed(r.config.Seed, weightsStream))
 	}
-	return policy.LoadFolder(a.Device, r.config.Policy.From, options(r.config, rollout.Seed(r.config.Seed, weightsStream)))
+	return policy.LoadFolder(on, r.config.Policy.From, options(r.config, rollout.Seed(r.config.Seed, weightsStream)))
 }
 
 // beginning makes the policy before training once more, with the config that made step 0.
-func (a *Activities) beginning(ctx context.Context, r *run) (*policy.Model, error) {
+func (a *Activities) beginning(ctx context.Context, on device.Device, r *run) (*policy.Model, error) {
 	manifest, err := r.folder.Manifest(ctx, 0)
 	if err != nil {
 		return nil, err
@@ -156,5 +157,5 @@ func (a *Activities) beginning(ctx context.Context, r *run) (*policy.Model, erro
 	}
 	first := *r
 	first.config = resolved.Run
-	return a.startModel(&first)
+	return startModel(on, &first)
 }

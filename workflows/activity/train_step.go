@@ -13,6 +13,7 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/trainer"
@@ -27,7 +28,7 @@ const attemptBits = 16
 
 // TrainStep makes one step a transaction: when its manifest exists, it is done; else the learner is
 // brought to the step before, computes, stores what came out, and commits under its fencing token. Groups of the batch
-// that do not hold what they held are set aside and named, and the step is not made.
+// that do not hold what they held are set aside and named, and the step is not made. It runs under a lease.
 func (a *Activities) TrainStep(ctx context.Context, input workflows.TrainInput) (workflows.TrainResult, error) {
 	defer heartbeat(ctx)()
 	fence := input.Fence<<attemptBits | int(activity.GetInfo(ctx).Attempt)&(1<<attemptBits-1)
@@ -38,8 +39,16 @@ func (a *Activities) TrainStep(ctx context.Context, input workflows.TrainInput) 
 	return result, classify(err)
 }
 
-func (a *Activities) trainStep(ctx context.Context, input workflows.TrainInput, fence int) (workflows.TrainResult, error) {
-	s, release, err := a.session(ctx, input.Run)
+func (a *Activities) trainStep(ctx context.Context, input workflows.TrainInput, fence int) (result workflows.TrainResult, err error) {
+	err = a.underLease(ctx, input.Lease, func(ctx context.Context, on device.Device) error {
+		result, err = a.makeStep(ctx, input, fence, on)
+		return err
+	})
+	return result, err
+}
+
+func (a *Activities) makeStep(ctx context.Context, input workflows.TrainInput, fence int, on device.Device) (workflows.TrainResult, error) {
+	s, release, err := a.session(ctx, input.Run, input.Lease.Fence, on)
 	if err != nil {
 		return workflows.TrainResult{}, err
 	}

@@ -39,6 +39,11 @@ func (p *parts) publishControl(ctx context.Context, input workflows.ControlInput
 // trainStep takes its time and commits a step as the learner does, under its fence, with the weights that the
 // run began with.
 func (p *parts) trainStep(ctx context.Context, input workflows.TrainInput) (workflows.TrainResult, error) {
+	ctx, _, release, err := p.activities.Leases.Use(ctx, input.Lease.Fence, input.Lease.Devices)
+	if err != nil {
+		return workflows.TrainResult{}, err
+	}
+	defer release()
 	p.marks.stepBegins(input, time.Now())
 	if err := p.folder.Acquire(ctx, input.Fence); err != nil {
 		return workflows.TrainResult{}, err

@@ -39,8 +39,10 @@ type Bench struct {
 	// Client reaches the server, whose process is Server.
 	Client client.Client
 	Server int
-	// Activities are those of a process, on a fresh data folder; its engines and signals are replaced.
+	// Activities are those of a process, on a fresh data folder; its engines and signals are replaced. Agent is the
+	// name of its device agent, which reports.
 	Activities *activity.Activities
+	Agent      string
 }
 
 // runID names the run that is measured, and its workflow.
@@ -128,9 +130,6 @@ func (b Bench) end(ctx context.Context, run client.WorkflowRun) error {
 	return nil
 }
 
-// agentName is the agent whose queues the measured process serves.
-const agentName = "bench"
-
 // parts are what stands for parts of the run that is measured.
 type parts struct {
 	bench      Bench
@@ -155,15 +154,16 @@ func (p *parts) serve() (stop func(), err error) {
 	control := worker.New(p.bench.Client, workflows.ControlQueue, worker.Options{LocalActivityWorkerOnly: true})
 	for name, definition := range map[string]any{
 		workflows.TrainingRunType: workflows.TrainingRun, workflows.RolloutPoolType: workflows.RolloutPool, workflows.EvaluationType: workflows.Evaluation,
+		workflows.DevicePoolType: workflows.DevicePool,
 	} {
 		control.RegisterWorkflowWithOptions(definition, workflow.RegisterOptions{Name: name})
 	}
 	serving := []worker.Worker{control}
 	for queue, register := range map[string]func(activity.Registry){
 		workflows.LearnerQueue: p.activities.RegisterLearner, workflows.FolderQueue: p.activities.RegisterFolder,
-		workflows.AgentQueue(lease.Learner, agentName):  p.activities.RegisterLearner,
-		workflows.AgentQueue(lease.Rollout, agentName):  p.activities.RegisterLoop,
-		workflows.AgentQueue(lease.Evaluate, agentName): p.activities.RegisterEvaluation,
+		workflows.AgentQueue(lease.Learner, p.bench.Agent):  p.activities.RegisterTraining,
+		workflows.AgentQueue(lease.Rollout, p.bench.Agent):  p.activities.RegisterLoop,
+		workflows.AgentQueue(lease.Evaluate, p.bench.Agent): p.activities.RegisterEvaluation,
 	} {
 		w := worker.New(p.bench.Client, queue, worker.Options{DisableWorkflowWorker: true})
 		register(observed{w, p.instead()})

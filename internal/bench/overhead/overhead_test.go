@@ -13,6 +13,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/orchestrate"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/kernels/graph"
 	"github.com/turnwise-rl/turnwise/rollout/journal"
@@ -31,12 +32,20 @@ func (l listener) SignalWorkflow(_ context.Context, _, _, signal string, message
 	return nil
 }
 
+// open are leases that hold for ever.
+type open struct{ device.Device }
+
+func (o open) Use(ctx context.Context, _ int, _ []string) (context.Context, device.Device, func(), error) {
+	ctx, release := context.WithCancel(ctx)
+	return ctx, o.Device, release, nil
+}
+
 // TestTheLoopIsReal prepares the measured run, lets the rollout loop play two shares with the engine that
 // sleeps, trains a step of what it reported, and looks at what is on disk and in the marks.
 func TestTheLoopIsReal(t *testing.T) {
 	const groups, size = 6, 3
 	b := Bench{Slots: 4, Batch: groups * size, GroupSize: size, Staleness: 1, Latency: orchestrate.Latency{P50: 1e-3, P99: 2e-3, Cap: 3e-3},
-		Activities: &activity.Activities{DataDir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Device: cpu.New(),
+		Activities: &activity.Activities{DataDir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Leases: open{cpu.New()}, Processor: cpu.New(),
 			NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() }, Arithmetic: graph.NewArithmetic()}}
 	input, err := b.input()
 	if err != nil {
@@ -53,6 +62,7 @@ func TestTheLoopIsReal(t *testing.T) {
 	s.environment = suite.NewTestActivityEnvironment()
 	registry := observed{s.environment, s.parts.instead()}
 	s.parts.activities.RegisterLearner(registry)
+	s.parts.activities.RegisterTraining(registry)
 	s.parts.activities.RegisterLoop(registry)
 	var prepared workflows.PrepareResult
 	s.run(workflows.PrepareActivity, workflows.PrepareInput{Run: runID, Config: input.Config}, &prepared)
