@@ -29,6 +29,8 @@ func (p *Pool) Check(event Event) error {
 			return err
 		case len(d.Verdicts) == 0 && len(d.Agents) == 0:
 			return fmt.Errorf("%s is out of sight: %s", e.UUID, p.why(d))
+		case len(d.Verdicts) == 0 && p.reserved(d) != "":
+			return fmt.Errorf("%s is not drained: %s", e.UUID, p.reserved(d))
 		case len(d.Verdicts) == 0:
 			return fmt.Errorf("%s is not drained and nothing is held against it", e.UUID)
 		}

@@ -19,12 +19,9 @@ const (
 	together = time.Minute
 )
 
-// happened takes an event of an agent's machine.
-func (p *Pool) happened(r Report, event gpu.Event) {
+// happened takes an event of an agent's machine; it is false when it is about no device of the agent's.
+func (p *Pool) happened(r Report, event gpu.Event) bool {
 	uuids := p.meant(r, event)
-	if len(uuids) == 0 {
-		p.note("%s tells of %s on %s, which is not in its inventory", r.Agent, eventInWords(event), event.UUID)
-	}
 	for _, uuid := range uuids {
 		d := p.state.device(uuid)
 		if event.Kind == gpu.Reloaded {
@@ -42,6 +39,7 @@ func (p *Pool) happened(r Report, event gpu.Event) {
 			p.faultOn(d, fault, event.Text)
 		}
 	}
+	return len(uuids) > 0
 }
 
 // meant are the devices that an event is about: a MIG instance's when it names the device that the instance

@@ -37,18 +37,22 @@ func manyHosts(hosts int) (*Pool, time.Time, []Report) {
 func TestHundredHostsAtOnce(t *testing.T) {
 	const hosts = 100
 	p, now, reports := manyHosts(hosts)
-	granted := 0
-	for i := range 8 * hosts {
-		request := Request{Holder: fmt.Sprintf("run-%03d/pool/%d", i/8, i%8), Run: fmt.Sprintf("run-%03d", i/8), Role: Rollout, Kind: gpu.GPU, Count: 1,
+	granted, devices := 0, 0
+	for i := 0; devices < 8*hosts; i++ {
+		request := Request{Holder: fmt.Sprintf("run-%03d/pool/%d", i/4, i%4), Run: fmt.Sprintf("run-%03d", i/4), Role: Rollout, Kind: gpu.GPU, Count: 1,
 			MemoryBytes: 80 << 30, Queue: "default", Priority: 3}
+		if i < hosts/2 { // half of the hosts train, the others play
+			request.Role, request.Count = Learner, 8
+		}
+		devices += request.Count
 		for _, command := range p.Step(now, Requested{request}) {
 			if tell, is := command.(Tell); is && tell.News.Kind == Granted {
-				granted++
+				granted += len(tell.News.Lease.Devices)
 			}
 		}
 	}
 	if granted != 8*hosts {
-		t.Errorf("%d leases granted, want %d", granted, 8*hosts)
+		t.Errorf("%d devices granted, want %d", granted, 8*hosts)
 	}
 	for _, r := range reports {
 		r.Events = []gpu.Event{{UUID: fmt.Sprintf("gpu-%08x-1111-2222-3333-%012x", r.Number, 0), At: now, Xid: 31, Kind: gpu.XidEvent}}

@@ -309,19 +309,17 @@ func (p *Pool) see(a *AgentState, device gpu.Device) {
 // same fault than the condition that follows from it.
 func (p *Pool) look(r Report) {
 	a := p.state.agent(r.Agent)
-	events := r.Events
-	if !a.Known {
-		a.Early = append(a.Early, r.Events...)
-		a.Early = a.Early[max(0, len(a.Early)-mostEarly):]
-		return
-	}
-	if len(a.Early) > 0 {
-		events = append(slices.Clone(a.Early), events...)
-		a.Early = nil
-	}
 	p.booted(r)
+	events := append(slices.Clone(a.Early), r.Events...)
+	a.Early = nil
 	for _, event := range events {
-		p.happened(r, event)
+		switch {
+		case p.happened(r, event):
+		case a.Known:
+			p.note("%s tells of %s on %s, which is not in its inventory", r.Agent, eventInWords(event), event.UUID)
+		case len(a.Early) < mostEarly: // until it has told what it has
+			a.Early = append(a.Early, event)
+		}
 	}
 	for _, uuid := range sortedKeys(r.Conditions) {
 		if d := p.state.device(uuid); d != nil && slices.Contains(d.Agents, r.Agent) {

@@ -219,7 +219,7 @@ func (a *AgentState) slots(role Role) int {
 
 // taken says why a device has no room for a request beside the leases on it; "" when it has.
 func (p *Pool) taken(d *DeviceState, r Request) string {
-	claimed := r.MemoryBytes
+	claimed := int64(0)
 	for i := range p.state.Leases {
 		l := &p.state.Leases[i]
 		if !slices.Contains(l.Devices, d.UUID) {
@@ -230,8 +230,8 @@ func (p *Pool) taken(d *DeviceState, r Request) string {
 		}
 		claimed += l.MemoryBytes
 	}
-	if free := d.MemoryTotalBytes - d.condition().ForeignBytes; claimed > free {
-		return fmt.Sprintf("%s has not enough memory: %d of %d bytes are wanted", d.UUID, claimed, free)
+	if free := d.MemoryTotalBytes - d.condition().ForeignBytes; r.MemoryBytes > free-claimed {
+		return fmt.Sprintf("%s has not enough memory: %d bytes are wanted, %d are free", d.UUID, r.MemoryBytes, free-claimed)
 	}
 	return ""
 }

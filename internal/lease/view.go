@@ -67,8 +67,8 @@ func (a *AgentState) status() AgentStatus {
 func (p *Pool) deviceStatus(d *DeviceState) DeviceStatus {
 	status := DeviceStatus{Device: d.Device, Host: d.Host, Agents: slices.Clone(d.Agents), Health: p.health(d), Why: p.why(d), Since: d.Since,
 		NoTrainers: d.noTrainers(), Condition: d.condition()}
-	if h, why := p.reserved(d); why != "" && h.rank() > status.Health.rank() {
-		status.Health, status.Why = h, why
+	if why := p.reserved(d); why != "" && status.Health.rank() < Draining.rank() {
+		status.Health, status.Why = Draining, why
 	}
 	for _, seen := range d.Faults {
 		status.Faults = append(status.Faults, seen.FaultSeen)
@@ -77,15 +77,15 @@ func (p *Pool) deviceStatus(d *DeviceState) DeviceStatus {
 }
 
 // reserved says why a device gets no new leases although nothing is wrong with it: an agent works under
-// leases that an earlier history of the pool gave.
-func (p *Pool) reserved(d *DeviceState) (Health, string) {
+// leases that an earlier history of the pool gave. It is "" when none does.
+func (p *Pool) reserved(d *DeviceState) string {
 	for _, name := range d.Agents {
 		if a := p.state.agent(name); a != nil && len(a.Unclaimed) > 0 {
-			return Draining, fmt.Sprintf("%s works under leases that the device pool has forgotten (%s); free when their holders do not renew them by %s",
+			return fmt.Sprintf("%s works under leases that the device pool has forgotten (%s); free when their holders do not renew them by %s",
 				name, numbers(a.Unclaimed), clock(p.grown()))
 		}
 	}
-	return Healthy, ""
+	return ""
 }
 
 // queues are those that were set, that hold something, or that something waits in.
