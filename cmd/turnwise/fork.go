@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
 
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/blob"
@@ -66,6 +67,8 @@ type forkPlan struct {
 	changes []settingChange
 	// committed is the last step of the other run.
 	committed int
+	// run is what it takes, and where it would be placed.
+	run *runPlan
 }
 
 // fork checks what is asked for, shows the plan, starts the run and follows it.
@@ -82,15 +85,17 @@ func (a *app) fork(ctx context.Context, f forking, prefix string, overrides []st
 	if err := connect.Preflight(ctx, c, endpoint); err != nil {
 		return err
 	}
+	if err := a.placeFork(ctx, c, plan); err != nil {
+		return err
+	}
 	plan.print(a)
+	if err := plan.run.refusal(); err != nil {
+		return err
+	}
 	if !f.yes && isTerminal(a.in) && !a.confirm() {
 		return codedError{exitCancelled, fmt.Errorf("not started")}
 	}
-	shape, err := a.shapeOf(plan.from.Run, plan.config.Run)
-	if err != nil {
-		return err
-	}
-	input := activity.InputOf(plan.id, plan.config, shape)
+	input := activity.InputOf(plan.id, plan.config, plan.run.shape)
 	input.Fork = &plan.from
 	if _, err := startWorkflow(ctx, c, input); err != nil {
 		return err
@@ -191,8 +196,20 @@ func configAt(ctx context.Context, folder *runfolder.Folder, id string, step int
 	return configs.Reload(runfolder.RevisionKey(revision), text)
 }
 
+// placeFork plans where the new run would be. Its network has the shape of the run that it comes from.
+func (a *app) placeFork(ctx context.Context, c client.Client, plan *forkPlan) error {
+	fleet, err := poolFleet(ctx, c)
+	if err != nil {
+		return err
+	}
+	if plan.run, err = a.planRun(plan.from.Run, plan.config, fleet); err == nil {
+		plan.run.id, plan.run.folder = plan.id, a.runPath(plan.id)
+	}
+	return err
+}
+
 func (p *forkPlan) print(a *app) {
-	a.printPlan(p.id, p.config)
+	p.run.write(a.err)
 	a.note("%-11s %s at step %d, of %d committed; steps 0 to %d are taken over, the run goes on with step %d", "from", p.from.Run, p.from.Step, p.committed, p.from.Step, p.from.Step+1)
 	for i, change := range p.changes {
 		a.note("%-11s %s", first(i, "changes"), change)

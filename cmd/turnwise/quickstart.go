@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,6 +53,15 @@ func (a *app) quickstart(ctx context.Context, resolved *configs.Resolved, ports 
 	if err := a.checkStart(ctx, unfinished, resolved); err != nil {
 		return err
 	}
+	own, err := machineFleet(ctx)
+	if err != nil {
+		return err
+	}
+	if fits, err := a.planRun(unfinished, resolved, own); err != nil {
+		return err
+	} else if err := fits.refusal(); err != nil {
+		return err
+	}
 	h, err := a.host(ctx, ports)
 	if err != nil {
 		return err
@@ -63,15 +71,15 @@ func (a *app) quickstart(ctx context.Context, resolved *configs.Resolved, ports 
 	if err != nil {
 		return err
 	}
-	a.printPlan(id, resolved)
-	if h.endpoint.UIAddress != "" {
-		a.note("ui          %s — sign in with the token in %s", h.endpoint.UIAddress, h.endpoint.TokenFile)
-	}
-	shape, err := a.shapeOf(id, resolved.Run)
+	plan, err := a.planRun(id, resolved, own)
 	if err != nil {
 		return err
 	}
-	if _, err := startWorkflow(ctx, h.client, activity.InputOf(id, resolved, shape)); err != nil {
+	plan.write(a.err)
+	if h.endpoint.UIAddress != "" {
+		a.note("ui          %s — sign in with the token in %s", h.endpoint.UIAddress, h.endpoint.TokenFile)
+	}
+	if _, err := startWorkflow(ctx, h.client, activity.InputOf(id, resolved, plan.shape)); err != nil {
 		return err
 	}
 	folder, err := runfolder.Open(a.dataDir, id)
@@ -128,38 +136,12 @@ func (a *app) followHosted(ctx context.Context, h *host, folder *runfolder.Folde
 	return err
 }
 
-// printPlan says what will happen before it does.
-func (a *app) printPlan(id string, resolved *configs.Resolved) {
-	run := resolved.Run
-	names := make([]string, len(run.Environments))
-	for i, environment := range run.Environments {
-		names[i] = environment.Type()
-	}
-	lines := [][2]string{
-		{"run", fmt.Sprintf("%s   seed %d", id, run.Seed)},
-		{"method", describeMethod(run.Method)},
-		{"tasks", fmt.Sprintf("%s; %d held-out tasks each, whose facts never occur in training", strings.Join(names, ", "), run.Evaluation.Tasks)},
-		{"policy", describePolicy(run) + ", float32 on the CPU"},
-		{"warm start", describeWarmStart(run.WarmStart)},
-		{"training", fmt.Sprintf("%d steps × %d groups × %d episodes · checkpoint every %d · evaluate every %d", run.Training.Steps, run.Training.GroupsPerStep, run.Training.GroupSize, run.Checkpoint.Every, run.Evaluation.Every)},
-		{"folder", a.runPath(id)},
-	}
-	for _, line := range lines {
-		a.note("%-11s %s", line[0], line[1])
-	}
-}
-
 // describePolicy says where the policy comes from and how large it is.
-func describePolicy(run configs.Run) string {
-	from := run.Policy.From
-	if from == "" {
-		return fmt.Sprintf("%d layers × %d, vocabulary ≤ %d, from scratch", run.Policy.Layers, run.Policy.Hidden, run.Tokenizer.VocabSize)
+func describePolicy(run configs.Run, shape policy.Config) string {
+	if run.Policy.From == "" {
+		return fmt.Sprintf("%d layers × %d, vocabulary ≤ %d, from scratch", shape.Layers, shape.Hidden, shape.VocabSize)
 	}
-	shape, err := policy.ReadConfig(from)
-	if err != nil {
-		return "from a copy of " + from
-	}
-	return fmt.Sprintf("%s, %d layers × %d, vocabulary %d, from %s", shape.Family, shape.Layers, shape.Hidden, shape.VocabSize, from)
+	return fmt.Sprintf("%s, %d layers × %d, vocabulary %d, from %s", shape.Family, shape.Layers, shape.Hidden, shape.VocabSize, run.Policy.From)
 }
 
 func describeWarmStart(w configs.WarmStart) string {

@@ -27,6 +27,25 @@ type submission struct {
 	yes    bool
 }
 
+// load reads the config that is submitted.
+func (s submission) load(overrides []string) (*configs.Resolved, error) {
+	return loadConfig(s.files, s.preset, overrides)
+}
+
+// source says what overrides change.
+func (s submission) source() string {
+	if len(s.files) == 0 {
+		return "preset " + s.preset
+	}
+	return strings.Join(s.files, " ")
+}
+
+func (s *submission) addSourceFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringArrayVarP(&s.files, "file", "f", nil, "config file; several are merged left to right")
+	flags.StringVar(&s.preset, "preset", "quickstart", "preset to use when no file is given")
+}
+
 func submitVerb(a *app) *cobra.Command {
 	var s submission
 	cmd := &cobra.Command{
@@ -36,7 +55,7 @@ func submitVerb(a *app) *cobra.Command {
 			"`turnwise watch` comes back. A run id that exists with the same config is attached to.",
 		Example: "  turnwise submit -f my.yaml training.steps=60\n  turnwise submit --preset quickstart -d -y",
 		RunE: func(cmd *cobra.Command, overrides []string) error {
-			resolved, err := loadConfig(s.files, s.preset, overrides)
+			resolved, err := s.load(overrides)
 			if err != nil {
 				return err
 			}
@@ -44,8 +63,7 @@ func submitVerb(a *app) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVarP(&s.files, "file", "f", nil, "config file; several are merged left to right")
-	flags.StringVar(&s.preset, "preset", "quickstart", "preset to use when no file is given")
+	s.addSourceFlags(cmd)
 	flags.StringVar(&s.id, "id", "", "id of the run (default: the config's name and random digits)")
 	flags.BoolVarP(&s.detach, "detach", "d", false, "return once the run has started")
 	flags.BoolVarP(&s.yes, "yes", "y", false, "do not ask")
@@ -75,15 +93,23 @@ func (a *app) submit(ctx context.Context, s submission, resolved *configs.Resolv
 	if err != nil {
 		return usageError{err}
 	}
-	a.printPlan(id, resolved)
-	if !s.yes && isTerminal(a.in) && !a.confirm() {
-		return codedError{exitCancelled, fmt.Errorf("not started")}
-	}
-	shape, err := a.shapeOf(id, resolved.Run)
+	fleet, err := poolFleet(ctx, c)
 	if err != nil {
 		return err
 	}
-	if _, err := startWorkflow(ctx, c, activity.InputOf(id, resolved, shape)); err != nil {
+	plan, err := a.planRun(id, resolved, fleet)
+	if err != nil {
+		return err
+	}
+	plan.compare(s)
+	plan.write(a.err)
+	if err := plan.refusal(); err != nil {
+		return err
+	}
+	if !s.yes && isTerminal(a.in) && !a.confirm() {
+		return codedError{exitCancelled, fmt.Errorf("not started")}
+	}
+	if _, err := startWorkflow(ctx, c, activity.InputOf(id, resolved, plan.shape)); err != nil {
 		return err
 	}
 	if s.detach {

@@ -14,6 +14,7 @@ package footprint
 
 import (
 	"math"
+	"math/bits"
 
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/gpu"
@@ -83,7 +84,7 @@ func (e Estimate) Of(name string, kind gpu.Kind) int64 {
 
 func (e *Estimate) add(name string, host bool, bytes int64, from string) {
 	if bytes > 0 {
-		e.Lines = append(e.Lines, Line{Name: name, Bytes: bytes, Host: host, From: from})
+		e.Lines = append(e.Lines, Line{Name: name, Bytes: min(bytes, endless), Host: host, From: from})
 	}
 }
 
@@ -154,7 +155,7 @@ func (p *plan) options() policy.Options {
 // stepTokens bounds the tokens of a step's batch, its whole minibatches together.
 func (p *plan) stepTokens() int {
 	t := p.run.Training
-	return t.GroupsPerStep * t.GroupSize * p.run.Sampling.MaxTokens
+	return int(product(int64(t.GroupsPerStep), int64(t.GroupSize), int64(p.run.Sampling.MaxTokens)))
 }
 
 // passTokens bounds the tokens of one pass through the network.
@@ -165,13 +166,29 @@ func (p *plan) passTokens() int {
 		most = 0
 	}
 	if warm.Steps > 0 {
-		most = max(most, warm.BatchSize*longest)
+		most = max(most, int(product(int64(warm.BatchSize), int64(longest))))
 	}
 	return min(max(p.run.Training.MicroBatchTokens, longest), most)
 }
 
 // number is the size of a float32 and of a token.
 const number = 4
+
+// endless is more memory than there is, and small enough for all lines of an estimate, for all pools, to add up.
+const endless = 1 << 56
+
+// product is that of numbers which are not negative, or endless.
+func product(factors ...int64) int64 {
+	total := int64(1)
+	for _, f := range factors {
+		high, low := bits.Mul64(uint64(total), uint64(f))
+		if high > 0 || low > endless {
+			return endless
+		}
+		total = int64(low)
+	}
+	return total
+}
 
 // panel is how many columns a processor pads the matrices of its products to.
 const panel = 32
@@ -199,4 +216,4 @@ func (p *plan) rotations(longest int) int64 {
 
 // chunks bounds how many tasks a pass of so many rows is cut into: of two neighbours, one has more than half
 // of the rows that a task likes.
-func (p *plan) chunks(rows int) int { return 2*rows/(p.machine.PassRows+1) + 1 }
+func (p *plan) chunks(rows int) int { return rows/(p.machine.PassRows/2+1) + 1 }

@@ -7,32 +7,39 @@ func (p *plan) learner() Estimate {
 	var e Estimate
 	s, tokens := p.sizes, p.passTokens()
 	e.add(Weights, false, number*(int64(s.Parameters)+p.forms(true)),
-		fmt.Sprintf("%s weights in float32, and each matrix twice more in the order in which products read it, forward and back", count(s.Parameters)))
+		count(s.Parameters)+" weights in float32, and each matrix twice more as products read it")
 	lanes := min(s.Lanes, p.chunks(tokens))
 	e.add(Gradients, false, number*int64(lanes)*(int64(s.Trained)+int64(s.JoinedGradient)),
-		fmt.Sprintf("%s of what is trained, in %d partial sums", count(s.Trained), lanes))
+		fmt.Sprintf("%s trained weights, in %s", count(s.Trained), plural(lanes, "partial sum")))
 	e.add(Optimizer, false, number*2*int64(s.Trained), "two moments of each trained weight")
-	e.add(Activations, false, number*int64(s.Kept)*int64(tokens), p.activations(tokens))
+	e.add(Activations, false, product(number, int64(s.Kept), int64(tokens)), p.activations(tokens))
 	if p.reference {
 		e.add(Reference, false, number*(int64(s.Parameters)+p.forms(false))+p.scoring(tokens),
-			"the frozen policy that the method compares with: its weights, each matrix once more, and the work of scoring")
+			"the frozen policy that the method compares with: weights, each matrix once more, and its work")
 	}
 	e.add(Workspace, false, p.training(tokens),
-		fmt.Sprintf("up to %d parts of a pass under way at once, and its tokens and scores", p.tasks(tokens)))
-	e.add(Logits, false, p.headWork(), fmt.Sprintf("blocks of rows of %s logits, one for each part under way", count(p.shape.VocabSize)))
+		fmt.Sprintf("%s of a pass under way at once, its tokens and scores", plural(p.tasks(tokens), "part")))
+	e.add(Logits, false, p.headWork(), fmt.Sprintf("rows of %s logits, a block for each part under way", count(p.shape.VocabSize)))
 	e.add(Copies, true, number*(int64(s.Parameters)+2*int64(s.Trained))+2*piece,
-		"one copy of the weights and of the moments on their way into a checkpoint, or out of one")
+		"weights and moments once more, on their way into a checkpoint or out of one")
 	e.add(Experience, true, p.experience(tokens), p.experienceFrom())
 	e.add(Program, true, program, "the program itself, before it computes")
 	return e
 }
 
 func (p *plan) activations(tokens int) string {
+	bound := "training.micro_batch_tokens"
+	if tokens != p.run.Training.MicroBatchTokens {
+		bound = "an episode of sampling.max_tokens"
+		if tokens != p.run.Sampling.MaxTokens {
+			bound = "a whole batch"
+		}
+	}
 	kept := "all that the backward pass reads"
 	if p.run.Policy.Recompute {
-		kept = "what comes into each block, since policy.recompute computes the rest again"
+		kept = "what enters each block (policy.recompute)"
 	}
-	return fmt.Sprintf("%s, for %s tokens at once (training.micro_batch_tokens, or one episode of sampling.max_tokens)", kept, count(tokens))
+	return fmt.Sprintf("%s tokens at once (%s): %s", count(tokens), bound, kept)
 }
 
 // tasks is how many parts of a pass are under way at once.
@@ -57,12 +64,12 @@ func (p *plan) training(tokens int) int64 {
 		row = p.sizes.BothRow
 	}
 	tasks := int64(p.tasks(tokens))
-	return number*(tasks*p.taskRows(tokens)*int64(row)+perTrained*int64(tokens)+p.rotations(p.run.Sampling.MaxTokens)) + tasks*p.attention()
+	return number*(tasks*p.taskRows(tokens)*int64(row)+p.rotations(p.run.Sampling.MaxTokens)) + product(number*perTrained, int64(tokens)) + tasks*p.attention()
 }
 
 // scoring is the work of passes that only score.
 func (p *plan) scoring(tokens int) int64 {
-	return number * (int64(p.tasks(tokens))*p.taskRows(tokens)*int64(p.sizes.ScoreRow) + perScored*int64(tokens) + p.rotations(p.run.Sampling.MaxTokens))
+	return number*(int64(p.tasks(tokens))*p.taskRows(tokens)*int64(p.sizes.ScoreRow)+p.rotations(p.run.Sampling.MaxTokens)) + product(number*perScored, int64(tokens))
 }
 
 // tileRows is the most query rows whose scores are held at once: four strips of the widest kernel.
@@ -110,18 +117,18 @@ func (p *plan) experience(tokens int) int64 {
 	step := p.stepTokens()
 	evaluated := tokens
 	if p.whole {
-		evaluated = max(tokens, (step+p.run.Training.Minibatches-1)/p.run.Training.Minibatches)
+		evaluated = max(tokens, step/p.run.Training.Minibatches+1)
 	}
-	total := tokenBytes*int64(step) + (lossBytes+number*perTrained)*int64(evaluated)
+	total := product(tokenBytes, int64(step)) + product(lossBytes+number*perTrained, int64(evaluated))
 	if p.run.WarmStart.Steps > 0 {
-		total += scriptBytes * int64(p.run.WarmStart.Demonstrations) * int64(p.run.Sampling.MaxTokens)
+		total += product(scriptBytes, int64(p.run.WarmStart.Demonstrations), int64(p.run.Sampling.MaxTokens))
 	}
 	return total
 }
 
 func (p *plan) experienceFrom() string {
 	t := p.run.Training
-	text := fmt.Sprintf("a step's %d × %d episodes of up to %d tokens with their streams, and the loss over them", t.GroupsPerStep, t.GroupSize, p.run.Sampling.MaxTokens)
+	text := fmt.Sprintf("%d × %d episodes of up to %d tokens and the loss over them", t.GroupsPerStep, t.GroupSize, p.run.Sampling.MaxTokens)
 	if p.run.WarmStart.Steps > 0 {
 		text += fmt.Sprintf("; %s demonstrations", count(p.run.WarmStart.Demonstrations))
 	}

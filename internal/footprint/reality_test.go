@@ -32,8 +32,8 @@ type setting struct {
 // The networks: the quickstart's, one several times larger, one whose logits and embedding outweigh its blocks.
 var networks = []setting{
 	{"small", nil},
-	{"medium", []string{"policy={layers: 4, hidden: 256, heads: 8, kv_heads: 4, head_dim: 32, ffn: 768}", "tokenizer.vocab_size=4096", "training.micro_batch_tokens=1024", "sampling.slots=12"}},
-	{"wide", []string{"policy={layers: 2, hidden: 96, heads: 4, kv_heads: 2, head_dim: 24, ffn: 256, untied_head: true}", "tokenizer.vocab_size=32768", "training.micro_batch_tokens=1024"}},
+	{"medium", []string{"policy={layers: 4, hidden: 192, heads: 6, kv_heads: 3, head_dim: 32, ffn: 576}", "tokenizer.vocab_size=4096", "training.micro_batch_tokens=1024", "sampling.slots=12"}},
+	{"wide", []string{"policy={layers: 2, hidden: 96, heads: 4, kv_heads: 2, head_dim: 24, ffn: 256, untied_head: true}", "tokenizer.vocab_size=16384", "training.micro_batch_tokens=1024"}},
 }
 
 // The manners of training.
@@ -153,23 +153,21 @@ func learn(t *testing.T, dev *cpu.Device, run configs.Run, shape policy.Config) 
 		derivatives[i] = 1e-4
 	}
 	ctx := context.Background()
-	for range 2 {
-		if critic || run.Training.Staleness > 0 {
-			if _, err := model.Score(ctx, packed, 1); err != nil {
-				t.Fatal(err)
-			}
-		}
-		model.ZeroGrad()
-		if err := model.Accumulate(ctx, packed, 1, func(policy.Scores) (policy.Scores, error) {
-			return policy.Scores{LogProbs: derivatives, Entropies: derivatives}, nil
-		}); err != nil {
+	if critic || run.Training.Staleness > 0 {
+		if _, err := model.Score(ctx, packed, 1); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := optimizer.Step(1e-3); err != nil {
-			t.Fatal(err)
-		}
-		model.Refresh()
 	}
+	model.ZeroGrad()
+	if err := model.Accumulate(ctx, packed, 1, func(policy.Scores) (policy.Scores, error) {
+		return policy.Scores{LogProbs: derivatives, Entropies: derivatives}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := optimizer.Step(1e-3); err != nil {
+		t.Fatal(err)
+	}
+	model.Refresh()
 	return model, optimizer
 }
 
@@ -347,6 +345,38 @@ func TestEveryLineSaysWhereItComesFrom(t *testing.T) {
 	for _, name := range footprint.Names() {
 		if !seen[name] {
 			t.Errorf("no estimate has a line %q", name)
+		}
+	}
+}
+
+// TestNothingOverflows estimates runs whose settings are as large as they may be: never a negative line, and more memory
+// than there is.
+func TestNothingOverflows(t *testing.T) {
+	const large = "9223372036854775807"
+	for _, s := range []setting{
+		{"slots", []string{"sampling.slots=" + large}},
+		{"batch", []string{"training.groups_per_step=" + large, "training.group_size=" + large, "training.micro_batch_tokens=" + large}},
+		{"demonstrations", []string{"warm_start={demonstrations: " + large + ", batch_size: " + large + "}", "training.micro_batch_tokens=" + large}},
+		{"cache", []string{"sampling.cache_bytes=" + large}},
+		{"network", []string{"policy={hidden: 4096, ffn: 16384, layers: 8, heads: 32, head_dim: 128, kv_heads: 32, max_positions: 1000000}", "tokenizer.vocab_size=1000", "sampling={max_tokens: 1000000, slots: " + large + "}"}},
+	} {
+		run, shape := load(t, s)
+		for _, kind := range []gpu.Kind{gpu.CPU, gpu.GPU} {
+			run.Devices.Kind = kind
+			all := footprint.Of(run, shape)
+			for role, e := range map[string]footprint.Estimate{"learner": all.Learner, "rollout": all.Rollout, "evaluate": all.Evaluate} {
+				for _, line := range e.Lines {
+					if line.Bytes <= 0 {
+						t.Errorf("%s, %s on %s: %+v", s.name, role, kind, line)
+					}
+				}
+				if e.Bytes(kind) <= 0 {
+					t.Errorf("%s, %s on %s: %d bytes", s.name, role, kind, e.Bytes(kind))
+				}
+			}
+			if total := all.Learner.Bytes(gpu.CPU) + all.Rollout.Bytes(gpu.CPU); total < 1<<50 {
+				t.Errorf("%s on %s: only %d bytes", s.name, kind, total)
+			}
 		}
 	}
 }

@@ -14,14 +14,14 @@ func (p *plan) sampler(swaps bool) Estimate {
 	s := p.sizes
 	whole, own := number*int64(s.Parameters), number*(int64(s.Direct)+p.forms(false))
 	cache, work, logits := p.cache(), p.decoding(), p.choosing()
-	e.add(Weights, false, own, fmt.Sprintf("%s weights in float32, matrices in the order in which products read them", count(s.Parameters)))
+	e.add(Weights, false, own, count(s.Parameters)+" weights in float32, matrices as products read them")
 	e.add(Cache, false, cache, p.cacheFrom())
-	e.add(Workspace, false, work, fmt.Sprintf("up to %d parts of a pass under way at once", p.machine.Cores))
+	e.add(Workspace, false, work, plural(p.machine.Cores, "part")+" of a pass under way at once")
 	e.add(Logits, false, logits, fmt.Sprintf("rows of %s logits to choose from, for each part under way", count(p.shape.VocabSize)))
 	if swaps {
-		e.add(NewWeights, false, whole+own, "the next version as it was published and as products read it, beside the one in use")
+		e.add(NewWeights, false, whole+own, "the next version, as published and as products read it, beside the one in use")
 	} else {
-		e.add(NewWeights, false, whole-cache-work-logits, "the version as it was published, before there is a cache: what of it the rest has no room for")
+		e.add(NewWeights, false, whole-cache-work-logits, "the version as published, before there is a cache: what the rest has no room for")
 	}
 	e.add(Copies, true, whole+2*piece, "one copy of a version's file")
 	e.add(Experience, true, p.episodes(), fmt.Sprintf("%d episodes in flight and as many on their way into groups", p.run.Sampling.Slots))
@@ -38,7 +38,7 @@ func (p *plan) cache() int64 {
 	if sampling.CacheBytes > 0 {
 		return sampling.CacheBytes / shape.Bytes() * shape.Bytes()
 	}
-	return int64(sampling.Slots) * int64(pagesFor(min(sampling.MaxTokens, p.shape.MaxPositions))) * shape.Bytes()
+	return product(int64(sampling.Slots), int64(pagesFor(min(sampling.MaxTokens, p.shape.MaxPositions))), shape.Bytes())
 }
 
 func (p *plan) cacheFrom() string {
@@ -48,11 +48,14 @@ func (p *plan) cacheFrom() string {
 	return fmt.Sprintf("keys and values of sampling.slots %d × sampling.max_tokens %d", p.run.Sampling.Slots, p.run.Sampling.MaxTokens)
 }
 
+// endlessRows is more rows than a pass ever has.
+const endlessRows = 1 << 30
+
 // passRows bounds the rows of a decoding pass, partRows those of one part of it: parts are cut behind a whole
 // sequence.
 func (p *plan) passRows() int {
 	most := min(max(p.machine.PassRows, decode.FewestPassTokens), decode.MostPassTokens)
-	return max(most, p.run.Sampling.Slots) + device.PageTokens
+	return max(most, min(p.run.Sampling.Slots, endlessRows)) + device.PageTokens
 }
 
 func (p *plan) partRows() int {
@@ -82,7 +85,15 @@ func (p *plan) choosing() int64 {
 
 // episodes is what trajectories in flight take on the host.
 func (p *plan) episodes() int64 {
-	return 2 * tokenBytes * int64(p.run.Sampling.Slots) * int64(p.run.Sampling.MaxTokens)
+	return product(2*tokenBytes, int64(p.run.Sampling.Slots), int64(p.run.Sampling.MaxTokens))
+}
+
+// plural is "1 part" or "2 parts".
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // count is a number with its thousands parted.
