@@ -69,7 +69,7 @@ func (p *Pool) concerned(d *DeviceState, scope gpu.Scope) []string {
 	var uuids []string
 	for i := range p.state.Devices {
 		other := &p.state.Devices[i]
-		same := other.Machine == d.Machine && other.Kind == d.Kind
+		same := other.Machine == d.Machine && other.Host == d.Host && other.Kind == d.Kind
 		if other.UUID == d.UUID || same && (scope == gpu.OfHost || scope == gpu.OfDomain && d.Domain != "" && other.Domain == d.Domain) {
 			uuids = append(uuids, other.UUID)
 		}

@@ -57,6 +57,7 @@ func (p *Pool) begin(now time.Time) {
 	if !s.Wake.IsZero() && now.Sub(s.Wake) > p.policy.ReportEvery {
 		away := now.Sub(s.Last)
 		p.postpone(away)
+		p.changed = true // what people read names deadlines
 		p.note("the pool was away for %s: every deadline moves by it", away.Round(time.Second))
 	}
 	p.now, s.Last = now, now

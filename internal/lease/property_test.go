@@ -40,6 +40,7 @@ func TestPromises(t *testing.T) {
 			"wake":     w.wake,
 			"continue": func(t *rapid.T) { w.pool = Restore(w.policy, roundTrip(t, w.pool.State())) },
 			"lose":     w.lose,
+			"take up":  w.takeUp,
 		})
 		w.recover(t)
 	})
@@ -299,6 +300,24 @@ func (w *world) lose(t *rapid.T) {
 	}
 	for _, a := range w.agents {
 		a.sent = nil
+	}
+}
+
+// takeUp loses the pool's history while everybody goes on: agents report, somebody asks, holders renew.
+func (w *world) takeUp(t *rapid.T) {
+	w.lose(t)
+	for range 2 {
+		for _, a := range w.agents {
+			w.send(t, a, w.compose(a))
+		}
+	}
+	w.request(t)
+	for _, name := range sortedKeys(w.holders) {
+		if h := w.holders[name]; h.lease != nil {
+			w.heard = max(w.heard, h.lease.Fence)
+			h.asked = true
+			w.event(t, Renewed{*h.lease})
+		}
 	}
 }
 

@@ -22,6 +22,9 @@ const (
 
 // reported takes an agent's report.
 func (p *Pool) reported(r Report) {
+	if r.Machine == "" { // it does not know which one it is, so that its name has to do
+		r.Machine = r.Host
+	}
 	if reason := p.refuses(r); reason != "" {
 		p.refused = refusal{r.Agent, reason}
 		return

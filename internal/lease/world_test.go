@@ -48,6 +48,9 @@ var worldHolders = []string{"r1", "r1/pool/0", "r1/evaluation/1", "r2", "r2/pool
 func newWorld(t *rapid.T) *world {
 	policy := DefaultPolicy()
 	policy.Restarts = rapid.IntRange(0, 3).Draw(t, "restarts")
+	if rapid.Bool().Draw(t, "short") { // so that deadlines come while agents are heard
+		policy.TTL, policy.YieldWithin, policy.Quiet, policy.QuietMost, policy.Calm = 30*time.Second, 20*time.Second, 40*time.Second, 2*time.Minute, 30*time.Second
+	}
 	w := &world{policy: policy, pool: New(policy), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), holders: map[string]*holder{}, fences: map[string]int{}, told: map[string]News{}}
 	for i := range rapid.IntRange(1, 3).Draw(t, "machines") {
 		host := fmt.Sprintf("h%d", i)
