@@ -181,9 +181,6 @@ func withoutPool(err error) bool {
 // explainPool says in a sentence why the device pool did not do what it was asked. What it refuses is the user's mistake.
 func explainPool(ctx, waiting context.Context, err error) error {
 	var refused *sdktemporal.ApplicationError
-	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError // the server's clock may be ahead of waiting
-	var early *serviceerror.WorkflowNotReady
-	var nobody *serviceerror.FailedPrecondition
 	switch {
 	case err == nil:
 		return nil
@@ -191,10 +188,20 @@ func explainPool(ctx, waiting context.Context, err error) error {
 		return usagef("%s", refused.Message())
 	case errors.Is(err, workflows.ErrNoDevicePool), ctx.Err() != nil:
 		return err
-	case waiting.Err() != nil, errors.As(err, &late), errors.As(err, &early), errors.As(err, &nobody):
+	case waiting.Err() != nil, unanswered(err):
 		return errPoolSilent
 	}
 	return unreachable(err)
+}
+
+// unanswered recognises the answers of a server that has found no worker for a question, in the time that it had or at
+// once. Its clock may be ahead of this machine's.
+func unanswered(err error) bool {
+	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
+	var deadline *serviceerror.DeadlineExceeded
+	var early *serviceerror.WorkflowNotReady
+	var nobody *serviceerror.FailedPrecondition
+	return errors.As(err, &late) || errors.As(err, &deadline) || errors.As(err, &early) || errors.As(err, &nobody) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // machine is what this machine has by itself.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+	"go.temporal.io/api/serviceerror"
 	sdktemporal "go.temporal.io/sdk/temporal"
 
 	"github.com/turnwise-rl/turnwise/internal/agent"
@@ -299,5 +300,96 @@ func TestGPUStories(t *testing.T) {
 			th := newTheatre(t)
 			datadriven.RunTest(t, name, func(t *testing.T, d *datadriven.TestData) string { return th.play(d) })
 		})
+	}
+}
+
+func TestPoolThatDoesNotAnswer(t *testing.T) {
+	waiting, cancel := context.WithCancel(t.Context())
+	for _, c := range []struct {
+		name string
+		err  error
+		want string
+		exit int
+	}{
+		{"nothing", nil, "", exitOK},
+		{"no worker, says the server", serviceerror.NewDeadlineExceeded("query timed out"), errPoolSilent.Error(), exitFailed},
+		{"no worker, at once", serviceerror.NewFailedPrecondition("no poller seen for task queue recently"), errPoolSilent.Error(), exitFailed},
+		{"not begun", serviceerror.NewWorkflowNotReady("workflow is not ready"), errPoolSilent.Error(), exitFailed},
+		{"our own patience", fmt.Errorf("query: %w", context.DeadlineExceeded), errPoolSilent.Error(), exitFailed},
+		{"no agent", workflows.ErrNoDevicePool, workflows.ErrNoDevicePool.Error(), exitFailed},
+		{"server away", serviceerror.NewUnavailable("connection refused"), "lost the connection to Temporal", exitUnreachable},
+		{"refused", sdktemporal.NewApplicationError("no device is named that", ""), "no device is named that", exitUsage},
+		{"something else", errors.New("disk full"), "disk full", exitFailed},
+	} {
+		err := explainPool(t.Context(), waiting, c.err)
+		if (err == nil) != (c.want == "") || err != nil && (!strings.HasPrefix(err.Error(), c.want) || exitCode(err) != c.exit) {
+			t.Errorf("%s: %v, want %s with exit %d", c.name, err, c.want, c.exit)
+		}
+	}
+	cancel()
+	if err := explainPool(t.Context(), waiting, errors.New("cancelled")); !errors.Is(err, errPoolSilent) || !withoutPool(err) {
+		t.Errorf("patience at its end: %v", err)
+	}
+}
+
+// TestReadingsOfAgents holds that the newest of the agents' files counts, and none that is old or damaged.
+func TestReadingsOfAgents(t *testing.T) {
+	dir, now := t.TempDir(), time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	folder := filepath.Join(dir, agent.ReadingsFolder)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, schema string, age time.Duration, uuid string, load float64) {
+		data, err := json.Marshal(agent.Readings{Schema: schema, Agent: name, At: now.Add(-age), Readings: []gpu.Reading{{UUID: uuid, Utilization: &load}}})
+		if err == nil {
+			err = os.WriteFile(filepath.Join(folder, name+".json"), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a", agent.ReadingsSchema, 5*time.Second, "GPU-1", 0.1)
+	write("b", agent.ReadingsSchema, 2*time.Second, "GPU-1", 0.2)
+	write("c", agent.ReadingsSchema, 9*time.Second, "GPU-1", 0.3)
+	write("d", agent.ReadingsSchema, 2*readingsAge, "GPU-2", 0.4)
+	write("e", "turnwise.readings/v9", 0, "GPU-3", 0.5)
+	write("f", agent.ReadingsSchema, -10*time.Second, "GPU-4", 0.6) // of a machine whose clock is ahead
+	if err := os.WriteFile(filepath.Join(folder, "g.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := readReadings(dir, now)
+	if len(got) != 2 || *got["GPU-1"].Utilization != 0.2 || *got["GPU-4"].Utilization != 0.6 {
+		t.Errorf("readings %v", got)
+	}
+	if got := readReadings(t.TempDir(), now); len(got) != 0 {
+		t.Errorf("readings of nobody: %v", got)
+	}
+}
+
+// TestDevicesOnAScreen holds that a table is redrawn over the last one, with bars of the loads seen so far.
+func TestDevicesOnAScreen(t *testing.T) {
+	var out buffer
+	v := &deviceScreen{out: &out, history: map[string][]float64{}}
+	draw := func(load *float64) string {
+		out.bytes.Reset()
+		list := deviceList{now: fixtureStart, Devices: []deviceRow{{Device: gpu.Device{UUID: "GPU-1", Kind: gpu.GPU, Name: "H200"}, Health: lease.Healthy, Utilization: load}}}
+		if err := v.draw(list); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	half, full := 0.5, 1.0
+	if text := draw(nil); strings.Contains(text, "\x1b[3A") || strings.Contains(text, "LOAD") || !strings.Contains(text, "Ctrl-C leaves") {
+		t.Errorf("first look %q", text)
+	}
+	draw(&half)
+	if text := draw(&full); !strings.HasPrefix(text, "\x1b[3A") || !strings.Contains(text, "▅█") || !strings.Contains(text, "LOAD") {
+		t.Errorf("third look %q", text)
+	}
+	for range 3 * mostHistory {
+		draw(&half)
+	}
+	if n := len(v.history["GPU-1"]); n != mostHistory {
+		t.Errorf("%d loads kept", n)
 	}
 }
