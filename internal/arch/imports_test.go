@@ -40,7 +40,7 @@ var arrows = []arrow{
 	{folder: "internal/bench", alone: true, may: []string{"internal/orchestrate", "kernels/.", "kernels/device", "rollout", "trainer"},
 		tests:  []string{"kernels/graph"},
 		reason: "measuring computes as training and sampling do; it knows no run and no command line"},
-	{folder: "internal/bench/overhead", alone: true, may: []string{"configs", "internal/blob", "internal/orchestrate", "internal/runfolder", "rollout/.",
+	{folder: "internal/bench/overhead", alone: true, may: []string{"configs", "internal/blob", "internal/lease", "internal/orchestrate", "internal/runfolder", "rollout/.",
 		"rollout/render", "rollout/sampler", "workflows/.", "workflows/activity", "workflows/runstate"},
 		tests:  []string{"kernels/device", "kernels/graph", "rollout/journal", "rollout/record", "trainer"},
 		reason: "measuring orchestration has the real workflows, activities and files, and gets what computes injected"},
