@@ -24,8 +24,7 @@ type board struct {
 // boardAgent is an agent with the devices that it reports.
 type boardAgent struct {
 	AgentStatus
-	devices []*boardDevice
-	used    [4]int // slots, by roleIndex
+	used [4]int // slots, by roleIndex
 	// groups are the agent's devices of a kind by NVLink domain; one without a domain is a group of its own.
 	groups map[gpu.Kind][][]*boardDevice
 	// serving are the leases on the agent's slots.
@@ -180,7 +179,6 @@ func (b *board) addAgents(fleet Snapshot) map[string]*boardAgent {
 }
 
 func (a *boardAgent) addDevice(d *boardDevice) {
-	a.devices = append(a.devices, d)
 	groups := a.groups[d.Kind]
 	for i := range groups {
 		if d.domain != nil && groups[i][0].domain == d.domain {
