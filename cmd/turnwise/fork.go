@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/sdk/client"
 
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/blob"
@@ -85,7 +84,11 @@ func (a *app) fork(ctx context.Context, f forking, prefix string, overrides []st
 	if err := connect.Preflight(ctx, c, endpoint); err != nil {
 		return err
 	}
-	if err := a.placeFork(ctx, c, plan); err != nil {
+	known, err := poolFleet(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := a.placeFork(plan, known); err != nil {
 		return err
 	}
 	plan.print(a)
@@ -197,12 +200,9 @@ func configAt(ctx context.Context, folder *runfolder.Folder, id string, step int
 }
 
 // placeFork plans where the new run would be. Its network has the shape of the run that it comes from.
-func (a *app) placeFork(ctx context.Context, c client.Client, plan *forkPlan) error {
-	fleet, err := poolFleet(ctx, c)
-	if err != nil {
-		return err
-	}
-	if plan.run, err = a.planRun(plan.from.Run, plan.config, fleet); err == nil {
+func (a *app) placeFork(plan *forkPlan, known fleet) error {
+	var err error
+	if plan.run, err = a.planRun(plan.from.Run, plan.config, known); err == nil {
 		plan.run.id, plan.run.folder = plan.id, a.runPath(plan.id)
 	}
 	return err

@@ -72,7 +72,11 @@ func TestForkPlanIsShown(t *testing.T) {
 	dataDir, _ := asyncFolder(t)
 	var errs buffer
 	a := &app{dataDir: dataDir, err: &errs}
-	plans(t, a, forking{step: 3, submission: submission{id: "mine"}}, "training.steps=8").print(a)
+	plan := plans(t, a, forking{step: 3, submission: submission{id: "mine"}}, "training.steps=8")
+	if err := a.placeFork(plan, fleetOf(machineOf("node-1", 8*gib, onCPU))); err != nil {
+		t.Fatal(err)
+	}
+	plan.print(a)
 	for _, want := range []string{"run         mine", "from        demo at step 3, of 4 committed; steps 0 to 3 are taken over, the run goes on with step 4", "changes     training.steps 5 → 8"} {
 		if !strings.Contains(errs.String(), want) {
 			t.Errorf("%q is not in\n%s", want, errs.String())
