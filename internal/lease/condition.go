@@ -11,7 +11,7 @@ import (
 
 const (
 	// mostFaults is how many faults of a device are remembered, mostText how long a driver's text may be.
-	mostFaults, mostText = 5, 120
+	mostFaults, mostText = 5, 200
 	// burst is how close by the machine's clock the same fault counts once: drivers repeat themselves, and
 	// several agents of a machine hear the same.
 	burst = time.Second
@@ -225,7 +225,7 @@ func (p *Pool) ended(d *DeviceState, v Verdict) bool {
 	if len(d.Agents) == 0 && v.Ends != Calmed {
 		return false // nobody knows
 	}
-	booted := d.Boot != v.Boot && d.Boot != ""
+	booted := d.Boot != v.Boot && d.Boot != "" && v.Boot != ""
 	switch v.Ends {
 	case Calmed:
 		return p.due(v.Until)
@@ -271,6 +271,7 @@ func (p *Pool) forget() {
 	}
 }
 
+// short cuts a text that somebody else wrote.
 func short(text string) string {
 	if len(text) > mostText {
 		return strings.ToValidUTF8(text[:mostText], "") + "…"

@@ -87,6 +87,7 @@ func (p *Pool) act(uuid string, from *DeviceState, fault gpu.Fault, text string)
 	if d.UUID != from.UUID {
 		why = from.UUID + " " + why
 	}
+	why = short(oneLine(why))
 	v := Verdict{Cause: cause(fault), Why: why, Since: p.now, Boot: d.Boot, Trainers: fault.Scope == gpu.OfDomain}
 	if fault.Name == gpu.Gone { // a device that comes and goes is not to be trusted
 		p.counted(d, why)
@@ -287,7 +288,7 @@ func (p *Pool) drain(e DrainAsked) {
 	}
 	why := "drained"
 	if e.By != "" {
-		why += " by " + e.By
+		why = short(oneLine(why + " by " + e.By))
 	}
 	p.judge(p.state.device(e.UUID), Verdict{Cause: drained, Health: Draining, Why: why, Since: p.now, Ends: Cleared})
 }
@@ -305,10 +306,12 @@ func (p *Pool) undrain(e UndrainAsked) {
 	}
 	by := ""
 	if e.By != "" {
-		by = " by " + e.By
+		by = " by " + short(oneLine(e.By))
 	}
-	excused := d.condition()
-	d.Verdicts, d.Excused, d.Restarts, d.Quarantines = nil, &excused, nil, nil
+	d.Verdicts, d.Excused, d.Restarts, d.Quarantines = nil, nil, nil, nil
+	if excused := d.condition(); len(excused.Standing()) > 0 {
+		d.Excused = &excused
+	}
 	p.changed = true
 	p.note("%s on %s is given back%s; this overrides: %s", d.UUID, d.Host, by, over)
 }

@@ -294,7 +294,7 @@ func (w *world) wake(t *rapid.T) {
 // lose forgets the pool's history. Whoever waits has to ask again, as holders do that hear nothing.
 func (w *world) lose(t *rapid.T) {
 	w.pool = New(w.policy)
-	w.fences, w.heard = map[string]int{}, 0
+	w.fences, w.told, w.heard = map[string]int{}, map[string]News{}, 0
 	for _, h := range w.holders {
 		h.asked = false
 	}

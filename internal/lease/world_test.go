@@ -77,6 +77,10 @@ func (w *world) event(t *rapid.T, event Event) {
 	}
 	for _, command := range commands {
 		if tell, is := command.(Tell); is {
+			asks, is := event.(Requested)
+			if again := w.told[tell.Holder]; tell.News.Kind == Waiting && reflect.DeepEqual(again, tell.News) && !(is && asks.Request.Holder == tell.Holder) {
+				t.Fatalf("after %#v %s is told once more %+v", event, tell.Holder, again)
+			}
 			w.hear(t, tell)
 		}
 		if text := describe(command); strings.Contains(text, "\n") {
