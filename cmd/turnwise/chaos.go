@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,6 +123,11 @@ type chaosTrial struct {
 	calm map[uint64]*chaos.Evidence // undisturbed runs by seed
 }
 
+// losesDevices says whether a plan strikes devices.
+func losesDevices(plan []chaos.Fault) bool {
+	return slices.ContainsFunc(plan, func(f chaos.Fault) bool { return f.Kind == chaos.Device })
+}
+
 func (a *app) newChaosTrial(o chaosOptions, overrides []string, rolesAsked bool) (*chaosTrial, error) {
 	if err := chaos.Supported(); err != nil {
 		return nil, err
@@ -145,7 +151,7 @@ func (a *app) newChaosTrial(o chaosOptions, overrides []string, rolesAsked bool)
 		return nil, usageError{err}
 	}
 	t := &chaosTrial{app: a, options: o, overrides: overrides, plan: plan, calm: map[uint64]*chaos.Evidence{},
-		crew: crew{controllers: 2, rollouts: o.rollouts, learners: 2}}
+		crew: crew{controllers: 2, rollouts: o.rollouts, learners: 2, fleets: losesDevices(plan)}}
 	t.first, err = t.resolve(nil)
 	return t, err
 }
@@ -169,9 +175,12 @@ func (a *app) withoutCluster(struckRoles []chaos.Role, asked bool) ([]chaos.Role
 }
 
 // resolve returns the config of a run; seed nil keeps the config's own. The records of turns are kept,
-// because the audit reads them.
+// because the audit reads them. A run that is to lose devices asks for GPUs.
 func (t *chaosTrial) resolve(seed *uint64) (*configs.Resolved, error) {
 	overrides := append(append([]string{}, t.overrides...), "checkpoint.keep_turns=true")
+	if t.crew.fleets {
+		overrides = append(overrides, "devices.kind=gpu")
+	}
 	if seed != nil {
 		overrides = append(overrides, fmt.Sprintf("seed=%d", *seed))
 	}

@@ -35,13 +35,21 @@ type station struct {
 	proxy *chaos.Proxy
 	// faults is the file by which its tools are made to hang.
 	faults string
+	// fleet is the file of its fake devices; "" without. lost says that some are lost, and boot that their
+	// work goes on elsewhere, so that they may be had back.
+	fleet      string
+	lost, boot bool
 	// busy is set while a fault that lasts is at it: a second one would end with the first.
 	busy bool
 }
 
 // crew is how many processes of each role a site has. There are two of what a run needs one of, so that
 // another can take over from one that is frozen or cut off.
-type crew struct{ controllers, rollouts, learners int }
+type crew struct {
+	controllers, rollouts, learners int
+	// fleets gives each process that trains or samples fake devices.
+	fleets bool
+}
 
 // serveTimeout bounds the wait until all processes serve.
 const serveTimeout = 2 * time.Minute
@@ -101,7 +109,7 @@ func (s *site) man(c crew) error {
 		count int
 	}{{chaos.Control, c.controllers}, {chaos.Learner, c.learners}, {chaos.Rollout, c.rollouts}} {
 		for i := range part.count {
-			if err := s.station(part.role, fmt.Sprintf("%s-%d", part.role, i+1)); err != nil {
+			if err := s.station(part.role, fmt.Sprintf("%s-%d", part.role, i+1), c.fleets && part.role != chaos.Control); err != nil {
 				return err
 			}
 		}
@@ -109,7 +117,7 @@ func (s *site) man(c crew) error {
 	return nil
 }
 
-func (s *site) station(role chaos.Role, name string) error {
+func (s *site) station(role chaos.Role, name string, rigged bool) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -120,7 +128,14 @@ func (s *site) station(role chaos.Role, name string) error {
 	}
 	one := &station{proxy: proxy, faults: filepath.Join(s.app.dataDir, name+".faults")}
 	program := chaos.Program{Name: name, Role: role, Path: self, Log: filepath.Join(s.app.dataDir, name+".log"), Ready: "serving ",
-		Args: []string{"worker", "--data", s.app.dataDir, "--roles", string(role), "--parent-pipe", "--faults", one.faults}}
+		Args: []string{"worker", "--data", s.app.dataDir, "--roles", string(role), "--name", name, "--parent-pipe", "--faults", one.faults}}
+	if rigged {
+		args, err := one.rig(s.app.dataDir, name)
+		if err != nil {
+			return errors.Join(err, proxy.Close())
+		}
+		program.Args = append(program.Args, args...)
+	}
 	if s.server != nil {
 		program.Args = append(program.Args, "--via", proxy.Address())
 	} else if program.Env, err = clusterBehind(proxy.Address(), s.endpoint.Address); err != nil {

@@ -27,17 +27,25 @@ type struck struct {
 	// station is the process that was struck; nil for the server and the store.
 	station *station
 	lives   int // of the station before it was struck
+	// fence is that of the lease whose device was struck, and lost are the devices that are lost with it; asked
+	// is when the run was last asked for the next lease.
+	fence int
+	lost  []string
+	asked time.Time
 }
 
 // strike carries a fault out. A choosy strike at a rollout process waits for one that has episodes in
 // flight: in a run of short episodes most moments have none, and a fault then costs nothing.
-func (s *site) strike(ctx context.Context, fault chaos.Fault, folder *runfolder.Folder, watch *chaos.Watch, choosy bool) (*struck, error) {
+func (s *site) strike(ctx context.Context, fault chaos.Fault, run *played, choosy bool) (*struck, error) {
+	folder, watch := run.folder, run.watch
 	hit := &struck{Strike: chaos.Strike{Fault: fault, Committed: watch.Committed()}}
 	var err error
-	switch fault.Role {
-	case chaos.Store:
+	switch {
+	case fault.Kind == chaos.Device:
+		err = hit.device(ctx, s, run.id, choosy)
+	case fault.Role == chaos.Store:
 		err = hit.damage(ctx, folder, watch)
-	case chaos.Server:
+	case fault.Role == chaos.Server:
 		err = hit.server(s.server)
 	default:
 		err = hit.process(s, folder, watch, choosy)

@@ -107,7 +107,7 @@ func (t *trial) look(ctx context.Context) error {
 	if t.run.outcome = t.run.watch.Outcome(); t.run.outcome != "" {
 		return nil
 	}
-	if err := t.tend(now); err != nil {
+	if err := t.tend(ctx, now); err != nil {
 		return err
 	}
 	if err := t.strikeNext(ctx, now); err != nil {
@@ -117,7 +117,7 @@ func (t *trial) look(ctx context.Context) error {
 }
 
 // tend ends faults whose time is over and notes which were recovered from.
-func (t *trial) tend(now time.Time) error {
+func (t *trial) tend(ctx context.Context, now time.Time) error {
 	if server := t.site.server; server != nil {
 		if _, err := server.since(); err != nil {
 			return err
@@ -130,6 +130,9 @@ func (t *trial) tend(now time.Time) error {
 			}
 		}
 		hit.look(t.site)
+		if err := hit.follow(ctx, t.site, t.run.id, now); err != nil {
+			return err
+		}
 		if at, ok := chaos.Recovery(hit.Strike, t.run.watch.Progress()); ok && hit.lift == nil {
 			t.recovered(hit, at)
 		}
@@ -139,11 +142,15 @@ func (t *trial) tend(now time.Time) error {
 	if before > 0 && len(t.pending) == 0 {
 		t.quietSince = now
 	}
-	return nil
+	return t.site.mend()
 }
 
 func (t *trial) recovered(hit *struck, at time.Time) {
 	hit.Recovered = at
+	if hit.Kind == chaos.Device {
+		hit.station.boot = true
+		hit.Target += remade(hit.Strike, t.run.watch.Progress())
+	}
 	t.run.strikes = append(t.run.strikes, hit.Strike)
 	verdict := "recovered in"
 	if t.run.outcome != "" {
@@ -175,7 +182,7 @@ func (t *trial) strikeNext(ctx context.Context, now time.Time) error {
 			return nil
 		}
 		choosy := now.Sub(from) < fault.Gap+chaosChoosy
-		hit, err := t.site.strike(ctx, fault, t.run.folder, t.run.watch, choosy)
+		hit, err := t.site.strike(ctx, fault, t.run, choosy)
 		if errors.Is(err, errNothing) {
 			continue
 		}

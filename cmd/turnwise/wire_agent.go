@@ -100,7 +100,7 @@ func (a *app) findDevices(config *agent.Config, log *slog.Logger) (host string, 
 		return "", usageError{fmt.Errorf("--fleet %s: %w: choose one with --name", a.agent.fleet, err)}
 	}
 	door := gpufake.Open(pretended)
-	door.Follow(a.agent.fleet+".now", func(sentence string) { log.Info("fake devices", "note", sentence) })
+	door.Follow(a.agent.fleet+fleetNow, func(sentence string) { log.Info("fake devices", "note", sentence) })
 	config.Sources, config.Boot = []gpu.Source{door}, door.Boot
 	config.Computes = append(config.Computes, gpu.GPU) // on the processor
 	return pretended.Name, nil
