@@ -45,6 +45,13 @@ func (s span) end(lap Lap) {
 	}
 }
 
+// lay lays sequences out.
+func (s *batchStep) lay(sequences []Sequence) {
+	span := s.Laps.start()
+	s.packing.lay(sequences, s.layout)
+	span.end(Pack)
+}
+
 // accumulatePacked adds the gradient of what is packed and tells the time before the loss from that after it.
 func (s *batchStep) accumulatePacked(ctx context.Context, loss policy.Loss) error {
 	span := s.Laps.start()

@@ -144,9 +144,7 @@ func (s *batchStep) minibatch(ctx context.Context, part []Sequence) error {
 
 // accumulate adds the gradient of one micro-batch, whose loss is a share of the minibatch's.
 func (s *batchStep) accumulate(ctx context.Context, micro []Sequence, totals kernels.Totals) error {
-	packed := s.Laps.start()
-	s.packing.lay(micro, s.layout)
-	packed.end(Pack)
+	s.lay(micro)
 	batch := &s.packing.batch
 	if err := s.reference(ctx, s.packing.packed, &batch.Reference); err != nil {
 		return err
@@ -179,7 +177,7 @@ func (s *batchStep) accumulateWhole(ctx context.Context, part []Sequence, micros
 		}
 		reference = append(reference, own...)
 	}
-	s.packing.lay(part, s.layout)
+	s.lay(part)
 	if s.asksReference() {
 		s.packing.batch.Reference = reference
 	}
