@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -11,7 +12,9 @@ func (p *Pool) place() {
 	if len(p.state.Waiting) == 0 {
 		return
 	}
-	for _, decision := range Decide(p.board()) {
+	turn := map[string]int{}
+	for i, decision := range Decide(p.board()) {
+		turn[decision.Waiter.Holder] = i
 		at := p.state.waiting(decision.Waiter.Holder)
 		if at < 0 {
 			continue
@@ -26,9 +29,11 @@ func (p *Pool) place() {
 	}
 	for i := range p.state.Waiting {
 		if w := &p.state.Waiting[i]; wrong(w.Request) != "" {
+			turn[w.Holder] = len(p.state.Waiting) // it has none
 			p.explain(w, wrong(w.Request), true)
 		}
 	}
+	slices.SortStableFunc(p.state.Waiting, func(a, b WaitingState) int { return cmp.Compare(turn[a.Holder], turn[b.Holder]) })
 }
 
 // board is what places are decided from: an agent that has not told yet what it has is not there, the leases

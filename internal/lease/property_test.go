@@ -17,6 +17,10 @@ import (
 func TestPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
+		if rapid.IntRange(0, 3).Draw(t, "begins") > 0 { // else with nobody known
+			w.allTell(t)
+			w.scramble(t)
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"":         func(t *rapid.T) { w.look(t) },
 			"report":   w.report,
@@ -30,6 +34,7 @@ func TestPromises(t *testing.T) {
 			"heal":     w.heal,
 			"vanish":   w.vanish,
 			"request":  w.request,
+			"scramble": w.scramble,
 			"renew":    w.renew,
 			"release":  w.release,
 			"gone":     w.gone,
@@ -208,8 +213,8 @@ func (w *world) request(t *rapid.T) {
 	}
 	if h.request.Holder == "" || !rapid.Bool().Draw(t, "same again") {
 		h.request = Request{Holder: name, Run: name[:2], Role: rapid.SampledFrom([]Role{Learner, Rollout, Evaluate}).Draw(t, "role"),
-			Kind: rapid.SampledFrom([]gpu.Kind{gpu.GPU, gpu.GPU, gpu.CPU}).Draw(t, "kind"), Count: rapid.SampledFrom([]int{1, 1, 1, 2, 3, 0, 9}).Draw(t, "count"),
-			OneDomain: rapid.Bool().Draw(t, "domain"), MemoryBytes: int64(rapid.SampledFrom([]int{8, 30, 100, 500}).Draw(t, "memory")) << 30,
+			Kind: rapid.SampledFrom([]gpu.Kind{gpu.GPU, gpu.GPU, gpu.GPU, gpu.CPU}).Draw(t, "kind"), Count: rapid.SampledFrom([]int{1, 1, 1, 1, 1, 2, 2, 3, 0, 9}).Draw(t, "count"),
+			OneDomain: rapid.IntRange(0, 3).Draw(t, "domain") == 0, MemoryBytes: int64(rapid.SampledFrom([]int{8, 8, 30, 30, 100, 500}).Draw(t, "memory")) << 30,
 			Queue: rapid.SampledFrom([]string{"default", "team"}).Draw(t, "queue"), Priority: rapid.IntRange(1, 5).Draw(t, "priority")}
 	}
 	h.request.Above = rapid.SampledFrom([]int{0, 0, w.pool.state.Fence, w.pool.state.Fence + 3}).Draw(t, "above")
@@ -218,6 +223,13 @@ func (w *world) request(t *rapid.T) {
 		h.lease = nil
 	}
 	w.event(t, Requested{h.request})
+}
+
+// scramble lets several ask, of which the devices are not enough for all.
+func (w *world) scramble(t *rapid.T) {
+	for range rapid.IntRange(2, 5).Draw(t, "requests") {
+		w.request(t)
+	}
 }
 
 // renew renews what a holder was granted last, even if it has lost it since.

@@ -25,8 +25,8 @@ type State struct {
 	Agents  []AgentState  `json:"agents,omitempty"`
 	Devices []DeviceState `json:"devices,omitempty"`
 	Leases  []LeaseState  `json:"leases,omitempty"`
-	// Waiting are the requests without a lease, Claims the leases renewed whose devices nobody has reported
-	// yet, both in the order in which they came.
+	// Waiting are the requests without a lease, in the order in which their turn comes; Claims are the leases
+	// renewed whose devices nobody has reported yet, in the order in which they came.
 	Waiting []WaitingState `json:"waiting,omitempty"`
 	Claims  []Claim        `json:"claims,omitempty"`
 	// Queues are those that were set, by name.

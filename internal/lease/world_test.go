@@ -43,7 +43,7 @@ type holder struct {
 	lease *Lease
 }
 
-var worldHolders = []string{"r1", "r1/pool/0", "r1/evaluation/1", "r2", "r2/pool/0", "r3", "r3/pool/0"}
+var worldHolders = []string{"r1", "r1/pool/0", "r1/evaluation/1", "r2", "r2/pool/0", "r3", "r3/pool/0", "r4"}
 
 func newWorld(t *rapid.T) *world {
 	policy := DefaultPolicy()
@@ -52,9 +52,9 @@ func newWorld(t *rapid.T) *world {
 		policy.TTL, policy.YieldWithin, policy.Quiet, policy.QuietMost, policy.Calm = 30*time.Second, 20*time.Second, 40*time.Second, 2*time.Minute, 30*time.Second
 	}
 	w := &world{policy: policy, pool: New(policy), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), holders: map[string]*holder{}, fences: map[string]int{}, told: map[string]News{}}
-	for i := range rapid.IntRange(1, 3).Draw(t, "machines") {
+	for i := range rapid.IntRange(1, 2).Draw(t, "machines") {
 		host := fmt.Sprintf("h%d", i)
-		devices := fleetOf(host, rapid.IntRange(0, 4).Draw(t, "gpus"), rapid.SampledFrom([]int{0, 2}).Draw(t, "domain"), 64<<30).Devices
+		devices := fleetOf(host, rapid.SampledFrom([]int{1, 2, 3, 0}).Draw(t, "gpus"), rapid.SampledFrom([]int{0, 2}).Draw(t, "domain"), 64<<30).Devices
 		for j := range rapid.IntRange(1, 2).Draw(t, "agents") {
 			w.agents = append(w.agents, &actor{devices: devices, original: devices, conditions: map[string]gpu.Condition{}, all: true,
 				Report: Report{Agent: fmt.Sprintf("%s-%d", host, j), Session: "1", Host: host, Machine: "m-" + host, Boot: "b1",
