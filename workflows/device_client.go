@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	enums "go.temporal.io/api/enums/v1"
@@ -28,11 +29,11 @@ type DevicePoolClient interface {
 var _ DevicePoolClient = client.Client(nil)
 
 // ReportDevices tells the device pool what an agent reports, and starts the pool when there is none. It
-// tries again while the pool moves to a new history, for as long as ctx lasts. The reply may say that the
+// tries again while the pool is busy or moves to a new history, for as long as ctx lasts. The reply may say that the
 // report was refused; see [lease.Reply].
 func ReportDevices(ctx context.Context, c DevicePoolClient, report lease.Report) (lease.Reply, error) {
 	var reply lease.Reply
-	err := whileMoving(ctx, func() error {
+	err := whileMoving(ctx, func(ctx context.Context) error {
 		update := deviceUpdate(ReportUpdate, report)
 		// The server gives a repeated call the answer of the first one.
 		update.UpdateID = fmt.Sprintf("%s/%s/%d", report.Agent, report.Session, report.Number)
@@ -86,7 +87,7 @@ func deviceUpdate(name string, arg any) client.UpdateWorkflowOptions {
 }
 
 func askDevicePool(ctx context.Context, c DevicePoolClient, update client.UpdateWorkflowOptions, reply any) error {
-	return noDevicePool(whileMoving(ctx, func() error {
+	return noDevicePool(whileMoving(ctx, func(ctx context.Context) error {
 		handle, err := c.UpdateWorkflow(ctx, update)
 		if err != nil {
 			return err
@@ -104,24 +105,38 @@ func noDevicePool(err error) error {
 	return err
 }
 
-// movingPause is waited before asking again a pool that moves to a new history, which takes a few
-// workflow tasks, or that has more to answer than the server allows at once.
-const movingPause = 100 * time.Millisecond
+const (
+	// movingPause is waited before asking again a pool that moves to a new history, which takes a few
+	// workflow tasks, or that has more to answer than the server allows at once, which is ten.
+	movingPause = 100 * time.Millisecond
+	// askFor bounds one attempt. The SDK waits up to a tenth of it before it tries by itself again, so that a
+	// hundred agents that come at once neither crowd each other out nor wait long.
+	askFor = 15 * time.Second
+)
 
-// whileMoving asks again for as long as the pool is moving to a new history.
-func whileMoving(ctx context.Context, ask func() error) error {
+// whileMoving asks again for as long as the pool is moving to a new history, or too busy to answer.
+func whileMoving(ctx context.Context, ask func(context.Context) error) error {
 	for {
-		err := ask()
-		var refused *temporal.ApplicationError
-		var busy *serviceerror.ResourceExhausted
-		again := errors.As(err, &refused) && refused.Type() == moving || errors.As(err, &busy)
-		if !again {
+		attempt, end := context.WithTimeout(ctx, askFor)
+		err := ask(attempt)
+		end()
+		if err == nil || !again(err) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(movingPause):
+		case <-time.After(movingPause + rand.N(movingPause)):
 		}
 	}
+}
+
+// again says whether asking again helps: the pool is moving, or the server had no time for it.
+func again(err error) bool {
+	var refused *temporal.ApplicationError
+	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
+	var exceeded *serviceerror.DeadlineExceeded
+	var busy *serviceerror.ResourceExhausted
+	return errors.As(err, &refused) && refused.Type() == moving || errors.As(err, &late) || errors.As(err, &exceeded) ||
+		errors.As(err, &busy) || errors.Is(err, context.DeadlineExceeded)
 }
