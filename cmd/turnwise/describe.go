@@ -245,6 +245,9 @@ func (d *description) writeCondition(line func(name, format string, args ...any)
 		if s.WaitingFor != "" {
 			line("waits for", "%s", s.WaitingFor)
 		}
+		if text := learnerText(s.Learner); text != "" {
+			line("learner", "%s", text)
+		}
 		if text := stallText(s, d.now); text != "" {
 			line("stalled", "%s", text)
 		}
@@ -270,6 +273,19 @@ func (d *description) writeCondition(line func(name, format string, args ...any)
 	if d.Status != nil && len(d.Status.Drops) > 0 {
 		line("dropped", "groups: %s", countsText(d.Status.Drops))
 	}
+}
+
+// learnerText says where the learner is, or why it is nowhere; "" while the run needs none.
+func learnerText(l runstate.LearnerStatus) string {
+	switch {
+	case l.Where != "" && l.Yield != "":
+		return fmt.Sprintf("%s (lease %d), to be given back after what is in flight: %s", l.Where, l.Fence, l.Yield)
+	case l.Where != "":
+		return fmt.Sprintf("%s (lease %d)", l.Where, l.Fence)
+	case l.Waiting != "":
+		return "without a device: " + l.Waiting
+	}
+	return ""
 }
 
 // first names the first of several lines.

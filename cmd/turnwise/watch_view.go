@@ -32,6 +32,8 @@ type frame struct {
 	// Stalled says what the run waits for too long, and Held why it starts no new groups; "" when neither is so.
 	Stalled string `json:"stalled,omitempty"`
 	Held    string `json:"held,omitempty"`
+	// Learner is the lease of the learner, or why it has none.
+	Learner runstate.LearnerStatus `json:"learner,omitzero"`
 	// Pools are the rollout pools, by the run's own answer.
 	Pools         []runstate.PoolStatus `json:"pools,omitempty"`
 	GroupsPlaying int                   `json:"groups_playing"`
@@ -97,6 +99,7 @@ func (w *watcher) frame(now live) frame {
 // addCondition adds what the run's own answer tells beside its phase.
 func (f *frame) addCondition(s *runstate.Status, now time.Time) {
 	f.Stalled, f.Held = stallText(s, now), holdText(s, f.Run)
+	f.Learner = s.Learner
 	f.Pools, f.GroupsPlaying, f.Failures, f.Drops = s.Pools, s.GroupsPlaying, s.Failures, s.Drops
 	texts := poolTexts(s, now)
 	for i, pool := range s.Pools {
@@ -178,6 +181,9 @@ func (f frame) lines() []string {
 	if len(f.HeldOut) > 0 {
 		out = append(out, "held-out  "+f.heldOut())
 	}
+	if text := learnerText(f.Learner); f.Learner.Where != "" && f.Learner.Yield != "" {
+		out = append(out, "learner   "+text)
+	}
 	if f.WaitingFor != "" {
 		out = append(out, "waits for "+f.WaitingFor)
 	}
@@ -243,7 +249,7 @@ func (f frame) line() string {
 	if f.SecondsLeft != nil {
 		parts = append(parts, "~"+short(time.Duration(*f.SecondsLeft*float64(time.Second)))+" left")
 	}
-	if f.failure != "" || f.Phase == "unknown" || f.Phase == "unattended" || f.Phase == "paused" || f.Phase == "pausing" {
+	if f.failure != "" || f.Phase == "unknown" || f.Phase == "unattended" || f.Phase == "paused" || f.Phase == "pausing" || f.Phase == "queued" {
 		parts = append(parts, "waits for "+f.WaitingFor)
 	}
 	return strings.Join(append(parts, f.conditions()...), "  ")
