@@ -113,36 +113,44 @@ type Claim struct {
 func (p *Pool) State() State { return p.state.clone() }
 
 func (s State) clone() State {
-	s.Given = slices.Clone(s.Given)
-	s.Agents = slices.Clone(s.Agents)
+	s.Given = cloned(s.Given)
+	s.Agents = cloned(s.Agents)
 	for i := range s.Agents {
 		a := &s.Agents[i]
-		a.Past, a.Computes, a.Early = slices.Clone(a.Past), slices.Clone(a.Computes), slices.Clone(a.Early)
-		a.Disputed, a.Unclaimed = slices.Clone(a.Disputed), slices.Clone(a.Unclaimed)
+		a.Past, a.Computes, a.Early = cloned(a.Past), cloned(a.Computes), cloned(a.Early)
+		a.Disputed, a.Unclaimed = cloned(a.Disputed), cloned(a.Unclaimed)
 	}
-	s.Devices = slices.Clone(s.Devices)
+	s.Devices = cloned(s.Devices)
 	for i := range s.Devices {
 		d := &s.Devices[i]
-		d.Agents, d.Verdicts, d.Faults = slices.Clone(d.Agents), slices.Clone(d.Verdicts), slices.Clone(d.Faults)
-		d.Restarts, d.Quarantines = slices.Clone(d.Restarts), slices.Clone(d.Quarantines)
+		d.Agents, d.Verdicts, d.Faults = cloned(d.Agents), cloned(d.Verdicts), cloned(d.Faults)
+		d.Restarts, d.Quarantines = cloned(d.Restarts), cloned(d.Quarantines)
 	}
-	s.Leases = slices.Clone(s.Leases)
+	s.Leases = cloned(s.Leases)
 	for i := range s.Leases {
-		s.Leases[i].Devices = slices.Clone(s.Leases[i].Devices)
+		s.Leases[i].Devices = cloned(s.Leases[i].Devices)
 	}
-	s.Waiting = slices.Clone(s.Waiting)
+	s.Waiting = cloned(s.Waiting)
 	for i := range s.Waiting {
-		s.Waiting[i].Victims = slices.Clone(s.Waiting[i].Victims)
+		s.Waiting[i].Victims = cloned(s.Waiting[i].Victims)
 	}
-	s.Claims = slices.Clone(s.Claims)
+	s.Claims = cloned(s.Claims)
 	for i := range s.Claims {
-		s.Claims[i].Lease.Devices = slices.Clone(s.Claims[i].Lease.Devices)
+		s.Claims[i].Lease.Devices = cloned(s.Claims[i].Lease.Devices)
 	}
-	s.Queues = slices.Clone(s.Queues)
+	s.Queues = cloned(s.Queues)
 	for i := range s.Queues {
 		s.Queues[i].Quota = maps.Clone(s.Queues[i].Quota)
 	}
 	return s
+}
+
+// cloned copies a list; an empty one is none, as it is when it comes out of JSON.
+func cloned[T any](list []T) []T {
+	if len(list) == 0 {
+		return nil
+	}
+	return slices.Clone(list)
 }
 
 func (s *State) agent(name string) *AgentState {

@@ -67,7 +67,12 @@ func newWorld(t *rapid.T) *world {
 // event feeds an event to the pool, and to a copy of it that comes out of JSON: both must agree. A second
 // look at the same moment finds nothing to do.
 func (w *world) event(t *rapid.T, event Event) {
-	copied := Restore(w.policy, roundTrip(t, w.pool.State()))
+	state := w.pool.State()
+	back := roundTrip(t, state)
+	if !reflect.DeepEqual(back, state) {
+		t.Fatalf("from JSON comes\n%+v\nfor\n%+v", back, state)
+	}
+	copied := Restore(w.policy, back)
 	commands := w.pool.Step(w.now, event)
 	if again := copied.Step(w.now, event); !reflect.DeepEqual(commands, again) {
 		t.Fatalf("%#v:\n     pool: %v\nfrom JSON: %v", event, commands, again)
