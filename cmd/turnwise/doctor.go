@@ -30,8 +30,8 @@ func doctorVerb(a *app) *cobra.Command {
 			d := &doctor{app: a}
 			defer d.hangUp()
 			return d.examine(cmd.Context(), []check{
-				{"data folder", d.dataFolder}, {"disk", d.disk}, {"arithmetic", d.arithmetic}, {"temporal", d.reach},
-				{"namespace", d.namespace}, {"devices", d.devices}, {"clock", d.clock},
+				{"data folder", d.dataFolder}, {"disk", d.disk}, {"arithmetic", d.arithmetic}, {"devices", d.devices},
+				{"temporal", d.reach}, {"namespace", d.namespace}, {"clock", d.clock},
 			})
 		},
 	}
