@@ -63,7 +63,7 @@ var arrows = []arrow{
 		reason: "a run folder is read by every view; it must not pull in what makes it"},
 	{folder: "internal/telemetry", alone: true, may: []string{"internal/gpu/.", "internal/lease", "internal/runfolder", "rollout/.", "trainer/.",
 		"workflows/activity", "workflows/runstate"},
-		tests:  []string{"configs", "kernels/device/cpu", "kernels/graph", "workflows/."},
+		tests:  []string{"configs", "kernels/device", "kernels/graph", "workflows/."},
 		reason: "metrics hear what activities and device agents tell; nothing that computes or decides knows of them"},
 	{folder: "internal/temporalserver", may: []string{"internal/connect"},
 		reason: "the embedded server serves anybody and knows nothing of runs"},

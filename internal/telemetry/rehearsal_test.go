@@ -16,6 +16,7 @@ import (
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/gpu"
 	"github.com/turnwise-rl/turnwise/internal/lease"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/kernels/graph"
 	"github.com/turnwise-rl/turnwise/rollout"
@@ -90,7 +91,7 @@ func play(t *testing.T) []string {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, metrics) }()
 	r := &rehearsal{t: t, metrics: metrics, url: "http://" + server.Address() + Path, news: make(chan any, 64), dead: make(chan struct{})}
-	r.a = &activity.Activities{DataDir: t.TempDir(), Log: log, Device: cpu.New(), Signals: r, Observer: metrics,
+	r.a = &activity.Activities{DataDir: t.TempDir(), Log: log, Leases: standing{cpu.New()}, Processor: cpu.New(), Signals: r, Observer: metrics,
 		NewEvaluator: func() trainer.Evaluator { return graph.New[float32]() }, Arithmetic: graph.NewArithmetic(), Intercept: r.intercept}
 	r.fleet()
 	r.scrape()
@@ -101,6 +102,13 @@ func play(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	return r.scrapes
+}
+
+// standing are leases that hold.
+type standing struct{ compute device.Device }
+
+func (s standing) Use(ctx context.Context, _ int, _ []string) (context.Context, device.Device, func(), error) {
+	return ctx, s.compute, func() {}, nil
 }
 
 // SignalWorkflow takes what the loop says.
