@@ -89,10 +89,6 @@ func (a *app) submit(ctx context.Context, s submission, resolved *configs.Resolv
 	if id == "" {
 		id = newRunID(resolved.Run.Name)
 	}
-	folder, err := runfolder.Open(a.dataDir, id)
-	if err != nil {
-		return usageError{err}
-	}
 	fleet, err := poolFleet(ctx, c)
 	if err != nil {
 		return err
@@ -105,6 +101,10 @@ func (a *app) submit(ctx context.Context, s submission, resolved *configs.Resolv
 	plan.write(a.err)
 	if err := plan.refusal(); err != nil {
 		return err
+	}
+	folder, err := runfolder.Open(a.dataDir, id)
+	if err != nil {
+		return usageError{err}
 	}
 	if !s.yes && isTerminal(a.in) && !a.confirm() {
 		return codedError{exitCancelled, fmt.Errorf("not started")}
