@@ -261,6 +261,9 @@ func (w *world) release(t *rapid.T) {
 func (w *world) gone(t *rapid.T) {
 	name := rapid.SampledFrom(worldHolders).Draw(t, "holder")
 	w.ends(t, name, HolderGone{Holder: name})
+	if w.has(name) {
+		t.Fatalf("%s is gone, and the pool keeps %+v", name, w.pool.State())
+	}
 }
 
 // ends feeds an event after which the holder may have nothing any more, without being told.
@@ -377,6 +380,9 @@ func (w *world) calm(t *rapid.T) {
 	for range 200 {
 		wake := w.pool.Wake(w.now)
 		if wake.IsZero() {
+			if s := w.pool.State(); len(s.Leases)+len(s.Claims)+len(s.Agents) > 0 {
+				t.Fatalf("nobody is heard, and the pool keeps %+v", s)
+			}
 			return
 		}
 		w.now = wake
