@@ -19,8 +19,8 @@ func TestReplay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(files) < 13 {
-		t.Fatalf("%d recorded histories, expected at least 13: %v", len(files), files)
+	if len(files) < 14 {
+		t.Fatalf("%d recorded histories, expected at least 14: %v", len(files), files)
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
