@@ -155,3 +155,32 @@ func TestSeriesAreFew(t *testing.T) {
 		t.Errorf("%d series, want 500 at most", count)
 	}
 }
+
+// TestTheSDKsMetrics looks at what was recorded of a real process: base units, totals, no label of OpenTelemetry's,
+// and none that grows with runs. The linter misses a help text, which the SDK does not give, and nothing else.
+func TestTheSDKsMetrics(t *testing.T) {
+	for i, text := range recorded(t) {
+		problems, err := promlint.New(strings.NewReader(text)).Lint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, problem := range problems {
+			if problem.Text != "no help text" {
+				t.Errorf("recording %d: %s: %s", i+1, problem.Metric, problem.Text)
+			}
+		}
+		for name, family := range families(t, text) {
+			kind := family.GetType()
+			if kind == dto.MetricType_COUNTER != strings.HasSuffix(name, "_total") || kind == dto.MetricType_HISTOGRAM != strings.HasSuffix(name, "_seconds") {
+				t.Errorf("recording %d: %s is a %s", i+1, name, kind)
+			}
+			for _, series := range family.GetMetric() {
+				for _, pair := range series.GetLabel() {
+					if strings.HasPrefix(pair.GetName(), "otel_") || strings.Contains(pair.GetValue(), "recorded") {
+						t.Errorf("recording %d: %s has the label %s=%q", i+1, name, pair.GetName(), pair.GetValue())
+					}
+				}
+			}
+		}
+	}
+}
