@@ -114,6 +114,25 @@ type host struct {
 	stop   func()
 }
 
+// whileServing returns a context that ends, with its cause, when this process cannot go on carrying runs, and
+// what ends looking for that.
+func (h *host) whileServing(ctx context.Context) (serving context.Context, end func()) {
+	ctx, fail := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case err := <-h.failed:
+			fail(err)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		fail(nil)
+		<-watched
+	}
+}
+
 // host starts or attaches to the embedded server, unless the environment names a cluster, and starts
 // workers of all roles in this process.
 func (a *app) host(ctx context.Context, ports connect.SpawnConfig) (*host, error) {

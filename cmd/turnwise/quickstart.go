@@ -86,7 +86,13 @@ func (a *app) quickstart(ctx context.Context, resolved *configs.Resolved, ports 
 	if err != nil {
 		return err
 	}
-	if err := a.followHosted(ctx, h, folder, id); err != nil {
+	following, end := h.whileServing(ctx)
+	err = a.followHosted(following, h, folder, id)
+	if following.Err() != nil && ctx.Err() == nil {
+		err = context.Cause(following)
+	}
+	end()
+	if err != nil {
 		return err
 	}
 	return a.report(context.WithoutCancel(ctx), folder, id, resolved, h)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"os"
@@ -90,5 +91,24 @@ func TestLearnerText(t *testing.T) {
 		if got := learnerText(status); got != want {
 			t.Errorf("%+v: %q, want %q", status, got, want)
 		}
+	}
+}
+
+// TestHostThatCannotServe ends what follows a run in it with the reason; a host that serves ends nothing.
+func TestHostThatCannotServe(t *testing.T) {
+	refused := &agent.RefusedError{Agent: "here", Reason: "choose a name with --name"}
+	failed := make(chan error, 1)
+	h := &host{failed: failed}
+	ctx, end := h.whileServing(t.Context())
+	if ctx.Err() != nil {
+		t.Errorf("a host that serves: %v", ctx.Err())
+	}
+	end()
+	ctx, end = h.whileServing(t.Context())
+	defer end()
+	failed <- refused
+	<-ctx.Done()
+	if cause := context.Cause(ctx); cause != refused {
+		t.Errorf("a host that cannot serve: %v, want %v", cause, refused)
 	}
 }
