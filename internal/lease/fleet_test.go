@@ -76,6 +76,26 @@ func TestHundredHostsAtOnce(t *testing.T) {
 	}
 }
 
+// TestNobodyWaits changes how a device is while nobody waits: nothing is placed, so that a large fleet costs no
+// more than a small one.
+func TestNobodyWaits(t *testing.T) {
+	costs := func(hosts int) float64 {
+		p, now, reports := manyHosts(hosts)
+		r, uuid := reports[0], p.state.Devices[0].UUID
+		return testing.AllocsPerRun(20, func() {
+			r.Number++
+			r.Conditions = map[string]gpu.Condition{uuid: {ForeignBytes: int64(r.Number)}}
+			p.Step(now, Reported{r})
+			if !p.changed {
+				t.Fatal("the condition is the same")
+			}
+		})
+	}
+	if one, hundred := costs(1), costs(100); hundred > one+10 {
+		t.Errorf("a changed condition takes %g allocations among 100 hosts and %g on the only one", hundred, one)
+	}
+}
+
 // BenchmarkReport is what a report costs that says nothing new, with a hundred hosts of eight GPUs.
 func BenchmarkReport(b *testing.B) {
 	p, now, reports := manyHosts(100)

@@ -259,6 +259,10 @@ func (p *Pool) enforce() {
 		if len(d.Verdicts) > 0 {
 			p.enforceOn(d)
 		}
+	}
+	// A lease that was taken off one device was on others as well, which may have drained for it.
+	for i := range p.state.Devices {
+		d := &p.state.Devices[i]
 		if h := p.health(d); h != d.Health {
 			d.Health, d.Since = h, p.now
 			p.changed = true

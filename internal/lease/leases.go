@@ -95,16 +95,20 @@ func (p *Pool) yield(l *LeaseState, format string, args ...any) {
 }
 
 // restart gives a lease a larger fence, which makes its holder begin the work again on the same devices.
-// One that is asked for is taken instead: what it wanted to finish has failed.
+// One that is asked for is taken instead: what it wanted to finish has failed. A crash of work on several
+// devices is told of each of them, and begins it again once.
 func (p *Pool) restart(fence int, reason string) {
 	l := p.state.lease(fence)
+	if !l.Restarted.IsZero() && p.now.Sub(l.Restarted) < crash {
+		return
+	}
 	if l.Yield != "" {
 		p.revoke(fence, "%s", reason)
 		return
 	}
 	was := l.Fence
 	l = p.fenceAnew(l, 0)
-	l.Expires = p.now.Add(p.policy.TTL)
+	l.Expires, l.Restarted = p.now.Add(p.policy.TTL), p.now
 	p.note("lease %d of %s begins again as %d: %s", was, l.Holder, l.Fence, reason)
 	p.tellGranted(l, reason)
 }

@@ -30,6 +30,7 @@ func TestPromises(t *testing.T) {
 			"rival":    w.rival,
 			"leave":    w.leave,
 			"fail":     w.fail,
+			"crash":    w.crash,
 			"worsen":   w.worsen,
 			"heal":     w.heal,
 			"vanish":   w.vanish,
@@ -165,6 +166,15 @@ func (w *world) fail(t *rapid.T) {
 	w.tell(t, a)
 }
 
+// crash ends a program on all devices of a machine, of which each tells.
+func (w *world) crash(t *rapid.T) {
+	a := w.some(t)
+	for _, d := range a.devices {
+		a.Events = append(a.Events, gpu.Event{UUID: d.UUID, At: w.now, Xid: 31, Kind: gpu.XidEvent})
+	}
+	w.tell(t, a)
+}
+
 func (w *world) worsen(t *rapid.T) {
 	a := w.some(t)
 	if len(a.devices) == 0 {
@@ -274,7 +284,8 @@ func (w *world) ends(t *rapid.T, name string, event Event) {
 		was := w.pool
 		w.pool = copied
 		h.asked = w.has(name)
-		if copied.state.held(name) == nil {
+		claimed := slices.ContainsFunc(copied.state.Claims, func(c Claim) bool { return c.Lease.Holder == name })
+		if copied.state.held(name) == nil && !claimed {
 			h.lease = nil
 		}
 		w.pool = was
@@ -310,6 +321,7 @@ func (w *world) wake(t *rapid.T) {
 func (w *world) lose(t *rapid.T) {
 	w.pool = New(w.policy)
 	w.fences, w.told, w.heard = map[string]int{}, map[string]News{}, 0
+	w.toldAt, w.begun = map[string]time.Time{}, map[string]time.Time{}
 	for _, h := range w.holders {
 		h.asked = false
 	}

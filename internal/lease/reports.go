@@ -16,7 +16,7 @@ const (
 	// mostPast is how many earlier sessions of an agent are remembered, mostEarly how many events of an agent
 	// whose devices are not known.
 	mostPast, mostEarly = 4, 16
-	// mostFence bounds fencing tokens that others tell, so that a mistake cannot use them up.
+	// mostFence bounds fencing tokens that others tell, so that a mistake cannot use up what there is of them.
 	mostFence = 1 << 40
 )
 
@@ -56,7 +56,11 @@ func (p *Pool) refuses(r Report) string {
 	case a == nil:
 		return ""
 	case a.Machine != r.Machine && !p.unheard(a):
-		return fmt.Sprintf("an agent named %s already reports from another machine, %s: start this one with --name and a name of its own", r.Agent, a.Host)
+		other := a.Host
+		if other == r.Host {
+			other = "which is called " + other + " too"
+		}
+		return fmt.Sprintf("an agent named %s already reports from another machine, %s: start this one with --name and a name of its own", r.Agent, other)
 	case a.Machine == r.Machine && slices.Contains(a.Past, r.Session) && !p.unheard(a):
 		return fmt.Sprintf("another process of this machine has taken over the name %s: if both are to run, start this one with --name and a name of its own", r.Agent)
 	}
@@ -142,7 +146,7 @@ func (p *Pool) disagrees(skew time.Duration) bool { return skew.Abs() > p.policy
 func (p *Pool) heldFences(a *AgentState, held []int) {
 	var unclaimed []int
 	for _, fence := range held {
-		if fence <= 0 || fence > mostFence {
+		if !p.believable(fence) {
 			continue
 		}
 		if fence > p.state.Fence {
@@ -157,6 +161,10 @@ func (p *Pool) heldFences(a *AgentState, held []int) {
 	}
 	a.Unclaimed = unclaimed
 }
+
+// believable says whether a pool may have given a fence that somebody else tells. What this one has given is,
+// however large: else a mistaken report of a fence at the bound would make all that follow unbelievable.
+func (p *Pool) believable(fence int) bool { return fence > 0 && fence <= max(mostFence, p.state.Fence) }
 
 // mayBeSilent is how long an agent may be silent: three reports, of which all agents together make at most
 // reportsPerSecond, and the policy's time at least.

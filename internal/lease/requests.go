@@ -24,7 +24,7 @@ func (p *Pool) requested(r Request) {
 	if at >= 0 && sameNeed(p.state.Waiting[at].Request, r) {
 		w := &p.state.Waiting[at]
 		if w.Above = max(w.Above, r.Above); w.Reason != "" {
-			p.tell(r.Holder, News{Kind: Waiting, Reason: w.Reason, Never: w.Never})
+			p.tellWaiting(w)
 		}
 		return
 	}
@@ -54,7 +54,7 @@ func sameNeed(a, b Request) bool {
 }
 
 // wrong says why a request can never be placed as it is put; "" when it is well formed.
-func wrong(r Request) string {
+func (p *Pool) wrong(r Request) string {
 	switch {
 	case r.Count < 1:
 		return fmt.Sprintf("asks for %d devices: ask for 1 at least", r.Count)
@@ -68,7 +68,7 @@ func wrong(r Request) string {
 		return fmt.Sprintf("has priority %d: ask with 1, which comes first, to 5", r.Priority)
 	case r.Queue == "":
 		return "names no queue: ask with a queue"
-	case r.Above < 0 || r.Above > mostFence:
+	case r.Above != 0 && !p.believable(r.Above):
 		return fmt.Sprintf("has seen the fencing token %d, which no pool has given: repair the run's folder", r.Above)
 	}
 	return ""
@@ -130,7 +130,7 @@ func (p *Pool) dropClaim(holder string) {
 // adopt takes up a lease that the pool does not know: at once when its devices are known, else when they
 // are reported, and until then keeps them for it.
 func (p *Pool) adopt(lease Lease) {
-	if reason := wrong(lease.Request); reason != "" || lease.Fence <= 0 || lease.Fence > mostFence || lease.Holder == "" {
+	if reason := p.wrong(lease.Request); reason != "" || !p.believable(lease.Fence) || lease.Holder == "" {
 		p.note("a lease %d of %q is renewed that cannot be: it %s", lease.Fence, lease.Holder, reason)
 		return
 	}

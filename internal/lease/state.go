@@ -92,15 +92,20 @@ type Seen struct {
 }
 
 // LeaseState is a lease. First is the fence that it began with, before it was restarted; 0 is the same.
+// Restarted is when a fault made its work begin again last.
 type LeaseState struct {
 	Lease
-	First int `json:"first,omitempty"`
+	First     int       `json:"first,omitempty"`
+	Restarted time.Time `json:"restarted,omitzero"`
 }
 
-// WaitingState is a request without a lease. Victims are the fences of leases that yield to it.
+// WaitingState is a request without a lease. Told is the reason that its holder was told last, at ToldAt; there
+// may be another one since. Victims are the fences of leases that yield to it.
 type WaitingState struct {
 	Waiter
-	Victims []int `json:"victims,omitempty"`
+	Told    string    `json:"told,omitempty"`
+	ToldAt  time.Time `json:"told_at,omitzero"`
+	Victims []int     `json:"victims,omitempty"`
 }
 
 // Claim is a lease that its holder renews and that the pool cannot take up yet. After Until it is refused.

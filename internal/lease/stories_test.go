@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -27,7 +28,8 @@ import (
 // feeds it one event a line; +5s lets time pass before. The words of each event are those that parse reads.
 // `beat 1m` lets a minute pass in which the agents report as often as they are told to and the holders renew.
 // The line `continue` takes the state through JSON into a new pool, as continue-as-new does; `lose` forgets
-// everything, as a pool does whose history is gone; `status` shows what a person sees.
+// everything, as a pool does whose history is gone; `status` shows what a person sees, `status WORD` the lines of it
+// that have the word. `hosts 100 gpus=8` is an agent on each of a hundred hosts, all in one moment.
 func TestStories(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(paths) == 0 {
@@ -109,10 +111,18 @@ func (s *story) do(t *testing.T, line string) string {
 		s.pool = New(s.policy)
 	case "status":
 		for _, line := range status(s.pool.Snapshot(s.now)) {
-			fmt.Fprintf(&out, "  %s\n", line)
+			if len(w.rest) == 1 || strings.Contains(line, w.rest[1]) {
+				fmt.Fprintf(&out, "  %s\n", line)
+			}
 		}
 	case "beat":
-		s.beat(t, duration(t, w.rest[1]), &out)
+		var said strings.Builder
+		s.beat(t, duration(t, w.rest[1]), &said)
+		gather(&out, said.String(), "")
+	case "hosts":
+		var said strings.Builder
+		s.hosts(t, w, &said)
+		gather(&out, said.String(), "host-")
 	case "die":
 		s.agents[w.rest[1]].dead = true
 	case "forget": // the holder stops renewing
@@ -121,6 +131,39 @@ func (s *story) do(t *testing.T, line string) string {
 		s.step(t, w.event(s), &out)
 	}
 	return out.String()
+}
+
+// hosts registers agents on so many hosts, and writes down what comes of it.
+func (s *story) hosts(t *testing.T, w words, out *strings.Builder) {
+	t.Helper()
+	for i := range number(t, w.rest[1]) {
+		line := strings.Join(append([]string{"agent", fmt.Sprintf("host-%03d", i+1)}, w.rest[2:]...), " ")
+		s.step(t, words{t, line, strings.Fields(line)}.event(s), out)
+	}
+}
+
+// gather writes lines that are alike once, but for the numbers after a name that many have.
+func gather(out *strings.Builder, text, name string) {
+	last, same := "", 0
+	end := func() {
+		if same > 0 {
+			fmt.Fprintf(out, "  and %d times more\n", same)
+		}
+	}
+	for line := range strings.Lines(text) {
+		alike := line
+		if name != "" {
+			alike = regexp.MustCompile(regexp.QuoteMeta(name)+`\d+`).ReplaceAllString(line, name)
+		}
+		if alike == last {
+			same++
+			continue
+		}
+		end()
+		out.WriteString(line)
+		last, same = alike, 0
+	}
+	end()
 }
 
 // step feeds one event to the pool, and writes down what comes of it.

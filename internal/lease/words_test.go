@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -109,7 +110,7 @@ func duration(t *testing.T, text string) time.Duration {
 
 // event reads one line:
 //
-//	agent NAME gpus=2 [domain=4] [cpu=64G] [host=] [machine=] [serves=learner:1,rollout:2] [computes=cpu]
+//	agent NAME gpus=2 [domain=4] [cpu=64G] [uuids=] [host=] [machine=] [serves=learner:1,rollout:2] [computes=cpu]
 //	report NAME [xid=79@UUID] [reloaded] [recovery@UUID] [throttle=thermal@UUID] [gone=why@UUID] [pending@UUID] [clean@UUID] …
 //	request HOLDER [role=learner] [gpu=1|cpu=1] [memory=8G] [priority=3] [queue=default] [run=] [above=] [domain]
 //	renew HOLDER, release HOLDER [fence=], gone HOLDER, drain UUID by…, undrain UUID by…, queue NAME weight= gpu= cpu=, tick
@@ -204,7 +205,7 @@ func (w words) report(s *story) Event {
 		s.agents[name] = a
 	}
 	clock := s.now
-	gpus, domain, cpu := 0, 0, int64(0)
+	gpus, domain, cpu, uuids := 0, 0, int64(0), ""
 	w.each(2, func(key, value string) {
 		switch key {
 		case "gpus":
@@ -213,6 +214,8 @@ func (w words) report(s *story) Event {
 			domain = int(number(w.t, value))
 		case "cpu":
 			cpu = number(w.t, value)
+		case "uuids": // else they are named after the host
+			uuids = value
 		case "clock":
 			clock = s.now.Add(duration(w.t, value))
 		default:
@@ -222,7 +225,7 @@ func (w words) report(s *story) Event {
 		}
 	})
 	if w.verb() == "agent" {
-		a.inventory = fleetOf(a.Host, gpus, domain, cpu)
+		a.inventory = fleetOf(cmp.Or(uuids, a.Host), gpus, domain, cpu)
 		a.all()
 	}
 	e := a.report(s.now).(Reported)
