@@ -17,7 +17,7 @@ func Evaluation(ctx workflow.Context, input EvaluationInput) error {
 	devices := newHolder(ctx, input.Request, input.Lease)
 	took, err := evaluate(ctx, &input, devices)
 	if errors.Is(err, errFull) {
-		input.Lease = devices.settle(ctx)
+		input.Lease, input.Request.Above = devices.settle(ctx)
 		return workflow.NewContinueAsNewError(ctx, EvaluationType, input)
 	}
 	defer devices.leave(ctx)

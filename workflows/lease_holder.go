@@ -102,9 +102,9 @@ type holder struct {
 
 // newHolder returns a holder that has what an earlier history of its workflow had.
 func newHolder(ctx workflow.Context, request lease.Request, held *lease.Lease) *holder {
-	h := &holder{desk: newDesk(ctx), request: request, news: workflow.GetSignalChannel(ctx, LeaseSignal), lease: held}
+	h := &holder{desk: newDesk(ctx), request: request, news: workflow.GetSignalChannel(ctx, LeaseSignal), lease: held, seen: request.Above}
 	if held != nil { // short histories keep it too
-		h.asked, h.seen = true, held.Fence
+		h.asked, h.seen = true, max(h.seen, held.Fence)
 		h.say(RenewSignal, *held)
 	}
 	workflow.Go(ctx, h.renew)
@@ -239,13 +239,13 @@ func (h *holder) leave(ctx workflow.Context) {
 }
 
 // settle brings the holder to a point where its workflow may continue as new, and returns the lease that
-// goes along. Nothing may block after it.
-func (h *holder) settle(ctx workflow.Context) *lease.Lease {
+// goes along, and the fence that the next one has to be above. Nothing may block after it.
+func (h *holder) settle(ctx workflow.Context) (held *lease.Lease, above int) {
 	for {
 		_ = workflow.Await(ctx, h.idle)
 		h.take()
 		if h.yield == "" {
-			return h.lease
+			return h.lease, h.seen
 		}
 		h.give()
 	}

@@ -34,7 +34,7 @@ func RolloutPool(ctx workflow.Context, input PoolInput) error {
 	devices := newHolder(ctx, input.Request, input.Lease)
 	err := playLoops(ctx, &input, devices)
 	if errors.Is(err, errFull) {
-		input.Lease = devices.settle(ctx)
+		input.Lease, input.Request.Above = devices.settle(ctx)
 		return workflow.NewContinueAsNewError(ctx, RolloutPoolType, input)
 	}
 	devices.leave(ctx)
