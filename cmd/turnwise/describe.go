@@ -245,7 +245,7 @@ func (d *description) writeCondition(line func(name, format string, args ...any)
 		if s.WaitingFor != "" {
 			line("waits for", "%s", s.WaitingFor)
 		}
-		if text := learnerText(s.Learner); text != "" {
+		if text := learnerText(s.Learner, s.WaitingFor); text != "" {
 			line("learner", "%s", text)
 		}
 		if text := stallText(s, d.now); text != "" {
@@ -275,13 +275,16 @@ func (d *description) writeCondition(line func(name, format string, args ...any)
 	}
 }
 
-// learnerText says where the learner is, or why it is nowhere; "" while the run needs none.
-func learnerText(l runstate.LearnerStatus) string {
+// learnerText says where the learner is, or why it is nowhere; "" while the run needs none. A reason that ends what
+// was said before is not told again.
+func learnerText(l runstate.LearnerStatus, said string) string {
 	switch {
 	case l.Where != "" && l.Yield != "":
 		return fmt.Sprintf("%s (lease %d), to be given back after what is in flight: %s", l.Where, l.Fence, l.Yield)
 	case l.Where != "":
 		return fmt.Sprintf("%s (lease %d)", l.Where, l.Fence)
+	case l.Waiting != "" && strings.HasSuffix(said, l.Waiting):
+		return "without a device"
 	case l.Waiting != "":
 		return "without a device: " + l.Waiting
 	}

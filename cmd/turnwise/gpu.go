@@ -163,7 +163,11 @@ func (d *desk) list(ctx context.Context) (deviceList, error) {
 	if ctx.Err() != nil || !withoutPool(err) {
 		return deviceList{}, err
 	}
-	if note := "no device pool: " + err.Error() + "; these are this machine's devices, and what their condition alone says"; note != d.said {
+	why := err.Error()
+	if !errors.Is(err, errPoolSilent) { // which names the device pool itself
+		why = "no device pool: " + why
+	}
+	if note := why + "; these are this machine's devices, and what their condition alone says"; note != d.said {
 		d.app.note("%s", note)
 		d.said = note
 	}

@@ -92,8 +92,8 @@ func (d deviceDescription) text(f deviceList) string {
 	if len(d.Leases) == 0 && d.Status != nil {
 		line("leases", "none")
 	}
-	for i, w := range d.Waiting {
-		line(heading(i, "waiting"), "%s/%s%s for %s: %s", w.Run, w.Role, waited(w, f), needText(w.Request), w.Reason)
+	for i, w := range alike(d.Waiting) {
+		line(heading(i, "waiting"), "%s%s for %s: %s", w.name(), w.waited(f), needText(w.Request), w.Reason)
 	}
 	if d.Status != nil {
 		for i, fault := range d.Status.Faults {

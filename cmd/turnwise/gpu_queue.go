@@ -158,13 +158,27 @@ func (d *desk) showQueues(ctx context.Context, name string) error {
 	}
 	queueTable(list.Queues).write(d.app.out)
 	f := deviceList{now: d.now()}
-	for i, w := range list.Waiting {
+	for i := 0; i < len(list.Waiting); {
 		if i == 0 {
 			d.app.print("\n")
 		}
-		d.app.print("%d  %s/%s, priority %d in %s, waits%s for %s: %s\n", i+1, w.Run, w.Role, w.Priority, w.Queue, waited(w, f), needText(w.Request), w.Reason)
+		w, turns := inTurn(list.Waiting[i:]), fmt.Sprint(i+1)
+		if w.count > 1 {
+			turns += fmt.Sprintf("-%d", i+w.count)
+		}
+		d.app.print("%s  %s, priority %d in %s, %s%s for %s: %s\n", turns, w.name(), w.Priority, w.Queue, w.verb(), w.waited(f), needText(w.Request), w.Reason)
+		i += w.count
 	}
 	return nil
+}
+
+// inTurn are the first requests that come one after the other and read the same.
+func inTurn(all []lease.Waiter) waiters {
+	n := 1
+	for n < len(all) && wordsOf(all[n]) == wordsOf(all[0]) {
+		n++
+	}
+	return alike(all[:n])[0]
 }
 
 // needText is what a request asks for.

@@ -145,25 +145,89 @@ func (f deviceList) remarks() []string {
 			out = append(out, fmt.Sprintf("%s is %s: %s", cut(row.UUID, width), row.Health, row.Why))
 		}
 	}
-	for i, w := range f.Waiting {
-		if i == mostWaiting {
-			out = append(out, fmt.Sprintf("and %d more wait: `turnwise gpu queue` lists them", len(f.Waiting)-mostWaiting))
-			break
-		}
-		out = append(out, waiterText(w, f))
+	queues := alike(f.Waiting)
+	shown := 0
+	for _, q := range queues[:min(len(queues), mostWaiting)] {
+		out = append(out, q.text(f))
+		shown += q.count
+	}
+	if more := len(f.Waiting) - shown; more > 0 {
+		out = append(out, fmt.Sprintf("and %d more wait: `turnwise gpu queue` lists them", more))
 	}
 	return out
 }
 
-// mostWaiting is how many waiting requests stand under the table.
+// mostWaiting is how many lines about waiting requests stand under the table.
 const mostWaiting = 5
 
-// waiterText says who waits, and why.
-func waiterText(w lease.Waiter, f deviceList) string {
-	if w.Never {
-		return fmt.Sprintf("%s/%s waits%s and cannot be placed on any device that is known: %s", w.Run, w.Role, waited(w, f), w.Reason)
+// waiters are requests that one line tells of: those of a run's role that wait for the same.
+type waiters struct {
+	lease.Waiter     // the one that waits longest
+	count        int // how many there are
+}
+
+// words are what a line about a waiting request says.
+type words struct {
+	run, reason, need string
+	role              lease.Role
+	never             bool
+}
+
+func wordsOf(w lease.Waiter) words {
+	return words{w.Run, w.Reason, needText(w.Request), w.Role, w.Never}
+}
+
+// alike puts requests together that read the same, in the order of the first of each.
+func alike(all []lease.Waiter) []waiters {
+	at := map[words]int{}
+	var out []waiters
+	for _, w := range all {
+		same := wordsOf(w)
+		i, seen := at[same]
+		if !seen {
+			at[same] = len(out)
+			out = append(out, waiters{w, 1})
+			continue
+		}
+		if w.Since.Before(out[i].Since) {
+			out[i].Waiter = w
+		}
+		out[i].count++
 	}
-	return fmt.Sprintf("%s/%s waits%s: %s", w.Run, w.Role, waited(w, f), w.Reason)
+	return out
+}
+
+// name is "quick-1a2b/rollout ×9", without the number when there is one.
+func (w waiters) name() string {
+	name := w.Run + "/" + string(w.Role)
+	if w.count > 1 {
+		name += fmt.Sprintf(" ×%d", w.count)
+	}
+	return name
+}
+
+func (w waiters) verb() string {
+	if w.count > 1 {
+		return "wait"
+	}
+	return "waits"
+}
+
+// waited is how long the one that waits longest does.
+func (w waiters) waited(f deviceList) string {
+	text := waited(w.Waiter, f)
+	if w.count > 1 {
+		text = strings.Replace(text, " for ", " for up to ", 1)
+	}
+	return text
+}
+
+// text says who waits, and why.
+func (w waiters) text(f deviceList) string {
+	if w.Never {
+		return fmt.Sprintf("%s %s%s and cannot be placed on any device that is known: %s", w.name(), w.verb(), w.waited(f), w.Reason)
+	}
+	return fmt.Sprintf("%s %s%s: %s", w.name(), w.verb(), w.waited(f), w.Reason)
 }
 
 // waited is " for 3m05s"; "" for what has only begun.

@@ -52,7 +52,7 @@ func newTheatre(t *testing.T) *theatre {
 	th := &theatre{t: t, pool: lease.New(lease.DefaultPolicy()), out: out}
 	th.desk = &desk{app: &app{out: out, err: out, dataDir: t.TempDir()}, host: "here", user: "ann", now: time.Now,
 		dial: func(context.Context) (devicePool, func(), error) {
-			if th.lost != nil && !errors.Is(th.lost, workflows.ErrNoDevicePool) {
+			if errors.Is(th.lost, connect.ErrNoServer) {
 				return nil, nil, th.lost
 			}
 			return th, func() {}, nil
@@ -176,7 +176,8 @@ func (th *theatre) play(d *datadriven.TestData) string {
 	case "request":
 		th.request(d)
 	case "lost":
-		th.lost = map[string]error{"server": connect.ErrNoServer, "pool": workflows.ErrNoDevicePool}[arg(0)]
+		th.lost = map[string]error{"server": connect.ErrNoServer, "pool": workflows.ErrNoDevicePool,
+			"worker": serviceerror.NewDeadlineExceeded("query timed out")}[arg(0)]
 		th.desk.pool = nil
 	case "gpu":
 		var list deviceList
@@ -260,7 +261,14 @@ func (th *theatre) request(d *datadriven.TestData) {
 	if n, err := strconv.Atoi(count); err == nil {
 		r.Count = n
 	}
-	th.pool.Step(time.Now(), lease.Requested{Request: r})
+	holder, loops := r.Holder, 1
+	d.MaybeScanArgs(th.t, "loops", &loops)
+	for i := range loops {
+		if loops > 1 {
+			r.Holder = fmt.Sprintf("%s/%d", holder, i)
+		}
+		th.pool.Step(time.Now(), lease.Requested{Request: r})
+	}
 }
 
 func (th *theatre) queue(ctx context.Context, args []datadriven.CmdArg) error {

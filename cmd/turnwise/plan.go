@@ -161,6 +161,7 @@ func (a *app) planRun(id string, resolved *configs.Resolved, fleet fleet) (*runP
 	}
 	p.place(fleet.Snapshot)
 	p.judge(fleet.Snapshot)
+	p.weighQuota(fleet.Snapshot)
 	return p, nil
 }
 

@@ -11,7 +11,6 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
-	"github.com/turnwise-rl/turnwise/workflows"
 	"github.com/turnwise-rl/turnwise/workflows/activity"
 )
 
@@ -43,12 +42,48 @@ func (p *runPlan) judge(fleet lease.Snapshot) {
 	}
 }
 
+// weighQuota adds a note when the queue's quota keeps the run waiting even with no other run in the fleet: it starts,
+// and goes on only when an operator raises the quota.
+func (p *runPlan) weighQuota(fleet lease.Snapshot) {
+	kind := p.resolved.Run.Devices.Kind
+	at := queueAt(fleet, p.Queue)
+	if at < 0 {
+		return
+	}
+	quota, bounded := fleet.Queues[at].Quota[kind]
+	if !bounded {
+		return
+	}
+	fleet.Leases, fleet.Queue = nil, nil
+	unbounded := fleet
+	unbounded.Queues = slices.Delete(slices.Clone(fleet.Queues), at, at+1) // a queue that nobody has set up has no quota
+	within, without := *p, *p
+	within.Roles, without.Roles = nil, nil
+	within.place(fleet)
+	without.place(unbounded)
+	devices := map[string]bool{}
+	var short lease.Role
+	for i, role := range within.Roles {
+		for j, place := range role.Places {
+			free := without.Roles[i].Places[j]
+			for _, device := range free.Devices {
+				devices[device.UUID] = true
+			}
+			if short == "" && place.Waits != "" && free.Waits == "" {
+				short = role.Role
+			}
+		}
+	}
+	if short == "" {
+		return
+	}
+	note := fmt.Sprintf("the %s waits for as long as the quota of queue %s is %d %s: `turnwise gpu queue %s --quota %s=%d` lets all of the run be placed",
+		roleNames[short], p.Queue, quota, kind, p.Queue, kind, len(devices))
+	p.Note = strings.TrimPrefix(p.Note+"; "+note, "; ")
+}
+
 // roleNames are what roles are called in sentences.
 var roleNames = map[lease.Role]string{lease.Learner: "learner", lease.Rollout: "rollout pool", lease.Evaluate: "evaluation"}
-
-func needOf(n workflows.Needs, role lease.Role) workflows.Need {
-	return map[lease.Role]workflows.Need{lease.Learner: n.Learner, lease.Rollout: n.Rollout, lease.Evaluate: n.Evaluate}[role]
-}
 
 // demand is what the learner, all pools and an evaluation ask for, and the most that one lease does.
 type demand struct {

@@ -17,6 +17,7 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/footprint"
 	"github.com/turnwise-rl/turnwise/internal/gpu"
 	"github.com/turnwise-rl/turnwise/internal/lease"
+	"github.com/turnwise-rl/turnwise/workflows"
 	"github.com/turnwise-rl/turnwise/workflows/activity"
 )
 
@@ -75,6 +76,9 @@ func TestPlansRead(t *testing.T) {
 	busy.Leases = append(busy.Leases, lease.Lease{Fence: 7, Agent: "node-1", Host: "node-1", Devices: []string{"GPU-node-1-a"}, Granted: busy.Now,
 		Expires: busy.Now.Add(time.Hour), Request: lease.Request{Holder: "other-1a2b", Run: "other-1a2b", Role: lease.Learner, Kind: gpu.GPU, Count: 1,
 			MemoryBytes: 90 * gib, Queue: "default", Priority: 3}})
+	bounded := fleetOf(machineOf("node-1", 8*gib, onBoth, 141*gib, 141*gib))
+	bounded.Queues = append(bounded.Queues, lease.QueueStatus{Queue: lease.Queue{Name: "small", Weight: 1, Quota: map[gpu.Kind]int{gpu.GPU: 1}}})
+	spread := fleetOf(machineOf("node-1", 1*gib, onBoth, 85*gib), machineOf("node-2", 1*gib, onBoth, 85*gib))
 	silent := fleet{source: ofPool, note: "no agent has reported: start one with `turnwise worker`"}
 	for _, tt := range []struct {
 		name, preset string
@@ -84,6 +88,8 @@ func TestPlansRead(t *testing.T) {
 		{"quickstart", "quickstart", fleetOf(machineOf("node-1", 8*gib, onCPU)), nil},
 		{"gpus", "quickstart-async", busy, []string{"devices.kind=gpu", "devices.queue=night", "devices.priority=1", "sampling.pools=3", "devices.learner_memory=80000000000", "training.steps=60"}},
 		{"nobody", "quickstart", silent, []string{"warm_start.steps=0", "evaluation.every=0"}},
+		{"quota", "quickstart", bounded, []string{"devices.kind=gpu", "devices.queue=small", "devices.learner_memory=140000000000", "devices.rollout_memory=20000000000"}},
+		{"spread", "quickstart-async", spread, []string{"devices.kind=gpu", "sampling.pools=3", "devices.rollout_memory=40000000000", "devices.learner_memory=1000000000"}},
 		{"refused", "quickstart", fleetOf(machineOf("node-1", 8*gib, onCPU), machineOf("node-2", 16*gib, onCPU)), []string{"sampling.slots=100000"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -184,7 +190,8 @@ func TestPlanAsksForWhatTheRunAsksFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, role := range plan.Roles {
-		need := needOf(input.Devices, role.Role)
+		need := map[lease.Role]workflows.Need{lease.Learner: input.Devices.Learner, lease.Rollout: input.Devices.Rollout,
+			lease.Evaluate: input.Devices.Evaluate}[role.Role]
 		if need.MemoryBytes != role.MemoryBytes || need.Count != role.Devices || need.Kind != role.Kind || role.Devices != 1 {
 			t.Errorf("%s: planned %+v, asked for %+v", role.Role, role, need)
 		}

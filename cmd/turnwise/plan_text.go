@@ -88,7 +88,7 @@ func (r planRole) texts() []string {
 	}
 	if len(texts) > 1 {
 		for i, text := range texts {
-			texts[i] = fmt.Sprintf("%d: %s", counts[text], text)
+			texts[i] = fmt.Sprintf("%d %s", counts[text], text)
 		}
 	}
 	return texts

@@ -181,7 +181,7 @@ func (f frame) lines() []string {
 	if len(f.HeldOut) > 0 {
 		out = append(out, "held-out  "+f.heldOut())
 	}
-	if text := learnerText(f.Learner); f.Learner.Where != "" && f.Learner.Yield != "" {
+	if text := learnerText(f.Learner, f.WaitingFor); f.Learner.Where != "" && f.Learner.Yield != "" {
 		out = append(out, "learner   "+text)
 	}
 	if f.WaitingFor != "" {

@@ -71,17 +71,6 @@ func (e Estimate) Bytes(kind gpu.Kind) int64 {
 	return total
 }
 
-// Of is what a line takes of a device of a kind; 0 when the estimate has no such line.
-func (e Estimate) Of(name string, kind gpu.Kind) int64 {
-	total := int64(0)
-	for _, line := range e.Lines {
-		if line.Name == name && (!line.Host || kind == gpu.CPU) {
-			total += line.Bytes
-		}
-	}
-	return total
-}
-
 func (e *Estimate) add(name string, host bool, bytes int64, from string) {
 	if bytes > 0 {
 		e.Lines = append(e.Lines, Line{Name: name, Bytes: min(bytes, endless), Host: host, From: from})
