@@ -166,20 +166,20 @@ type waiters struct {
 	count        int // how many there are
 }
 
-// words are what a line about a waiting request says.
-type words struct {
+// waiterWords are what a line about a waiting request says.
+type waiterWords struct {
 	run, reason, need string
 	role              lease.Role
 	never             bool
 }
 
-func wordsOf(w lease.Waiter) words {
-	return words{w.Run, w.Reason, needText(w.Request), w.Role, w.Never}
+func wordsOf(w lease.Waiter) waiterWords {
+	return waiterWords{w.Run, w.Reason, needText(w.Request), w.Role, w.Never}
 }
 
 // alike puts requests together that read the same, in the order of the first of each.
 func alike(all []lease.Waiter) []waiters {
-	at := map[words]int{}
+	at := map[waiterWords]int{}
 	var out []waiters
 	for _, w := range all {
 		same := wordsOf(w)

@@ -65,7 +65,10 @@ func (a *app) newAgent(c client.Client, serves lease.Capacity, compute device.De
 		}
 	} else if err := agent.CheckName(d.name); err != nil {
 		return nil, usageError{fmt.Errorf("--name: %w", err)}
+	} else if d.free, err = agent.Join(a.dataDir, host); err != nil {
+		return nil, err
 	}
+	config.Own = func() []int { return agent.Processes(a.dataDir, host) }
 	config.Identity = agent.Identify(d.name, host)
 	for i, door := range config.Sources {
 		config.Sources[i] = a.meters.count(door)

@@ -88,7 +88,7 @@ func TestLearnerText(t *testing.T) {
 		"GPU-1 on beta (lease 7), to be given back after what is in flight: priority 1 waits": {
 			Learner: runstate.LearnerStatus{Where: "GPU-1 on beta", Fence: 7, Yield: "priority 1 waits"}},
 		"without a device: needs 4; free 3": {WaitingFor: "groups: 3 of 4 ready", Learner: runstate.LearnerStatus{Waiting: "needs 4; free 3"}},
-		"without a device": {WaitingFor: "a device for the learner: needs 4; free 3", Learner: runstate.LearnerStatus{Waiting: "needs 4; free 3"}},
+		"without a device":                  {WaitingFor: "a device for the learner: needs 4; free 3", Learner: runstate.LearnerStatus{Waiting: "needs 4; free 3"}},
 	} {
 		if got := learnerText(status.Learner, status.WaitingFor); got != want {
 			t.Errorf("%+v: %q, want %q", status, got, want)
