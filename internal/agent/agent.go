@@ -35,7 +35,9 @@ type Config struct {
 	Device device.Device
 	// Sources are the doors to the devices of this machine.
 	Sources []gpu.Source
-	Report  Reporter
+	// Own are the ids of all our processes on this machine, whose memory is not foreign; nil is this one alone.
+	Own    func() []int
+	Report Reporter
 	// Boot says which life of its machine this is, when that changes while the process lives, as it does for a
 	// machine that is only rehearsed; nil is Identity.Boot.
 	Boot func() string

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -79,31 +78,18 @@ func bootID() string {
 	return strings.TrimSpace(string(data))
 }
 
-// mostAgents bounds the processes of one machine on one data folder.
-const mostAgents = 1000
-
 // ClaimName takes the first of the names host, host-2, host-3 and so on that no living process of this machine
 // has in a data folder, so that a process that is started again has the name it had. release gives it back; so
 // does the end of the process, however it ends.
 func ClaimName(dataDir, host string) (name string, release func() error, err error) {
-	folder := filepath.Join(dataDir, "agents")
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return "", nil, fmt.Errorf("name of the device agent: %w", err)
+	place, release, err := claim(dataDir, host, counted)
+	switch {
+	case err != nil:
+		return "", nil, fmt.Errorf("name of the device agent: %w: choose one with --name", err)
+	case place == 1:
+		return host, release, nil
 	}
-	for n := 1; n <= mostAgents; n++ {
-		lock, err := tryLock(filepath.Join(folder, fmt.Sprintf("%s-%d.lock", fileName(host), n)))
-		if err != nil {
-			return "", nil, fmt.Errorf("name of the device agent: %w: choose one with --name", err)
-		}
-		if lock == nil {
-			continue
-		}
-		if name = host; n > 1 {
-			name = fmt.Sprintf("%s-%d", host, n)
-		}
-		return name, lock.Close, nil
-	}
-	return "", nil, fmt.Errorf("name of the device agent: %s has %d agents on %s already: choose a name with --name", host, mostAgents, dataDir)
+	return fmt.Sprintf("%s-%d", host, place), release, nil
 }
 
 // tryLock locks a file; nil when another process has it.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,7 +18,13 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/lease"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir, kind, is := strings.Cut(os.Getenv(placeHolder), "="); is {
+		holdPlace(dir, kind)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // board is a source whose devices a test moves.
 type board struct {

@@ -24,8 +24,10 @@ type source struct {
 	// inventory is the last one, and failed says why it is not whole.
 	inventory gpu.Inventory
 	failed    string
-	// last are the last readings, read when the read under way began; zero when none is.
+	// last are the last readings, and own our processes then; busy is when the read under way began, zero when
+	// none is.
 	last []gpu.Reading
+	own  []int
 	busy time.Time
 }
 
@@ -107,6 +109,7 @@ func keepLost(before, now gpu.Inventory, err error) gpu.Inventory {
 // read looks how the devices are, stops work on those that have come to a fault, and has changes reported.
 func (a *Agent) read(ctx context.Context, s *source) {
 	before := s.conditions()
+	own := a.ownProcesses() // before the read: those that it still sees are among them
 	s.begin()
 	readings, err := s.door.Read(ctx)
 	s.end()
@@ -114,6 +117,7 @@ func (a *Agent) read(ctx context.Context, s *source) {
 		return
 	}
 	s.mu.Lock()
+	s.own = own
 	if err != nil {
 		readings = nil
 		for _, device := range s.inventory.Devices {
@@ -135,6 +139,14 @@ func (a *Agent) read(ctx context.Context, s *source) {
 	if !first && !maps.EqualFunc(before, now, gpu.Condition.Equal) { // the first report waits for the first look
 		ask(a.news)
 	}
+}
+
+// ownProcesses are our processes on this machine.
+func (a *Agent) ownProcesses() []int {
+	if a.config.Own == nil {
+		return []int{os.Getpid()}
+	}
+	return a.config.Own()
 }
 
 // endsWork says whether a fault takes the device away from who holds it, at once.
@@ -270,8 +282,12 @@ func (a *Agent) conditions() map[string]gpu.Condition {
 
 func (s *source) conditions() map[string]gpu.Condition {
 	out := map[string]gpu.Condition{}
-	for _, reading := range s.readings() {
-		out[reading.UUID] = reading.Condition(os.Getpid())
+	readings := s.readings()
+	s.mu.Lock()
+	own := s.own
+	s.mu.Unlock()
+	for _, reading := range readings {
+		out[reading.UUID] = reading.Condition(own...)
 	}
 	return out
 }
