@@ -21,7 +21,7 @@ func (b *board) never(r Request) (reason string, never bool) {
 	}
 	serving := filter(b.agents, func(a *boardAgent) bool { return a.capacity(r.Role) > 0 })
 	if len(serving) == 0 {
-		return oneLine(fmt.Sprintf("no agent serves %s: start one with `turnwise worker --roles %s`", r.Role, r.Role)), false
+		return oneLine(fmt.Sprintf("no agent serves %s: start one with `turnwise worker --roles %s`", r.Role, served(r.Role))), false
 	}
 	silent := b.able(r, true)
 	switch heard := b.able(r, false); {
@@ -31,6 +31,14 @@ func (b *board) never(r Request) (reason string, never bool) {
 		return oneLine(fmt.Sprintf("%s; free 0: %s", needed(r), isSilent(silent))), false
 	}
 	return "", false
+}
+
+// served is the role of the worker processes that serve a role: those that play rollouts evaluate as well.
+func served(r Role) Role {
+	if r == Evaluate {
+		return Rollout
+	}
+	return r
 }
 
 // able are the agents, silent or heard, that could do a request if all of their devices were healthy and free.
