@@ -58,14 +58,8 @@ func (a *app) newAgent(c client.Client, serves lease.Capacity, compute device.De
 	if err != nil {
 		return nil, err
 	}
-	d := &deviceAgent{name: a.agent.name, free: func() error { return nil }, failed: make(chan error, 1), ended: make(chan struct{})}
-	if d.name == "" {
-		if d.name, d.free, err = agent.ClaimName(a.dataDir, host); err != nil {
-			return nil, err
-		}
-	} else if err := agent.CheckName(d.name); err != nil {
-		return nil, usageError{fmt.Errorf("--name: %w", err)}
-	} else if d.free, err = agent.Join(a.dataDir, host); err != nil {
+	d := &deviceAgent{failed: make(chan error, 1), ended: make(chan struct{})}
+	if d.name, d.free, err = claimName(a.dataDir, a.agent.name, host); err != nil {
 		return nil, err
 	}
 	config.Own = func() []int { return agent.Processes(a.dataDir, host) }
@@ -80,6 +74,27 @@ func (a *app) newAgent(c client.Client, serves lease.Capacity, compute device.De
 			Known: !now.Heard.IsZero() && !now.CutOff, Health: now.Health}
 	})
 	return d, nil
+}
+
+// claimName takes the name that an agent was given, or one of its host's; free gives it back.
+func claimName(dataDir, given, host string) (name string, free func() error, err error) {
+	if given == "" {
+		return agent.ClaimName(dataDir, host)
+	}
+	if err := agent.CheckName(given); err != nil {
+		return "", nil, usageError{fmt.Errorf("--name: %w", err)}
+	}
+	release, err := agent.Reserve(dataDir, given)
+	if errors.Is(err, agent.ErrNameTaken) {
+		return "", nil, usageError{fmt.Errorf("--name: %w: choose another one, or stop that process first", err)}
+	} else if err != nil {
+		return "", nil, err
+	}
+	leave, err := agent.Join(dataDir, host)
+	if err != nil {
+		return "", nil, errors.Join(err, release())
+	}
+	return given, func() error { return errors.Join(release(), leave()) }, nil
 }
 
 // findDevices opens the doors to this machine's devices, or to those of a fake fleet, and returns the host's name.

@@ -64,6 +64,39 @@ func TestAgentFlags(t *testing.T) {
 	}
 }
 
+// TestNameOfTheLiving refuses a name that a living process has, which would lose its leases, and gives it to the next
+// one when that process is gone. A process without a name of its own takes the next of its host's.
+func TestNameOfTheLiving(t *testing.T) {
+	dir, host := t.TempDir(), agent.Host()
+	start := func(name string) (*deviceAgent, error) {
+		a := &app{in: strings.NewReader(""), out: io.Discard, err: io.Discard, dataDir: dir, agent: agentFlags{name: name}}
+		return a.newAgent(nil, lease.Capacity{}, nil, nil, slog.New(slog.DiscardHandler))
+	}
+	for _, name := range []string{"alpha", host} {
+		first, err := start(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := start(name); err == nil || exitCode(err) != exitUsage || !strings.Contains(err.Error(), "another process has this name: "+name) ||
+			!strings.Contains(err.Error(), "choose another one") {
+			t.Errorf("a second %s: %v, exit %d", name, err, exitCode(err))
+		}
+		if name == host {
+			second, err := start("")
+			if err != nil || second.name != host+"-2" {
+				t.Fatalf("without a name: %+v, %v", second, err)
+			}
+			second.stop()
+		}
+		first.stop()
+		again, err := start(name)
+		if err != nil {
+			t.Fatalf("%s again: %v", name, err)
+		}
+		again.stop()
+	}
+}
+
 // TestFleetStandsForTheMachine offers GPUs, which the processor computes for, and no others do.
 func TestFleetStandsForTheMachine(t *testing.T) {
 	fleet := filepath.Join(t.TempDir(), "fleet.yaml")

@@ -82,14 +82,30 @@ func bootID() string {
 // has in a data folder, so that a process that is started again has the name it had. release gives it back; so
 // does the end of the process, however it ends.
 func ClaimName(dataDir, host string) (name string, release func() error, err error) {
-	place, release, err := claim(dataDir, host, counted)
-	switch {
-	case err != nil:
-		return "", nil, fmt.Errorf("name of the device agent: %w: choose one with --name", err)
-	case place == 1:
-		return host, release, nil
+	var passed []func() error // places whose names were taken by processes that were given them
+	defer func() {
+		for _, leave := range passed {
+			err = errors.Join(err, leave())
+		}
+	}()
+	for {
+		place, leave, err := claim(dataDir, host, counted)
+		if err != nil {
+			return "", nil, fmt.Errorf("name of the device agent: %w: choose one with --name", err)
+		}
+		if name = host; place > 1 {
+			name = fmt.Sprintf("%s-%d", host, place)
+		}
+		free, err := Reserve(dataDir, name)
+		switch {
+		case errors.Is(err, ErrNameTaken):
+			passed = append(passed, leave)
+		case err != nil:
+			return "", nil, errors.Join(err, leave())
+		default:
+			return name, func() error { return errors.Join(free(), leave()) }, nil
+		}
 	}
-	return fmt.Sprintf("%s-%d", host, place), release, nil
 }
 
 // tryLock locks a file; nil when another process has it.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -50,6 +51,43 @@ func TestNamesStay(t *testing.T) {
 		t.Errorf("the folder with names: %v, %v", info, err)
 	}
 	if _, _, err := ClaimName(filepath.Join(dir, "agents", "host-1.lock"), "host"); err == nil || !strings.Contains(err.Error(), "name of the device agent") {
+		t.Errorf("a data folder that is a file: %v", err)
+	}
+}
+
+// TestGivenNamesAreKept lets nobody take a name that a living process was given, and passes over it when names
+// are counted.
+func TestGivenNamesAreKept(t *testing.T) {
+	dir := t.TempDir()
+	free, err := Reserve(dir, "host-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Reserve(dir, "host-2"); !errors.Is(err, ErrNameTaken) || !strings.Contains(err.Error(), "host-2") || !strings.Contains(err.Error(), dir) {
+		t.Errorf("a second host-2: %v", err)
+	}
+	var leave []func() error
+	for _, want := range []string{"host", "host-3"} {
+		name, release, err := ClaimName(dir, "host")
+		if err != nil || name != want {
+			t.Fatalf("claimed %q, %v; want %q", name, err, want)
+		}
+		leave = append(leave, release)
+	}
+	if _, err := Reserve(dir, "host-3"); !errors.Is(err, ErrNameTaken) {
+		t.Errorf("a counted name is given away: %v", err)
+	}
+	for _, release := range append(leave, free) {
+		if err := release(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, want := range []string{"host", "host-2"} {
+		if name, _, err := ClaimName(dir, "host"); err != nil || name != want {
+			t.Errorf("claimed %q, %v; want %q", name, err, want)
+		}
+	}
+	if _, err := Reserve(filepath.Join(dir, "agents", "host-1.lock"), "x"); err == nil || !strings.Contains(err.Error(), "name of the device agent") {
 		t.Errorf("a data folder that is a file: %v", err)
 	}
 }
