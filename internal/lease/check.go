@@ -47,7 +47,7 @@ func checkQueue(q Queue) error {
 	case q.Weight < 0 || math.IsNaN(q.Weight) || math.IsInf(q.Weight, 0):
 		return fmt.Errorf("queue %s: its weight is %g, give it a positive one", q.Name, q.Weight)
 	}
-	for _, kind := range sortedKinds(q.Quota) {
+	for _, kind := range sortedKeys(q.Quota) {
 		switch {
 		case kind != gpu.CPU && kind != gpu.GPU:
 			return fmt.Errorf("queue %s: a quota of %q, which is no kind of device: cpu or gpu", q.Name, kind)
@@ -56,15 +56,6 @@ func checkQueue(q Queue) error {
 		}
 	}
 	return nil
-}
-
-func sortedKinds(quota map[gpu.Kind]int) []gpu.Kind {
-	var kinds []gpu.Kind
-	for kind := range quota {
-		kinds = append(kinds, kind)
-	}
-	slices.Sort(kinds)
-	return kinds
 }
 
 // known is the device with a UUID, or an error that names those that look like it.

@@ -3,6 +3,7 @@ package lease
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -92,7 +93,7 @@ func (p *Pool) reserved(d *DeviceState) string {
 func (p *Pool) queues(leases []Lease) []QueueStatus {
 	holds := Holdings(leases)
 	known := map[string]Queue{}
-	for name := range holds {
+	for _, name := range sortedKeys(holds) {
 		known[name] = Queue{Name: name, Weight: 1}
 	}
 	for i := range p.state.Waiting {
@@ -183,14 +184,11 @@ func (p *Pool) ending(d *DeviceState, v Verdict) string {
 	return end
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
-}
+// sortedKeys is the only way through a map here, so that the pool decides the same every time. The checker
+// of workflows does not see that the order is made good.
+//
+//workflowcheck:ignore
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
 
 func numbers(list []int) string {
 	var words []string
