@@ -95,6 +95,7 @@ func TestCorruptState(t *testing.T) {
 
 // TestMissingManifest finds a hole in the sequence of steps when the run is started again.
 func TestMissingManifest(t *testing.T) {
+	learnerAlone(t)
 	d := playedTo(t, 4)
 	if err := os.Remove(filepath.Join(d.folder().Path, "steps", "000002.json")); err != nil {
 		t.Fatal(err)
@@ -214,6 +215,7 @@ func TestStaleLearnerCannotCommit(t *testing.T) {
 
 // TestRedoWithOtherSettings changes the config between a step and its redo.
 func TestRedoWithOtherSettings(t *testing.T) {
+	learnerAlone(t)
 	overrides := []string{"checkpoint.every=9", "warm_start.steps=4"}
 	d := newDriver(t, prepared(t, overrides...), overrides...)
 	if err := d.play(2); err != nil {

@@ -147,6 +147,7 @@ func TestCutsReachTheSampler(t *testing.T) {
 
 // TestRateFallsToZero ends the schedule at a rate of 0, which is a step like any other.
 func TestRateFallsToZero(t *testing.T) {
+	learnerAlone(t)
 	overrides := []string{"training.learning_rate_end=0"}
 	d := newDriver(t, prepared(t, overrides...), overrides...)
 	complete(t, d)
@@ -181,6 +182,9 @@ func TestLearnerIsThrownAway(t *testing.T) {
 func TestLoopIsWithdrawn(t *testing.T) {
 	for _, after := range [][]int{{0}, {1, 4}, {0, 1, 2, 3, 4, 5, 6, 7, 8}} {
 		t.Run(fmt.Sprint("after ", after), func(t *testing.T) {
+			if testing.Short() && len(after) != 2 {
+				t.Skip("one run is enough to look for races in")
+			}
 			overrides := []string{"sampling.pools=2"}
 			d := newDriver(t, prepared(t, overrides...), overrides...)
 			left := map[int]bool{}

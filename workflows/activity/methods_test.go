@@ -56,6 +56,7 @@ const (
 // TestMethodsTrain makes a short run with each method: every step moves the weights, every figure is a number,
 // and a learner that is thrown away before each step comes back by redo to the same bits.
 func TestMethodsTrain(t *testing.T) {
+	learnerAlone(t)
 	for name, method := range trainedMethods {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -26,7 +26,8 @@ const corpusTasks = 2000
 
 // Prepare makes a run's folder ready: config, tokenizer, demonstrations and the policy before training as
 // step 0, or the steps of another run that this one is a fork of. What a run from a checkpoint needs of it is copied, so
-// that the checkpoint may go away. On a folder that is ready it says what is committed.
+// that the checkpoint may go away. On a folder that is ready it says what is committed, and learners of before can
+// commit no more.
 func (a *Activities) Prepare(ctx context.Context, input workflows.PrepareInput) (workflows.PrepareResult, error) {
 	defer heartbeat(ctx)()
 	result, err := a.prepare(ctx, input)
@@ -56,7 +57,25 @@ func (a *Activities) prepare(ctx context.Context, input workflows.PrepareInput) 
 	if err != nil {
 		return workflows.PrepareResult{}, fmt.Errorf("prepare run %s: %w", input.Run, err)
 	}
+	if committed >= 0 {
+		if err := fenceOff(ctx, folder); err != nil {
+			return workflows.PrepareResult{}, err
+		}
+	}
 	return a.found(ctx, folder)
+}
+
+// unseen is how many fences the run of before may have given to learners that have not shown theirs yet.
+const unseen = 16
+
+// fenceOff makes every learner of before stale: one of a run that was terminated may still be at work, and would
+// commit a step that the run of now knows nothing of. What is committed is read after this.
+func fenceOff(ctx context.Context, folder *runfolder.Folder) error {
+	shown, err := folder.Fence(ctx)
+	if err != nil {
+		return err
+	}
+	return folder.Acquire(ctx, (shown>>attemptBits+unseen)<<attemptBits)
 }
 
 // putConfig writes the run's config once. A folder with other settings belongs to another run; where

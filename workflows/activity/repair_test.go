@@ -39,6 +39,7 @@ func straightDigests(t *testing.T) []string {
 // TestCorruptGroupsWait changes and removes groups of a batch. The step says which and is not made, also when the
 // answer is lost; once they are there again it gives what it always gives, without redo of what was in memory.
 func TestCorruptGroupsWait(t *testing.T) {
+	learnerAlone(t)
 	p := newApprentice(t, "checkpoint.every=9")
 	p.trainTo(4)
 	before := p.a.sessions[p.run].at
@@ -123,6 +124,7 @@ func (p *apprentice) read(key string) []byte {
 // TestNothingLeftToBeginWith takes every checkpoint away and has the seed say something else: the error says what is
 // lost.
 func TestNothingLeftToBeginWith(t *testing.T) {
+	learnerAlone(t)
 	p := newApprentice(t, "checkpoint.every=9")
 	p.trainTo(1)
 	for _, pattern := range []string{"weights/000000.*", "optimizer/000000.*"} {
@@ -203,6 +205,7 @@ func TestWhatCannotBeRepaired(t *testing.T) {
 // TestLeftoversAreSetAside finds other bytes where a step means to put its weights, as a disk may leave of an attempt
 // that did not come to commit.
 func TestLeftoversAreSetAside(t *testing.T) {
+	learnerAlone(t)
 	p := newApprentice(t)
 	p.trainTo(2)
 	digest := straightDigests(t)[3]

@@ -17,6 +17,7 @@ import (
 // TestStaleTokens trains tokens of older versions within the bound. How old they are, and how far the proximal policy
 // is from the one that sampled, is measured and comes out in metrics; made again by redo the steps are the same.
 func TestStaleTokens(t *testing.T) {
+	learnerAlone(t)
 	overrides := []string{"training.staleness=2", "checkpoint.every=9"}
 	p := newApprentice(t, overrides...)
 	p.behind = func(step int) int { return step - 3 }
@@ -89,6 +90,7 @@ func (p *apprentice) relabel(number, version, says int) runstate.GroupRef {
 
 // TestDroppedGroupsAreRecorded writes what was given up since the step before, and what of it is in the store.
 func TestDroppedGroupsAreRecorded(t *testing.T) {
+	learnerAlone(t)
 	p := newApprentice(t)
 	p.trainTo(2)
 	input := p.input(3)

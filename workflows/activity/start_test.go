@@ -328,6 +328,7 @@ func moreTokens(first, n int) string {
 
 // TestCheckStart refuses what a run could not start from, at the value that is to blame.
 func TestCheckStart(t *testing.T) {
+	learnerAlone(t)
 	write := func(name, text string) func(string) error {
 		return func(dir string) error { return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600) }
 	}
@@ -388,6 +389,7 @@ func TestCheckStart(t *testing.T) {
 // TestStartIsGuarded prepares from a folder that is not there, goes on with a copy that changed, and
 // prepares again from a checkpoint that changed meanwhile: errors that no retry can cure.
 func TestStartIsGuarded(t *testing.T) {
+	learnerAlone(t)
 	dir := qwen.checkpoint(t)
 	d, _ := from(t, filepath.Join(dir, "elsewhere"))
 	if err := d.play(0); !isLasting(err) || !strings.Contains(err.Error(), "on the machine that prepares the run") {
