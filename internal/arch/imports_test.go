@@ -29,7 +29,7 @@ var arrows = []arrow{
 	{folder: "configs", may: []string{"algos", "internal/gpu/.", "kernels/.", "rollout/env", "rollout/tool", "trainer/optim", "trainer/policy"},
 		reason: "configs assembles settings that their parts own; it must be usable without Temporal and without a run"},
 	{folder: "workflows", alone: true, may: []string{"internal/gpu/.", "internal/lease", "rollout/.", "workflows/runstate"},
-		tests:  []string{"internal/connect", "internal/temporalserver/temporaltest"},
+		tests:  []string{"internal/connect", "internal/gpu/gpufake", "internal/temporalserver/temporaltest"},
 		reason: "workflow code is deterministic and thin; what computes or does I/O belongs into an activity"},
 	{folder: "workflows/runstate", alone: true,
 		reason: "what decides is a pure state machine without Temporal, clock, network or device"},
