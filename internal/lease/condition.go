@@ -44,14 +44,19 @@ func (p *Pool) happened(r Report, event gpu.Event) bool {
 
 // meant are the devices that an event is about: a MIG instance's when it names the device that the instance
 // is part of, and all GPUs of the agent when it names none, since a fault that nobody can place may be anywhere.
+// Who resets an instance resets the device.
 func (p *Pool) meant(r Report, event gpu.Event) []string {
 	var uuids []string
+	board := event.UUID
+	if d := p.state.device(event.UUID); d != nil && event.Kind == gpu.Reloaded && d.Parent != "" {
+		board = d.Parent
+	}
 	for i := range p.state.Devices {
 		d := &p.state.Devices[i]
 		if !slices.Contains(d.Agents, r.Agent) {
 			continue
 		}
-		if d.UUID == event.UUID || d.Parent != "" && d.Parent == event.UUID || event.UUID == "" && d.Kind == gpu.GPU {
+		if d.UUID == event.UUID || d.Parent != "" && d.Parent == board || event.UUID == "" && d.Kind == gpu.GPU {
 			uuids = append(uuids, d.UUID)
 		}
 	}

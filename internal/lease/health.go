@@ -59,22 +59,35 @@ const (
 
 // faultOn puts a fault on what it concerns.
 func (p *Pool) faultOn(d *DeviceState, fault gpu.Fault, text string) {
-	for _, concerned := range p.concerned(d, fault.Scope) {
+	for _, concerned := range p.concerned(d, fault) {
 		p.act(concerned, d, fault, text)
 	}
 }
 
 // concerned are the UUIDs of the devices that a fault of one of them concerns.
-func (p *Pool) concerned(d *DeviceState, scope gpu.Scope) []string {
+func (p *Pool) concerned(d *DeviceState, fault gpu.Fault) []string {
 	var uuids []string
 	for i := range p.state.Devices {
 		other := &p.state.Devices[i]
 		same := other.Machine == d.Machine && other.Host == d.Host && other.Kind == d.Kind
-		if other.UUID == d.UUID || same && (scope == gpu.OfHost || scope == gpu.OfDomain && d.Domain != "" && other.Domain == d.Domain) {
+		domain := fault.Scope == gpu.OfDomain && d.Domain != "" && other.Domain == d.Domain
+		board := ofBoard(fault) && d.Parent != "" && other.Parent == d.Parent && !other.told(cause(fault))
+		if other.UUID == d.UUID || same && (fault.Scope == gpu.OfHost || domain || board) {
 			uuids = append(uuids, other.UUID)
 		}
 	}
 	return uuids
+}
+
+// ofBoard says that a fault of a MIG instance is one of the whole device that it is part of: nobody can reset, boot
+// or replace an instance. What a condition shows stands in the condition of every instance.
+func ofBoard(fault gpu.Fault) bool {
+	return fault.Xid != 0 && slices.Contains([]gpu.Action{gpu.Drain, gpu.Reset, gpu.Reboot, gpu.Replace}, fault.Action)
+}
+
+// told says that a cause is held against a device already, and that it was not reset since.
+func (d *DeviceState) told(cause string) bool {
+	return slices.ContainsFunc(d.Verdicts, func(v Verdict) bool { return v.Cause == cause && !v.Reset })
 }
 
 // act does what the policy says about a fault of the device from, for one of the devices that it concerns.

@@ -110,7 +110,7 @@ func duration(t *testing.T, text string) time.Duration {
 
 // event reads one line:
 //
-//	agent NAME gpus=2 [domain=4] [cpu=64G] [uuids=] [host=] [machine=] [serves=learner:1,rollout:2] [computes=cpu]
+//	agent NAME gpus=2 [domain=4] [mig=2] [cpu=64G] [uuids=] [host=] [machine=] [serves=learner:1,rollout:2] [computes=cpu]
 //	report NAME [xid=79@UUID] [reloaded] [recovery@UUID] [throttle=thermal@UUID] [gone=why@UUID] [pending@UUID] [clean@UUID] …
 //	request HOLDER [role=learner] [gpu=1|cpu=1] [memory=8G] [priority=3] [queue=default] [run=] [above=] [domain]
 //	renew HOLDER, release HOLDER [fence=], gone HOLDER, drain UUID by…, undrain UUID by…, queue NAME weight= gpu= cpu=, tick
@@ -205,13 +205,15 @@ func (w words) report(s *story) Event {
 		s.agents[name] = a
 	}
 	clock := s.now
-	gpus, domain, cpu, uuids := 0, 0, int64(0), ""
+	gpus, domain, mig, cpu, uuids := 0, 0, 0, int64(0), ""
 	w.each(2, func(key, value string) {
 		switch key {
 		case "gpus":
 			gpus = int(number(w.t, value))
 		case "domain":
 			domain = int(number(w.t, value))
+		case "mig":
+			mig = int(number(w.t, value))
 		case "cpu":
 			cpu = number(w.t, value)
 		case "uuids": // else they are named after the host
@@ -225,7 +227,7 @@ func (w words) report(s *story) Event {
 		}
 	})
 	if w.verb() == "agent" {
-		a.inventory = fleetOf(cmp.Or(uuids, a.Host), gpus, domain, cpu)
+		a.inventory = splitInto(mig, fleetOf(cmp.Or(uuids, a.Host), gpus, domain, cpu))
 		a.all()
 	}
 	e := a.report(s.now).(Reported)
@@ -233,6 +235,27 @@ func (w words) report(s *story) Event {
 	e.Report.Leaving = w.has("leaving")
 	a.dead = e.Report.Leaving
 	return e
+}
+
+// splitInto puts so many MIG instances in the place of each GPU; with 0 the GPUs stay whole.
+func splitInto(parts int, whole gpu.Inventory) gpu.Inventory {
+	if parts == 0 {
+		return whole
+	}
+	split := gpu.Inventory{Driver: whole.Driver}
+	for _, d := range whole.Devices {
+		if d.Kind != gpu.GPU {
+			split.Devices = append(split.Devices, d)
+			continue
+		}
+		for i := range parts {
+			part := d
+			part.UUID, part.Parent, part.Domain = fmt.Sprintf("MIG-%s-%d", strings.TrimPrefix(d.UUID, "GPU-"), i), d.UUID, ""
+			part.MemoryTotalBytes /= int64(parts)
+			split.Devices = append(split.Devices, part)
+		}
+	}
+	return split
 }
 
 // fleetOf is the inventory of a machine; domain is how many devices an NVLink domain has.
