@@ -69,39 +69,12 @@ type poolEvent struct {
 // mailbox has what a holder is to be told, in order; the first is on its way.
 type mailbox struct{ news []lease.News }
 
-// poolSignals are the channels of what holders tell the pool.
-type poolSignals struct{ requests, renewals, releases workflow.ReceiveChannel }
-
-func (s poolSignals) waiting() bool {
-	return s.requests.Len() > 0 || s.renewals.Len() > 0 || s.releases.Len() > 0
-}
-
-// take empties the channels. What is given back comes first: a holder that gives a lease back and asks for
-// another one in the same breath has told so in that order.
-func (s poolSignals) take() []lease.Event {
-	var events []lease.Event
-	for r, ok := receive[lease.Released](s.releases); ok; r, ok = receive[lease.Released](s.releases) {
-		events = append(events, r)
-	}
-	for l, ok := receive[lease.Lease](s.renewals); ok; l, ok = receive[lease.Lease](s.renewals) {
-		events = append(events, lease.Renewed{Lease: l})
-	}
-	for r, ok := receive[lease.Request](s.requests); ok; r, ok = receive[lease.Request](s.requests) {
-		events = append(events, lease.Requested{Request: r})
-	}
-	return events
-}
-
 func newDevicePool(ctx workflow.Context, input DevicePoolInput) (*devicePool, error) {
 	policy := lease.DefaultPolicy()
 	if input.Policy != nil {
 		policy = *input.Policy
 	}
-	p := &devicePool{input: input, pool: lease.New(policy), mail: map[string]*mailbox{}, signals: poolSignals{
-		requests: workflow.GetSignalChannel(ctx, RequestSignal),
-		renewals: workflow.GetSignalChannel(ctx, RenewSignal),
-		releases: workflow.GetSignalChannel(ctx, ReleaseSignal),
-	}}
+	p := &devicePool{input: input, pool: lease.New(policy), mail: map[string]*mailbox{}, signals: listenForHolders(ctx)}
 	if input.State != nil {
 		p.pool = lease.Restore(policy, *input.State)
 	}

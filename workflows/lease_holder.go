@@ -16,12 +16,13 @@ import (
 type desk struct {
 	queue  []lineToPool
 	saying bool
+	said   int64 // of the last line
 }
 
-// lineToPool is one signal to the device pool.
+// lineToPool is one signal to the device pool; message is what it says when that is said at a moment.
 type lineToPool struct {
 	signal  string
-	message any
+	message func(said int64) any
 }
 
 func newDesk(ctx workflow.Context) *desk {
@@ -31,16 +32,23 @@ func newDesk(ctx workflow.Context) *desk {
 	return d
 }
 
-func (d *desk) say(signal string, message any) {
+func (d *desk) say(signal string, message func(said int64) any) {
 	d.queue = append(d.queue, lineToPool{signal, message})
 }
 
 // ask asks for a lease. Asking again is no second request.
-func (d *desk) ask(request lease.Request) { d.say(RequestSignal, request) }
+func (d *desk) ask(request lease.Request) {
+	d.say(RequestSignal, func(said int64) any { return saidRequest{request, said} })
+}
+
+// keep renews a lease.
+func (d *desk) keep(held lease.Lease) {
+	d.say(RenewSignal, func(said int64) any { return saidRenewal{held, said} })
+}
 
 // give gives a lease back; fence 0 is whatever the holder has or has asked for.
 func (d *desk) give(holder string, fence int) {
-	d.say(ReleaseSignal, lease.Released{Holder: holder, Fence: fence})
+	d.say(ReleaseSignal, func(said int64) any { return saidRelease{lease.Released{Holder: holder, Fence: fence}, said} })
 }
 
 // idle says whether everything is said.
@@ -50,15 +58,16 @@ func (d *desk) carry(ctx workflow.Context) {
 	for workflow.Await(ctx, func() bool { return len(d.queue) > 0 }) == nil {
 		line := d.queue[0]
 		d.queue, d.saying = d.queue[1:], true
-		tellDevicePool(ctx, line)
+		d.said = max(d.said+1, workflow.Now(ctx).UnixNano()) // later than what an earlier history has said
+		tellDevicePool(ctx, line.signal, line.message(d.said))
 		d.saying = false
 	}
 }
 
 // tellDevicePool signals the device pool, and starts it when there is none and something is asked of it.
 // What does not reach it is asked again with the next renewal.
-func tellDevicePool(ctx workflow.Context, line lineToPool) {
-	if gone := tell(ctx, DevicePoolID, line.signal, line.message); !gone || line.signal == ReleaseSignal {
+func tellDevicePool(ctx workflow.Context, signal string, message any) {
+	if gone := tell(ctx, DevicePoolID, signal, message); !gone || signal == ReleaseSignal {
 		return
 	}
 	var there *temporal.ChildWorkflowExecutionAlreadyStartedError
@@ -66,7 +75,7 @@ func tellDevicePool(ctx workflow.Context, line lineToPool) {
 		workflow.GetLogger(ctx).Warn("the device pool could not be started", "error", err)
 		return
 	}
-	tell(ctx, DevicePoolID, line.signal, line.message)
+	tell(ctx, DevicePoolID, signal, message)
 }
 
 // startDevicePool starts the device pool as a child that outlives whoever started it.
@@ -105,7 +114,7 @@ func newHolder(ctx workflow.Context, request lease.Request, held *lease.Lease) *
 	h := &holder{desk: newDesk(ctx), request: request, news: workflow.GetSignalChannel(ctx, LeaseSignal), lease: held, seen: request.Above}
 	if held != nil { // short histories keep it too
 		h.asked, h.seen = true, max(h.seen, held.Fence)
-		h.say(RenewSignal, *held)
+		h.keep(*held)
 	}
 	workflow.Go(ctx, h.renew)
 	return h
@@ -115,7 +124,7 @@ func newHolder(ctx workflow.Context, request lease.Request, held *lease.Lease) *
 func (h *holder) renew(ctx workflow.Context) {
 	for workflow.Sleep(ctx, renewEvery) == nil {
 		if h.lease != nil {
-			h.say(RenewSignal, *h.lease)
+			h.keep(*h.lease)
 		} else if h.asked {
 			h.ask()
 		}

@@ -49,9 +49,9 @@ const (
 
 // Names of the device pool's signals, query and updates.
 const (
-	RequestSignal = "request" // a lease.Request
-	RenewSignal   = "renew"   // a lease.Lease
-	ReleaseSignal = "release" // a lease.Released
+	RequestSignal = "request" // a lease.Request, and its place in what the holder says
+	RenewSignal   = "renew"   // a lease.Lease, and its place
+	ReleaseSignal = "release" // a lease.Released, and its place
 	DevicesQuery  = "devices" // answers with a lease.Snapshot
 	ReportUpdate  = "report"  // a lease.Report of an agent, answered with a lease.Reply
 	DrainUpdate   = "drain"   // a DrainInput

@@ -49,10 +49,10 @@ func (d *someDevices) hear(signal string, message any) error {
 		return &temporal.UnknownExternalWorkflowExecutionError{}
 	}
 	switch m := message.(type) {
-	case lease.Request:
-		d.asked = append(d.asked, m)
+	case saidRequest:
+		d.asked = append(d.asked, m.Request)
 		if d.answer != nil {
-			for _, news := range d.answer(m) {
+			for _, news := range d.answer(m.Request) {
 				d.tell(m.Holder, news)
 			}
 			return nil
@@ -61,11 +61,11 @@ func (d *someDevices) hear(signal string, message any) error {
 			d.tell(m.Holder, lease.News{Kind: lease.Granted, Fence: held.Fence, Lease: &held})
 			return nil
 		}
-		d.tell(m.Holder, d.grant(m))
-	case lease.Lease:
-		d.renewed = append(d.renewed, m)
-	case lease.Released:
-		d.released = append(d.released, m)
+		d.tell(m.Holder, d.grant(m.Request))
+	case saidRenewal:
+		d.renewed = append(d.renewed, m.Lease)
+	case saidRelease:
+		d.released = append(d.released, m.Released)
 		delete(d.held, m.Holder)
 	}
 	return nil

@@ -239,7 +239,7 @@ func (r *trainingRun) sayLease() {
 	switch learner, above := r.machine.Learner(); {
 	case learner.Lease != nil:
 		l := learner.Lease
-		r.devices.say(RenewSignal, lease.Lease{Request: r.request(), Fence: l.Fence, Agent: l.Agent, Host: l.Host, Devices: l.Devices})
+		r.devices.keep(lease.Lease{Request: r.request(), Fence: l.Fence, Agent: l.Agent, Host: l.Host, Devices: l.Devices})
 	case learner.Asked:
 		r.askLease(above)
 	}
