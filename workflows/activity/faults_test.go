@@ -183,28 +183,33 @@ func TestStaleLearnerCannotCommit(t *testing.T) {
 	d := playedTo(t, 0, "checkpoint.every=1")
 	input := workflows.TrainInput{Run: runID, Step: 1, Kind: runstate.Warm, Checkpoint: true}
 	stale, current := fresh(d.dir), fresh(d.dir)
+	shown, err := d.folder().Fence(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fence := func(number, attempt int) int { return shown + number<<attemptBits + attempt }
 	overtaken := false
 	stale.faults = func(op, key string) error {
 		if op == "put" && !overtaken {
 			overtaken = true
-			if _, err := current.trainStep(context.Background(), input, 2<<attemptBits|1); err != nil {
+			if _, err := current.trainStep(context.Background(), input, fence(2, 1)); err != nil {
 				t.Errorf("the current learner: %v", err)
 			}
 		}
 		return nil
 	}
-	if _, err := stale.trainStep(t.Context(), input, 1<<attemptBits|1); !errors.Is(err, runfolder.ErrStale) || !overtaken {
+	if _, err := stale.trainStep(t.Context(), input, fence(1, 1)); !errors.Is(err, runfolder.ErrStale) || !overtaken {
 		t.Errorf("the stale learner, overtaken %v: %v; want %v", overtaken, err, runfolder.ErrStale)
 	}
-	if _, err := stale.trainStep(t.Context(), input, 1<<attemptBits|2); !errors.Is(err, runfolder.ErrStale) {
+	if _, err := stale.trainStep(t.Context(), input, fence(1, 2)); !errors.Is(err, runfolder.ErrStale) {
 		t.Errorf("the stale learner once more: %v, want %v", err, runfolder.ErrStale)
 	}
 	manifest, err := d.folder().Manifest(t.Context(), 1)
-	if err != nil || manifest.Fence != 2<<attemptBits|1 {
+	if err != nil || manifest.Fence != fence(2, 1) {
 		t.Errorf("step 1 has fence %d, %v; want that of the current learner", manifest.Fence, err)
 	}
 	input.Step = 2
-	if _, err := stale.trainStep(t.Context(), input, 3<<attemptBits|1); err != nil {
+	if _, err := stale.trainStep(t.Context(), input, fence(3, 1)); err != nil {
 		t.Errorf("with a later fence: %v", err)
 	}
 	traces, _ := reference(t)

@@ -36,7 +36,7 @@ func TestActivitiesUnderTemporal(t *testing.T) {
 	}
 	var made workflows.TrainResult
 	for step := 1; step <= 2; step++ {
-		value, err = env.ExecuteActivity(a.TrainStep, workflows.TrainInput{Run: runID, Step: step, Kind: runstate.Warm, Checkpoint: step == 2, Fence: step})
+		value, err = env.ExecuteActivity(a.TrainStep, workflows.TrainInput{Run: runID, Step: step, Kind: runstate.Warm, Checkpoint: step == 2, Fence: found.Fence + step})
 		if err != nil || value.Get(&made) != nil || made.Step != step {
 			t.Fatalf("train: %+v, %v", made, err)
 		}
@@ -55,6 +55,7 @@ func TestActivitiesUnderTemporal(t *testing.T) {
 	if err != nil || value.Get(&found) != nil {
 		t.Fatal(err)
 	}
+	again := found.Fence
 	found.Fence, found.Spec = 0, nil
 	want := workflows.PrepareResult{Committed: 2, Weights: made.Weights, Evaluated: []int{2}, Revision: 1}
 	if diff := cmp.Diff(want, found); diff != "" {
@@ -63,7 +64,7 @@ func TestActivitiesUnderTemporal(t *testing.T) {
 	if _, err := env.ExecuteActivity(a.Prepare, workflows.PrepareInput{Run: runID, Config: "nonsense: 1"}); err == nil || !isLasting(err) {
 		t.Errorf("another config: %v; want a lasting error", err)
 	}
-	if _, err := env.ExecuteActivity(a.TrainStep, workflows.TrainInput{Run: runID, Step: 3, Kind: "odd", Fence: 9}); !isLasting(err) || !strings.Contains(err.Error(), `"odd"`) {
+	if _, err := env.ExecuteActivity(a.TrainStep, workflows.TrainInput{Run: runID, Step: 3, Kind: "odd", Fence: again + 1}); !isLasting(err) || !strings.Contains(err.Error(), `"odd"`) {
 		t.Errorf("an unknown kind: %v; want a lasting error", err)
 	}
 }
