@@ -91,13 +91,20 @@ func (r deviceRow) healthText() string {
 	return string(r.Health)
 }
 
+// roleOrder is that in which a device's holders are shown, of whom the table has room for two.
+var roleOrder = []lease.Role{lease.Learner, lease.Rollout, lease.Evaluate}
+
 func (r deviceRow) holders() string {
 	if len(r.Leases) == 0 {
 		return nothing
 	}
 	var words []string
-	for _, l := range r.Leases {
-		words = append(words, l.String())
+	for _, role := range roleOrder {
+		for _, l := range r.Leases {
+			if l.Role == role {
+				words = append(words, l.String())
+			}
+		}
 	}
 	return firstOf(words, 2)
 }

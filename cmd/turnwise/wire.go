@@ -141,10 +141,10 @@ func (s *service) failed() <-chan error {
 	return s.agent.failed
 }
 
-// name is that of the device agent, or else of the process.
+// name is that of the device agent; "" without one.
 func (s *service) name() string {
 	if s.agent == nil {
-		return strings.ReplaceAll(workerName(), "/", "-")
+		return ""
 	}
 	return s.agent.name
 }

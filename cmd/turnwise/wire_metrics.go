@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
 
+	"github.com/turnwise-rl/turnwise/internal/agent"
 	"github.com/turnwise-rl/turnwise/internal/gpu"
 	"github.com/turnwise-rl/turnwise/internal/telemetry"
 	"github.com/turnwise-rl/turnwise/workflows/activity"
@@ -25,6 +25,7 @@ type meters struct {
 	dataDir, address string
 	log              *slog.Logger
 	announced        *telemetry.Announcement
+	free             func() error // gives the name back that it is announced by; nil when it is the agent's
 }
 
 // openMetrics begins to serve metrics at the address that was asked for, before anything else starts. stop ends
@@ -60,29 +61,37 @@ func (a *app) openMetrics(ctx context.Context, log *slog.Logger) (stop func(), e
 	}, nil
 }
 
-// announce writes down for Prometheus where the process of this name is scraped. A process that cannot works on.
+// announce writes down for Prometheus where the process of this name is scraped. A process without a device agent
+// has no name: it takes one that is the same when it is started again, so that its series go on and what a killed
+// one has left is replaced. A process that cannot works on.
 func (m *meters) announce(name string) {
 	if m == nil {
 		return
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "localhost"
-	}
 	m.withdraw()
-	if m.announced, err = telemetry.Announce(m.dataDir, name, host, m.address); err != nil {
+	host, err := agent.Host(), error(nil)
+	if name == "" {
+		name, m.free, err = agent.ClaimName(m.dataDir, host+"-control")
+	}
+	if err == nil {
+		m.announced, err = telemetry.Announce(m.dataDir, name, host, m.address)
+	}
+	if err != nil {
 		m.log.Warn("Prometheus is not told where this process is scraped", "error", err)
 	}
 }
 
 func (m *meters) withdraw() {
-	if m.announced == nil {
-		return
+	if m.announced != nil {
+		if err := m.announced.Withdraw(); err != nil {
+			m.log.Warn("Prometheus is not told that this process leaves", "error", err)
+		}
+		m.announced = nil
 	}
-	if err := m.announced.Withdraw(); err != nil {
-		m.log.Warn("Prometheus is not told that this process leaves", "error", err)
+	if m.free != nil {
+		_ = m.free() // the name is free when the process ends in any case
+		m.free = nil
 	}
-	m.announced = nil
 }
 
 // observer hears what activities do; nil when nothing is measured.
