@@ -327,7 +327,7 @@ var comments = map[string]string{
 	"configs.Failures.Window":                             "Window is how many of the last attempts max_share looks at.",
 	"configs.Limits.EpisodeTimeout":                       "EpisodeTimeout bounds one attempt at an episode, all its turns and tool calls together.",
 	"configs.Limits.GiveUpAfter":                          "GiveUpAfter is how long one piece of work is tried again before the run fails.",
-	"configs.Limits.HeartbeatTimeout":                     "HeartbeatTimeout is how long a worker may be silent before its work is given to another one.",
+	"configs.Limits.HeartbeatTimeout":                     "HeartbeatTimeout is how long a worker may be silent about a piece of work before it is given out again: to the same worker, or to another one once its device agent has been silent too.",
 	"configs.Limits.LoopTimeout":                          "LoopTimeout bounds one tenure of a rollout loop, which hands over to the next after half of it.",
 	"configs.Limits.StallAfter":                           "StallAfter bounds how long the run may make no progress before it says that it stalls, what it waits for and what would help. Once progress was measured, a shorter time that derives from it holds.",
 	"configs.Limits.StepTimeout":                          "StepTimeout bounds one attempt at preparing, training or evaluating. Once steps were measured, a shorter time that derives from theirs holds.",

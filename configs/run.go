@@ -217,7 +217,8 @@ type Limits struct {
 	// StepTimeout bounds one attempt at preparing, training or evaluating. Once steps were measured, a
 	// shorter time that derives from theirs holds.
 	StepTimeout time.Duration `yaml:"step_timeout" jsonschema:"typical=1h,longest=720h"`
-	// HeartbeatTimeout is how long a worker may be silent before its work is given to another one.
+	// HeartbeatTimeout is how long a worker may be silent about a piece of work before it is given out again:
+	// to the same worker, or to another one once its device agent has been silent too.
 	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout" jsonschema:"typical=10s,longest=720h"`
 	// LoopTimeout bounds one tenure of a rollout loop, which hands over to the next after half of it.
 	LoopTimeout time.Duration `yaml:"loop_timeout" jsonschema:"typical=1h,longest=2h"`
