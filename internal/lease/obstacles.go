@@ -159,9 +159,9 @@ func (d *boardDevice) obstacle(r Request) obstacle {
 	case len(d.Agents) == 0 && (d.Health == Healthy || d.Health == Degraded):
 		o.text = "reported by nobody"
 	case !d.usable():
-		o.text = string(d.Health) + inBrackets(d.Why)
+		o.text = string(d.Health) + inBrackets(gist(d.Why))
 	case o.class == isUnfit:
-		o.text = "closed to trainers" + inBrackets(d.Why)
+		o.text = "closed to trainers" + inBrackets(gist(d.Why))
 	case o.class == isKept:
 		o.text = "kept for " + listed("", d.holders(r, true), 2)
 	case o.class == isHeld:
@@ -220,6 +220,13 @@ func (a *boardAgent) full(role Role) obstacle {
 		slots = "slot"
 	}
 	return obstacle{class: lacksSlot, text: fmt.Sprintf("agent %s has %d %s %s, used by %s", a.Agent, a.capacity(role), role, slots, listed("", holders, 2))}
+}
+
+// gist is what is worst of why a device is not healthy: what would end it, and what else there is, the device itself
+// tells.
+func gist(why string) string {
+	worst, _, _ := strings.Cut(why, "; ")
+	return worst
 }
 
 func inBrackets(text string) string {

@@ -25,20 +25,6 @@ func Holdings(leases []Lease) map[string]map[gpu.Kind]int {
 	return out
 }
 
-// Order sorts the waiting list of a snapshot as [Decide] walks over it when every request gets what it asks for
-// in its turn. A walk in which some get nothing may give more turns to their queues, which hold less then.
-func Order(fleet Snapshot) []Waiter {
-	b := newBoard(fleet)
-	out, waiting := make([]Waiter, 0, len(fleet.Queue)), slices.Clone(fleet.Queue)
-	for len(waiting) > 0 {
-		var w Waiter
-		w, waiting = b.next(waiting)
-		b.queue(w.Queue).held[kindIndex(w.Kind)] += max(w.Count, 0)
-		out = append(out, w)
-	}
-	return out
-}
-
 // next picks the waiter whose turn it is and removes it: the first priority, in it the queue with the least
 // devices held in proportion to its weight, in that the one that waits longest.
 func (b *board) next(waiting []Waiter) (Waiter, []Waiter) {
