@@ -84,7 +84,8 @@ func (d *someDevices) tell(holder string, news lease.News) {
 		d.env.SignalWorkflow(LeaseSignal, news)
 		return
 	}
-	_ = d.env.SignalWorkflowByID(holder, LeaseSignal, news) // one that has ended need not know
+	// The test environment knows its children in its own loop only. One that has ended need not know.
+	d.env.RegisterDelayedCallback(func() { _ = d.env.SignalWorkflowByID(holder, LeaseSignal, news) }, 0)
 }
 
 // asks lists who asked for leases, in order.
