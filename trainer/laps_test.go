@@ -18,7 +18,7 @@ func TestLapsMeasureAndChangeNothing(t *testing.T) {
 			update := usual
 			update.Program, update.MicroBatchTokens = program, 30
 			l.Reference = newModel(t, 8)
-		batch := paired(played(t, l, 8, 1))
+			batch := paired(played(t, l, 8, 1))
 			report, err := l.Step(t.Context(), batch, update)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	manySteps, fewerSteps = 10_000, 1_500 // fewer with -short
+	manySteps, fewerSteps = 10_000, 1_000 // fewer with -short
 	// mostEvents and mostBytes bound each history of a run, however many steps it has: those at which it
 	// continues as new, and what a hand-over may add.
 	mostEvents, mostBytes = maxHistory + 200, 4 << 20

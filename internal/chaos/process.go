@@ -37,6 +37,8 @@ const (
 	longPause  = 2 * time.Second
 	// leaveTime is how long a process may take to leave by itself.
 	leaveTime = 5 * time.Second
+	// lastWords is how long what a dead process has said is waited for, should another one have the means to add to it.
+	lastWords = time.Second
 )
 
 // Process is kept alive: whenever it ends it is started again, as a service manager would do. It ends
@@ -201,7 +203,8 @@ func (p *Process) live() Life {
 
 	gone := make(chan struct{})
 	var around sync.WaitGroup
-	around.Go(func() { p.listen(words) })
+	heard := make(chan struct{})
+	around.Go(func() { defer close(heard); p.listen(words) })
 	around.Go(func() { p.see(hold, gone) })
 	// Reaping waits for mu, so that nobody signals a number that is somebody else's by then.
 	_, _ = waitid(cmd.Process.Pid)
@@ -211,7 +214,11 @@ func (p *Process) live() Life {
 	life.Ended = time.Now()
 	p.mu.Unlock()
 	close(gone)
-	_ = words.Close() // whoever else may hold the other end
+	select {
+	case <-heard:
+	case <-time.After(lastWords): // somebody else holds the other end
+	}
+	_ = words.Close()
 	around.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()

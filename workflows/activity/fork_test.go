@@ -34,6 +34,7 @@ func (p *apprentice) forked(run string, step int, overrides ...string) *apprenti
 func (p *apprentice) prepareFork(source string, step int, overrides ...string) (workflows.PrepareResult, error) {
 	input := workflows.PrepareInput{Run: p.run, Config: string(resolve(p.t, overrides...).YAML()), Fork: &workflows.Fork{Run: source, Step: step}}
 	result, err := p.a.prepare(p.t.Context(), input)
+	p.fence = max(p.fence, result.Fence)
 	return result, classify(err)
 }
 
