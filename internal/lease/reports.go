@@ -348,7 +348,7 @@ func (p *Pool) Reply(agent string) Reply {
 	if a == nil { // it said goodbye
 		return Reply{Leases: []Lease{}, Every: p.policy.ReportEvery, SilentAfter: p.policy.SilentAfter}
 	}
-	reply := Reply{Forgot: !a.Known, Leases: []Lease{}, Every: a.Silence / 3, SilentAfter: a.Silence, Skew: a.Skew, Unclaimed: slices.Clone(a.Unclaimed)}
+	reply := Reply{Forgot: !a.Known, Leases: []Lease{}, Every: a.Silence / 3, SilentAfter: a.Silence, Skew: a.Skew, Unclaimed: cloned(a.Unclaimed)}
 	for i := range p.state.Devices {
 		d := &p.state.Devices[i]
 		if h := p.health(d); h != Healthy && slices.Contains(d.Agents, agent) {
