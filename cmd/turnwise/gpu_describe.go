@@ -20,15 +20,7 @@ func gpuDescribeVerb(a *app) *cobra.Command {
 			"`turnwise gpu -o json`, with the whole reading and what the device pool knows.",
 		Example: "  turnwise gpu describe GPU-1f2e\n  turnwise gpu describe 1f2e -o json",
 		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			prefix, err := oneDevice(cmd.Name(), args)
-			if err != nil {
-				return err
-			}
-			d := a.newDesk()
-			defer d.hangUp()
-			return d.describe(cmd.Context(), prefix)
-		},
+		RunE:    a.withDevice(func(ctx context.Context, d *desk, prefix string) error { return d.describe(ctx, prefix) }),
 	}
 }
 

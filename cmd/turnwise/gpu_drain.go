@@ -19,15 +19,7 @@ func gpuDrainVerb(a *app) *cobra.Command {
 			"gpu describe` shows when the last one has ended. The beginning of the UUID is enough.",
 		Example: "  turnwise gpu drain GPU-1f2e --why 'fan is loud'\n  turnwise gpu drain 1f2e -o json",
 		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			prefix, err := oneDevice(cmd.Name(), args)
-			if err != nil {
-				return err
-			}
-			d := a.newDesk()
-			defer d.hangUp()
-			return d.takeOut(cmd.Context(), prefix, why)
-		},
+		RunE:    a.withDevice(func(ctx context.Context, d *desk, prefix string) error { return d.takeOut(ctx, prefix, why) }),
 	}
 	cmd.Flags().StringVar(&why, "why", "", "the reason, for those who read it later")
 	return cmd
@@ -42,18 +34,23 @@ func gpuUndrainVerb(a *app) *cobra.Command {
 			"at once. Who says so knows better than the health policy; faults that come later count as ever.",
 		Example: "  turnwise gpu undrain GPU-1f2e --why 'board replaced'",
 		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			prefix, err := oneDevice(cmd.Name(), args)
-			if err != nil {
-				return err
-			}
-			d := a.newDesk()
-			defer d.hangUp()
-			return d.giveBack(cmd.Context(), prefix, why)
-		},
+		RunE:    a.withDevice(func(ctx context.Context, d *desk, prefix string) error { return d.giveBack(ctx, prefix, why) }),
 	}
 	cmd.Flags().StringVar(&why, "why", "", "the reason, for those who read it later")
 	return cmd
+}
+
+// withDevice runs a verb about one device, which its only argument names by a prefix of its UUID.
+func (a *app) withDevice(run func(ctx context.Context, d *desk, prefix string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		prefix, err := oneDevice(cmd.Name(), args)
+		if err != nil {
+			return err
+		}
+		d := a.newDesk()
+		defer d.hangUp()
+		return run(cmd.Context(), d, prefix)
+	}
 }
 
 func (d *desk) takeOut(ctx context.Context, prefix, why string) error {
