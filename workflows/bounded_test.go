@@ -17,7 +17,10 @@ import (
 )
 
 const (
-	manySteps, fewerSteps = 10_000, 1_000 // fewer with -short
+	manySteps = 10_000
+	// fewerSteps are taken with -short: a step is an activity, which is three events at least, so that the
+	// run passes maxHistory however many signals it gets.
+	fewerSteps = maxHistory/3 + 200
 	// mostEvents and mostBytes bound each history of a run, however many steps it has: those at which it
 	// continues as new, and what a hand-over may add.
 	mostEvents, mostBytes = maxHistory + 200, 4 << 20
