@@ -17,7 +17,7 @@ import (
 // judge says whether the run can never be placed: a role of it that no known device could ever take, or two roles that
 // are needed at once where the only device of their kind holds one of them.
 func (p *runPlan) judge(fleet lease.Snapshot) {
-	devices := devicesOf(fleet, p.resolved.Run.Devices.Kind)
+	devices := devicesOf(fleet, p.resolved.Run.Device.Leased())
 	r := room{alone: largestOf(devices)}
 	if len(devices) == 1 {
 		r.together = r.alone
@@ -31,21 +31,21 @@ func (p *runPlan) judge(fleet lease.Snapshot) {
 		case role.MemoryBytes > r.alone && r.alone > 0:
 			advice = p.advice(r)
 		case role.Kind == gpu.GPU:
-			advice = "set devices.kind=cpu, or start a worker that computes on a gpu"
+			advice = "set device=cpu, or start a worker that computes on a gpu"
 		}
 		p.Refused = fmt.Sprintf("the %s can never be placed: %s: %s", roleNames[role.Role], role.Places[0].Waits, advice)
 		return
 	}
 	if first, second, short := r.pair(p.demand(p.resolved.Run)); short {
 		p.Refused = fmt.Sprintf("the %s and the %s need the only %s at once, which has %s; they need %s and %s: %s", first.name, second.name,
-			p.resolved.Run.Devices.Kind, memoryText(r.together), memoryText(first.bytes), memoryText(second.bytes), p.advice(r))
+			p.resolved.Run.Device.Leased(), memoryText(r.together), memoryText(first.bytes), memoryText(second.bytes), p.advice(r))
 	}
 }
 
 // weighQuota adds a note when the queue's quota keeps the run waiting even with no other run in the fleet: it starts,
 // and goes on only when an operator raises the quota.
 func (p *runPlan) weighQuota(fleet lease.Snapshot) {
-	kind := p.resolved.Run.Devices.Kind
+	kind := p.resolved.Run.Device.Leased()
 	at := queueAt(fleet, p.Queue)
 	if at < 0 {
 		return
@@ -160,24 +160,24 @@ type lever func(run *configs.Run, shape policy.Config) string
 // levers are the settings to change, those that cost the least first. Each is pulled until the run fits.
 var levers = []lever{
 	func(run *configs.Run, _ policy.Config) string {
-		if run.Devices.LearnerMemory == 0 {
+		if run.Device.LearnerMemory == 0 {
 			return ""
 		}
-		run.Devices.LearnerMemory = 0
-		return "devices.learner_memory=0, the estimate"
+		run.Device.LearnerMemory = 0
+		return "device.learner_memory=0, the estimate"
 	},
 	func(run *configs.Run, _ policy.Config) string {
-		if run.Devices.RolloutMemory == 0 {
+		if run.Device.RolloutMemory == 0 {
 			return ""
 		}
-		run.Devices.RolloutMemory = 0
-		return "devices.rollout_memory=0, the estimate"
+		run.Device.RolloutMemory = 0
+		return "device.rollout_memory=0, the estimate"
 	},
 	func(run *configs.Run, _ policy.Config) string {
 		return halve(&run.Training.MicroBatchTokens, run.Sampling.MaxTokens, "training.micro_batch_tokens")
 	},
 	func(run *configs.Run, shape policy.Config) string {
-		page := device.PageShape{Layers: shape.Layers, KVHeads: shape.KVHeads, Dim: shape.HeadDim, Pages: 1}.Bytes()
+		page := device.PageShape{DType: device.F32, Layers: shape.Layers, KVHeads: shape.KVHeads, Dim: shape.HeadDim, Pages: 1}.Bytes()
 		pages := func(tokens int) int64 { return int64((tokens + device.PageTokens - 1) / device.PageTokens) }
 		if run.Sampling.CacheBytes == 0 {
 			run.Sampling.CacheBytes = int64(run.Sampling.Slots) * pages(run.Sampling.MaxTokens) * page

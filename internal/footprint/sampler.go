@@ -34,7 +34,7 @@ func pagesFor(tokens int) int { return (tokens + device.PageTokens - 1) / device
 // cache is the memory of cached keys and values.
 func (p *plan) cache() int64 {
 	sampling := p.run.Sampling
-	shape := device.PageShape{Layers: p.shape.Layers, KVHeads: p.shape.KVHeads, Dim: p.shape.HeadDim, Pages: 1}
+	shape := device.PageShape{DType: device.F32, Layers: p.shape.Layers, KVHeads: p.shape.KVHeads, Dim: p.shape.HeadDim, Pages: 1}
 	if sampling.CacheBytes > 0 {
 		return sampling.CacheBytes / shape.Bytes() * shape.Bytes()
 	}

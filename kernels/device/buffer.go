@@ -14,6 +14,21 @@ const (
 	I32
 )
 
+// ComputesIn is nil for a device whose operations compute on elements of the type, and else the error of what
+// needs them to.
+func ComputesIn(d Storage, t DType) error {
+	if d.Supports(t) {
+		return nil
+	}
+	var supported []DType
+	for _, s := range []DType{F32, BF16} {
+		if d.Supports(s) {
+			supported = append(supported, s)
+		}
+	}
+	return fmt.Errorf("%s computes in %s, not in %v", d.Name(), either(supported), t)
+}
+
 // Size is the number of bytes of one element.
 func (t DType) Size() int {
 	switch t {

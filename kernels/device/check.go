@@ -1,6 +1,10 @@
 package device
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // The functions of this file are the shape checks of the operations, the same on every device. Each
 // panics, before anything is computed, with the operation, the operand, what fits and what came.
@@ -42,15 +46,31 @@ func (o operation) least(operand string, b Buffer, t DType, n int) {
 	}
 }
 
-// matrix checks that rows of so many columns are there.
-func (o operation) matrix(operand string, r Rows, rows, width int) {
+// matrix checks that rows of so many columns are there, of one of the types.
+func (o operation) matrix(operand string, r Rows, rows, width int, types ...DType) {
 	if rows == 0 || width == 0 {
 		return
 	}
-	if r.Data.DType() != F32 {
-		o.fail(operand, "want elements of %v, got %v", F32, r.Data.DType())
+	if !slices.Contains(types, r.Data.DType()) {
+		o.fail(operand, "want elements of %s, got %v", either(types), r.Data.DType())
 	}
 	o.shape(operand, r, rows, width)
+}
+
+// either is "f32" or "f32 or bf16".
+func either(types []DType) string {
+	var names []string
+	for _, t := range slices.Compact(types) {
+		names = append(names, t.String())
+	}
+	return strings.Join(names, " or ")
+}
+
+// computed checks that rows of so many columns of a compute type are there and returns the type, which is that of
+// the operation's other matrices too.
+func (o operation) computed(operand string, r Rows, rows, width int) DType {
+	o.matrix(operand, r, rows, width, F32, BF16)
+	return r.Data.DType()
 }
 
 // shape checks that rows of so many columns of any type are there.
@@ -106,9 +126,17 @@ func CheckCopyRows(dst, src Rows, rows, width int) {
 	}
 }
 
+// computes checks a compute type.
+func (o operation) computes(operand string, t DType) {
+	if t != F32 && t != BF16 {
+		o.fail(operand, "want %v or %v, got %v", F32, BF16, t)
+	}
+}
+
 // CheckNewWeights checks the operands of NewWeights.
-func CheckNewWeights(w Buffer, out, in int, use Use) {
+func CheckNewWeights(w Buffer, t DType, out, in int, use Use) {
 	const o = operation("NewWeights")
+	o.computes("t", t)
 	o.count("out", out, 0)
 	o.count("in", in, 0)
 	o.exactly("w", w, F32, out*in)
@@ -121,16 +149,16 @@ func CheckNewWeights(w Buffer, out, in int, use Use) {
 func CheckProduct(y, x Rows, rows int, w Weights) {
 	const o = operation("Product")
 	o.count("rows", rows, 0)
-	o.matrix("y", y, rows, w.Out())
-	o.matrix("x", x, rows, w.In())
+	o.matrix("x", x, rows, w.In(), w.DType())
+	o.matrix("y", y, rows, w.Out(), F32, w.DType())
 }
 
 // CheckProductBack checks the operands of ProductBack.
 func CheckProductBack(dx, dy Rows, rows int, w Weights) {
 	const o = operation("ProductBack")
 	o.count("rows", rows, 0)
-	o.matrix("dx", dx, rows, w.In())
-	o.matrix("dy", dy, rows, w.Out())
+	o.matrix("dx", dx, rows, w.In(), w.DType())
+	o.matrix("dy", dy, rows, w.Out(), w.DType())
 }
 
 // CheckProductGrad checks the operands of ProductGrad.
@@ -140,8 +168,8 @@ func CheckProductGrad(dw Buffer, dy, x Rows, rows, out, in int) {
 	o.count("out", out, 0)
 	o.count("in", in, 0)
 	o.exactly("dw", dw, F32, out*in)
-	o.matrix("dy", dy, rows, out)
-	o.matrix("x", x, rows, in)
+	t := o.computed("dy", dy, rows, out)
+	o.matrix("x", x, rows, in, t)
 }
 
 // CheckAddBias checks the operands of AddBias.
@@ -149,7 +177,7 @@ func CheckAddBias(y Rows, bias Buffer, rows int) {
 	const o = operation("AddBias")
 	o.count("rows", rows, 0)
 	o.typed("bias", bias, F32)
-	o.matrix("y", y, rows, bias.Len())
+	o.computed("y", y, rows, bias.Len())
 }
 
 // CheckBiasGrad checks the operands of BiasGrad.
@@ -157,7 +185,7 @@ func CheckBiasGrad(dBias Buffer, dy Rows, rows int) {
 	const o = operation("BiasGrad")
 	o.count("rows", rows, 0)
 	o.typed("dBias", dBias, F32)
-	o.matrix("dy", dy, rows, dBias.Len())
+	o.computed("dy", dy, rows, dBias.Len())
 }
 
 // CheckRMSNorm checks the operands of RMSNorm.
@@ -165,8 +193,8 @@ func CheckRMSNorm(y, x Rows, weight, roots Buffer, rows int) {
 	const o = operation("RMSNorm")
 	o.count("rows", rows, 0)
 	o.typed("weight", weight, F32)
-	o.matrix("y", y, rows, weight.Len())
-	o.matrix("x", x, rows, weight.Len())
+	t := o.computed("y", y, rows, weight.Len())
+	o.matrix("x", x, rows, weight.Len(), t)
 	o.least("roots", roots, F32, rows)
 }
 
@@ -175,12 +203,12 @@ func CheckRMSNormBack(dx Rows, dWeight Buffer, dy, x Rows, weight, roots Buffer,
 	const o = operation("RMSNormBack")
 	o.count("rows", rows, 0)
 	o.typed("weight", weight, F32)
-	o.matrix("dx", dx, rows, weight.Len())
+	t := o.computed("dx", dx, rows, weight.Len())
 	if !dWeight.Absent() {
 		o.exactly("dWeight", dWeight, F32, weight.Len())
 	}
-	o.matrix("dy", dy, rows, weight.Len())
-	o.matrix("x", x, rows, weight.Len())
+	o.matrix("dy", dy, rows, weight.Len(), t)
+	o.matrix("x", x, rows, weight.Len(), t)
 	o.least("roots", roots, F32, rows)
 }
 
@@ -189,8 +217,8 @@ func CheckSwiGLU(y, gateUp Rows, rows, width int) {
 	const o = operation("SwiGLU")
 	o.count("rows", rows, 0)
 	o.count("width", width, 0)
-	o.matrix("y", y, rows, width)
-	o.matrix("gateUp", gateUp, rows, 2*width)
+	t := o.computed("y", y, rows, width)
+	o.matrix("gateUp", gateUp, rows, 2*width, t)
 }
 
 // CheckSwiGLUBack checks the operands of SwiGLUBack.
@@ -198,9 +226,9 @@ func CheckSwiGLUBack(dGateUp, dy, gateUp Rows, rows, width int) {
 	const o = operation("SwiGLUBack")
 	o.count("rows", rows, 0)
 	o.count("width", width, 0)
-	o.matrix("dGateUp", dGateUp, rows, 2*width)
-	o.matrix("dy", dy, rows, width)
-	o.matrix("gateUp", gateUp, rows, 2*width)
+	t := o.computed("dGateUp", dGateUp, rows, 2*width)
+	o.matrix("dy", dy, rows, width, t)
+	o.matrix("gateUp", gateUp, rows, 2*width, t)
 }
 
 // CheckGather checks the operands of Gather; the numbers in index are the device's to check.
@@ -209,8 +237,8 @@ func CheckGather(dst, table Rows, index Buffer, rows, width int) {
 	o.count("rows", rows, 0)
 	o.count("width", width, 0)
 	o.least("index", index, I32, rows)
-	o.matrix("dst", dst, rows, width)
-	o.table(table, rows, width)
+	t := o.computed("dst", dst, rows, width)
+	o.table(table, rows, width, t)
 }
 
 // CheckScatterAdd checks the operands of ScatterAdd; the numbers in index are the device's to check.
@@ -219,13 +247,14 @@ func CheckScatterAdd(table Rows, index Buffer, src Rows, rows, width int) {
 	o.count("rows", rows, 0)
 	o.count("width", width, 0)
 	o.least("index", index, I32, rows)
-	o.matrix("src", src, rows, width)
-	o.table(table, rows, width)
+	t := o.computed("src", src, rows, width)
+	o.table(table, rows, width, t)
 }
 
-func (o operation) table(table Rows, rows, width int) {
+// table checks a table of float32 or of the type of the rows that it is read to or summed from.
+func (o operation) table(table Rows, rows, width int, t DType) {
 	if rows > 0 {
-		o.matrix("table", table, 1, width)
+		o.matrix("table", table, 1, width, F32, t)
 	}
 }
 
@@ -246,8 +275,15 @@ func CheckAdamW(s AdamWStep) {
 	o.exactly("V", s.V, F32, s.Param.Len())
 }
 
-// CheckElements checks the one operand of SquaredNorm, Scale and FirstNonFinite.
+// CheckElements checks the one operand of SquaredNorm and FirstNonFinite.
 func CheckElements(name string, b Buffer) { operation(name).typed("b", b, F32) }
+
+// CheckScale checks the operand of Scale.
+func CheckScale(b Buffer) {
+	if b.Len() > 0 {
+		operation("Scale").computes("b", b.DType())
+	}
+}
 
 // CheckAdd checks the operands of Add.
 func CheckAdd(dst, src Buffer) {

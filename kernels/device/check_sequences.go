@@ -1,7 +1,8 @@
 package device
 
-// heads checks the heads of packed rows; y is where they go to or their gradient comes from.
-func (o operation) heads(h Heads, yName string, y Rows) {
+// heads checks the heads of packed rows; y is where they go to or their gradient comes from. It returns the
+// type that all of them have.
+func (o operation) heads(h Heads, yName string, y Rows) DType {
 	o.count("Rows", h.Rows, 0)
 	o.count("Count", h.Count, 1)
 	o.count("Dim", h.Dim, 2)
@@ -9,16 +10,17 @@ func (o operation) heads(h Heads, yName string, y Rows) {
 		o.fail("Dim", "want an even width of heads, got %d", h.Dim)
 	}
 	width := h.Count * h.Dim
-	o.matrix("X", h.X, h.Rows, width)
-	o.matrix(yName, y, h.Rows, width)
+	t := o.computed("X", h.X, h.Rows, width)
+	o.matrix(yName, y, h.Rows, width, t)
 	o.least("Positions", h.Positions, I32, h.Rows)
 	o.typed("Cos", h.Cos, F32)
 	o.exactly("Sin", h.Sin, F32, h.Cos.Len())
 	if h.Weight.Absent() {
-		return
+		return t
 	}
 	o.exactly("Weight", h.Weight, F32, h.Dim)
 	o.least("Roots", h.Roots, F32, h.Rows*h.Count)
+	return t
 }
 
 // CheckRotate checks the operands of Rotate; the positions are the device's to check.
@@ -27,8 +29,8 @@ func CheckRotate(y Rows, h Heads) { operation("Rotate").heads(h, "y", y) }
 // CheckRotateBack checks the operands of RotateBack; the positions are the device's to check.
 func CheckRotateBack(dx Rows, dWeight Buffer, dy Rows, h Heads) {
 	const o = operation("RotateBack")
-	o.heads(h, "dy", dy)
-	o.matrix("dx", dx, h.Rows, h.Count*h.Dim)
+	t := o.heads(h, "dy", dy)
+	o.matrix("dx", dx, h.Rows, h.Count*h.Dim, t)
 	if dWeight.Absent() {
 		return
 	}
@@ -50,7 +52,8 @@ func (o operation) offsets(operand string, host []int32) {
 	}
 }
 
-func (o operation) attended(a Attended) {
+// attended checks the operands of attention and returns the type that all of them have.
+func (o operation) attended(a Attended) DType {
 	o.count("KVHeads", a.KVHeads, 1)
 	o.count("Dim", a.Dim, 1)
 	if a.Heads < 1 || a.Heads%a.KVHeads != 0 {
@@ -61,33 +64,34 @@ func (o operation) attended(a Attended) {
 		o.exactly("Offsets.Device", a.Offsets.Device, I32, len(a.Offsets.Host))
 	}
 	rows := a.Offsets.Rows()
-	o.matrix("Q", a.Q, rows, a.Heads*a.Dim)
-	o.matrix("K", a.K, rows, a.KVHeads*a.Dim)
-	o.matrix("V", a.V, rows, a.KVHeads*a.Dim)
+	t := o.computed("Q", a.Q, rows, a.Heads*a.Dim)
+	o.matrix("K", a.K, rows, a.KVHeads*a.Dim, t)
+	o.matrix("V", a.V, rows, a.KVHeads*a.Dim, t)
+	return t
 }
 
 // CheckAttend checks the operands of Attend.
 func CheckAttend(out Rows, a Attended) {
 	const o = operation("Attend")
-	o.attended(a)
-	o.matrix("out", out, a.Offsets.Rows(), a.Heads*a.Dim)
+	t := o.attended(a)
+	o.matrix("out", out, a.Offsets.Rows(), a.Heads*a.Dim, t)
 }
 
 // CheckAttendBack checks the operands of AttendBack.
 func CheckAttendBack(dq, dk, dv, dOut, out Rows, a Attended) {
 	const o = operation("AttendBack")
-	o.attended(a)
-	rows := a.Offsets.Rows()
-	o.matrix("dq", dq, rows, a.Heads*a.Dim)
-	o.matrix("dk", dk, rows, a.KVHeads*a.Dim)
-	o.matrix("dv", dv, rows, a.KVHeads*a.Dim)
-	o.matrix("dOut", dOut, rows, a.Heads*a.Dim)
-	o.matrix("out", out, rows, a.Heads*a.Dim)
+	t, rows := o.attended(a), a.Offsets.Rows()
+	o.matrix("dq", dq, rows, a.Heads*a.Dim, t)
+	o.matrix("dk", dk, rows, a.KVHeads*a.Dim, t)
+	o.matrix("dv", dv, rows, a.KVHeads*a.Dim, t)
+	o.matrix("dOut", dOut, rows, a.Heads*a.Dim, t)
+	o.matrix("out", out, rows, a.Heads*a.Dim, t)
 }
 
 // CheckNewPages checks the shape of a cache.
 func CheckNewPages(s PageShape) {
 	const o = operation("NewPages")
+	o.computes("DType", s.DType)
 	o.count("Layers", s.Layers, 1)
 	o.count("KVHeads", s.KVHeads, 1)
 	o.count("Dim", s.Dim, 1)
@@ -137,8 +141,8 @@ func (o operation) placed(p Pages, layer int, at *Placement) int {
 func CheckWritePages(p Pages, layer int, k, v Rows, at *Placement) {
 	const o = operation("WritePages")
 	rows, s := o.placed(p, layer, at), p.Shape()
-	o.matrix("k", k, rows, s.KVHeads*s.Dim)
-	o.matrix("v", v, rows, s.KVHeads*s.Dim)
+	o.matrix("k", k, rows, s.KVHeads*s.Dim, s.DType)
+	o.matrix("v", v, rows, s.KVHeads*s.Dim, s.DType)
 }
 
 // CheckAttendPages checks the operands of AttendPages.
@@ -148,8 +152,8 @@ func CheckAttendPages(out, q Rows, p Pages, layer, heads int, at *Placement) {
 	if heads < 1 || heads%s.KVHeads != 0 {
 		o.fail("heads", "want a multiple of %d key heads, got %d", s.KVHeads, heads)
 	}
-	o.matrix("out", out, rows, heads*s.Dim)
-	o.matrix("q", q, rows, heads*s.Dim)
+	o.matrix("out", out, rows, heads*s.Dim, s.DType)
+	o.matrix("q", q, rows, heads*s.Dim, s.DType)
 }
 
 // CheckCopyPage checks the operands of CopyPage.
@@ -169,7 +173,7 @@ func (o operation) scored(s Scored) {
 	if s.Rows > 0 {
 		o.count("Head.Out", s.Head.Out(), 1)
 	}
-	o.matrix("X", s.X, s.Rows, s.Head.In())
+	o.matrix("X", s.X, s.Rows, s.Head.In(), s.Head.DType())
 	o.least("Targets", s.Targets, I32, s.Rows)
 	if !(s.InverseTemperature > 0) {
 		o.fail("InverseTemperature", "want more than 0, got %v", s.InverseTemperature)
@@ -188,7 +192,7 @@ func CheckScore(s Scored) {
 func CheckScoreBack(dx Rows, dHead, dLogProbs, dEntropies Buffer, s Scored) {
 	const o = operation("ScoreBack")
 	o.scored(s)
-	o.matrix("dx", dx, s.Rows, s.Head.In())
+	o.matrix("dx", dx, s.Rows, s.Head.In(), s.Head.DType())
 	if !dHead.Absent() {
 		o.exactly("dHead", dHead, F32, s.Head.Out()*s.Head.In())
 	}
@@ -207,7 +211,7 @@ func CheckSample(dst []Sampled, logits Rows, vocabulary int, how []Sampling) {
 	if len(how) > 0 {
 		o.count("vocabulary", vocabulary, 1)
 	}
-	o.matrix("logits", logits, len(how), vocabulary)
+	o.matrix("logits", logits, len(how), vocabulary, F32)
 	for i, h := range how {
 		switch {
 		case !(h.Temperature >= 0):

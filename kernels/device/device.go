@@ -17,10 +17,10 @@ type Device interface {
 type Storage interface {
 	// Name is "cpu" or "cuda:0".
 	Name() string
-	// Supports reports whether operations compute on elements of the type.
+	// Supports reports whether operations compute on elements of the type; see [ComputesIn].
 	Supports(t DType) bool
-	// Allocate returns a zeroed buffer. The error of a device without enough memory says how much is held.
-	Allocate(t DType, n int) (Buffer, error)
+	// Allocate returns a zeroed buffer of any type. The error of a device without enough memory is an *[OutOfMemory].
+	Allocate(p Purpose, t DType, n int) (Buffer, error)
 	// Free gives back an allocation; b is what Allocate returned. Freeing an absent buffer does nothing.
 	Free(b Buffer)
 	// Usage is the memory held by allocations now and at most so far, in bytes.
@@ -79,23 +79,28 @@ type Weights interface {
 	// Out and In are the shape.
 	Out() int
 	In() int
+	// DType is the compute type: that of the rows which are multiplied with the matrix.
+	DType() DType
 }
 
-// Products are the matrix products, where nearly all arithmetic is.
+// Products are the matrix products, where nearly all arithmetic is. Sums are float32 in every compute type and
+// are rounded to the type of the result once.
 type Products interface {
-	// NewWeights makes the form in which products read the matrix in w, row-major [out × in], as it is
-	// now. Later changes of w are seen after Refresh.
-	NewWeights(w Buffer, out, in int, use Use) (Weights, error)
+	// NewWeights makes the form in which products of a compute type read the float32 matrix in w, row-major
+	// [out × in], as it is now. Later changes of w are seen after Refresh. The error is that of [ComputesIn] or
+	// an *[OutOfMemory].
+	NewWeights(w Buffer, t DType, out, in int, use Use) (Weights, error)
 	// Refresh makes the form again from w.
 	Refresh(w Weights)
 	// FreeWeights gives the form's memory back; the matrix it was made from stays. nil is ignored.
 	FreeWeights(w Weights)
 	// Product computes y = x·Wᵀ, or y += x·Wᵀ, for rows of In inputs and Out outputs. Each element is
-	// one chain of multiply-adds over the inputs in ascending order, beginning with y when add is set.
+	// one chain of multiply-adds over the inputs in ascending order, beginning with y when add is set. x has
+	// the weights' type, y that or F32.
 	Product(y, x Rows, rows int, w Weights, add bool)
-	// ProductBack computes dx = dy·W, or dx += dy·W, through Product.
+	// ProductBack computes dx = dy·W, or dx += dy·W, through Product; both have the weights' type.
 	ProductBack(dx, dy Rows, rows int, w Weights, add bool)
-	// ProductGrad adds dyᵀ·x to dw, row-major [out × in], summing rows in ascending order.
+	// ProductGrad adds dyᵀ·x to dw in float32, row-major [out × in], summing rows in ascending order.
 	ProductGrad(dw Buffer, dy, x Rows, rows, out, in int)
 	// AddBias adds bias to each row of y; the width is that of bias.
 	AddBias(y Rows, bias Buffer, rows int)
@@ -119,9 +124,10 @@ type Layers interface {
 	// RotateBack writes the gradient of h.X to dx and adds that of the norm's weight to dWeight, which
 	// is absent when h has no norm or its weight is frozen. It may overwrite dy.
 	RotateBack(dx Rows, dWeight Buffer, dy Rows, h Heads)
-	// Gather copies row index[i] of table to row i of dst.
+	// Gather copies row index[i] of table, which is of float32 or of dst's type, to row i of dst.
 	Gather(dst, table Rows, index Buffer, rows, width int)
-	// ScatterAdd adds row i of src to row index[i] of table, in ascending order of i.
+	// ScatterAdd adds row i of src to row index[i] of table, which is of float32 or of src's type, in ascending
+	// order of i.
 	ScatterAdd(table Rows, index Buffer, src Rows, rows, width int)
 }
 
@@ -137,7 +143,8 @@ type Attention interface {
 // Cache keeps the keys and values of sequences in pages for decoding. Its arithmetic has the bits of
 // Attend.
 type Cache interface {
-	// NewPages allocates the pages of a cache; their contents are unspecified.
+	// NewPages allocates the pages of a cache; their contents are unspecified. The error is that of
+	// [ComputesIn] or an *[OutOfMemory].
 	NewPages(shape PageShape) (Pages, error)
 	// FreePages gives them back. nil is ignored.
 	FreePages(p Pages)
@@ -156,12 +163,13 @@ type Cache interface {
 // Head turns hidden rows into distributions over the vocabulary.
 type Head interface {
 	// Score writes the log-probability of each row's target and the entropy of its distribution,
-	// softmax(x·Wᵀ·inverse temperature), without keeping logits. Log-probabilities are never positive.
+	// softmax(x·Wᵀ·inverse temperature), without keeping logits. Logits are float32 in every compute type.
+	// Log-probabilities are never positive.
 	Score(s Scored)
 	// ScoreBack writes the gradient of x and adds that of the head's matrix to dHead, which is absent when
 	// it is frozen, given those of the log-probabilities and of the entropies; absent dEntropies are zero.
 	ScoreBack(dx Rows, dHead, dLogProbs, dEntropies Buffer, s Scored)
-	// Sample chooses a token for each row of logits, which it overwrites. len(dst) = len(how) = rows.
+	// Sample chooses a token for each row of float32 logits, which it overwrites. len(dst) = len(how) = rows.
 	Sample(dst []Sampled, logits Rows, vocabulary int, how []Sampling) error
 }
 
@@ -171,7 +179,7 @@ type Optimizer interface {
 	AdamW(s AdamWStep)
 	// SquaredNorm is Σ b², summed in float64 in an order that depends on the length alone.
 	SquaredNorm(b Buffer) (float64, error)
-	// Scale multiplies every element by a factor.
+	// Scale multiplies every element, of any compute type, by a factor.
 	Scale(b Buffer, factor float32)
 	// Add computes dst += factor·src.
 	Add(dst, src Buffer, factor float32)

@@ -54,14 +54,16 @@ const PageTokens = 32
 
 // PageShape is the size of a cache.
 type PageShape struct {
+	// DType is the compute type of the keys and values.
+	DType                DType
 	Layers, KVHeads, Dim int
 	// Pages is the number of pages, each of PageTokens positions in every layer.
 	Pages int
 }
 
-// Bytes is the size of one page in all layers, keys and values, in float32.
+// Bytes is the size of one page in all layers, keys and values.
 func (s PageShape) Bytes() int64 {
-	return 2 * 4 * int64(s.Layers) * int64(s.KVHeads) * int64(s.Dim) * PageTokens
+	return 2 * int64(s.DType.Size()) * int64(s.Layers) * int64(s.KVHeads) * int64(s.Dim) * PageTokens
 }
 
 // Pages is a cache's memory. The order of elements within a page is the device's own.
@@ -89,7 +91,7 @@ func (p *Placement) Sequences() int { return max(0, len(p.Offsets)-1) }
 
 // Scored are the operands of the fused head.
 type Scored struct {
-	// X are the normalised hidden rows, Head the matrix [vocabulary × hidden].
+	// X are the normalised hidden rows of Head's type, Head the matrix [vocabulary × hidden].
 	X    Rows
 	Rows int
 	Head Weights

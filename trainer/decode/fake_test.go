@@ -71,7 +71,7 @@ func (n *fakeNetwork) Device() device.Device { return n.device }
 func (n *fakeNetwork) Free()                 { n.freed = true }
 
 func (n *fakeNetwork) PageShape(pages int) device.PageShape {
-	return device.PageShape{Layers: 1, KVHeads: 1, Dim: 2, Pages: pages}
+	return device.PageShape{DType: device.F32, Layers: 1, KVHeads: 1, Dim: 2, Pages: pages}
 }
 
 func (n *fakeNetwork) Extend(pages device.Pages, pass *policy.Pass) error {

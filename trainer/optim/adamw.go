@@ -97,7 +97,7 @@ func NewAdamW(dev device.Device, c Config, tensors []Tensor) (*AdamW, error) {
 		total += 2 * t.Data.Len()
 	}
 	var err error
-	if o.memory, err = dev.Allocate(device.F32, total); err != nil {
+	if o.memory, err = dev.Allocate(device.ForOptimizer, device.F32, total); err != nil {
 		return nil, fmt.Errorf("optimizer: %w", err)
 	}
 	at := 0

@@ -18,7 +18,7 @@ var dev = cpu.New()
 
 // buffer is a buffer with the values.
 func buffer(values []float32) device.Buffer {
-	b, err := dev.Allocate(device.F32, len(values))
+	b, err := dev.Allocate(device.ForWeights, device.F32, len(values))
 	if err != nil {
 		panic(err)
 	}

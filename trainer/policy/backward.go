@@ -105,7 +105,7 @@ func (m *Model) reserveLanes(n int) error {
 	for i := range m.lanes[:n] {
 		into := &m.lanes[i]
 		if i > 0 && into.flat.Absent() {
-			flat, err := m.dev.Allocate(device.F32, m.grads.Len())
+			flat, err := m.dev.Allocate(device.ForGradients, device.F32, m.grads.Len())
 			if err != nil {
 				return err
 			}
@@ -113,7 +113,7 @@ func (m *Model) reserveLanes(n int) error {
 		}
 		if m.net.head.adapted() && into.joined.Absent() {
 			var err error
-			if into.joined, err = m.dev.Allocate(device.F32, m.net.head.out*(m.net.head.in+m.net.head.rank)); err != nil {
+			if into.joined, err = m.dev.Allocate(device.ForGradients, device.F32, m.net.head.out*(m.net.head.in+m.net.head.rank)); err != nil {
 				return err
 			}
 		}

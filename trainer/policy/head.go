@@ -24,16 +24,16 @@ func newHead(dev device.Device, f form, t linearTensors, use device.Use) (head, 
 	if f.lora.targets(headTarget) {
 		h.parts, h.rank, h.scale = t, f.lora.Rank, f.lora.scale()
 		h.in += h.rank
-		if h.low, err = dev.NewWeights(t.adapters[0].a, h.rank, f.config.Hidden, use); err != nil {
+		if h.low, err = dev.NewWeights(t.adapters[0].a, device.F32, h.rank, f.config.Hidden, use); err != nil {
 			return head{}, err
 		}
-		if h.matrix, err = dev.Allocate(device.F32, h.out*h.in); err != nil {
+		if h.matrix, err = dev.Allocate(device.ForWeights, device.F32, h.out*h.in); err != nil {
 			dev.FreeWeights(h.low)
 			return head{}, err
 		}
 		h.join(dev)
 	}
-	if h.form, err = dev.NewWeights(h.matrix, h.out, h.in, use); err != nil {
+	if h.form, err = dev.NewWeights(h.matrix, device.F32, h.out, h.in, use); err != nil {
 		h.free(dev)
 		return head{}, err
 	}

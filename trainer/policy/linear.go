@@ -25,7 +25,7 @@ type linear struct {
 func newLinear(dev device.Device, t linearTensors, s stack, lora LoRA, use device.Use) (linear, error) {
 	l := linear{out: s.out(), in: s.in, bias: t.bias, rank: lora.Rank}
 	var err error
-	if l.form, err = dev.NewWeights(t.matrix, l.out, l.in, use); err != nil {
+	if l.form, err = dev.NewWeights(t.matrix, device.F32, l.out, l.in, use); err != nil {
 		return l, err
 	}
 	column, next := 0, 0
@@ -34,9 +34,9 @@ func newLinear(dev device.Device, t linearTensors, s stack, lora LoRA, use devic
 			one := adapter{column: column, out: part.out, in: s.in}
 			pair := t.adapters[next]
 			next++
-			one.a, err = dev.NewWeights(pair.a, lora.Rank, s.in, use)
+			one.a, err = dev.NewWeights(pair.a, device.F32, lora.Rank, s.in, use)
 			if err == nil {
-				one.b, err = dev.NewWeights(pair.b, part.out, lora.Rank, use)
+				one.b, err = dev.NewWeights(pair.b, device.F32, part.out, lora.Rank, use)
 			}
 			l.adapters = append(l.adapters, one)
 			l.scale = lora.scale()

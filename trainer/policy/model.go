@@ -154,12 +154,12 @@ func newZero(dev device.Device, c Config, o Options) (*Model, error) {
 	m := &Model{dev: dev, form: f, options: o, scratches: scratches{dev: dev, form: f}}
 	m.forwardTask, m.backwardTask = m.forwardChunk, m.backwardLane
 	var err error
-	if m.weights, err = dev.Allocate(device.F32, f.size()); err != nil {
+	if m.weights, err = dev.Allocate(device.ForWeights, device.F32, f.size()); err != nil {
 		return nil, fmt.Errorf("policy network: %w", err)
 	}
 	from := f.trainFrom()
 	if trained := f.size() - from; trained > 0 && !o.Frozen {
-		if m.grads, err = dev.Allocate(device.F32, trained); err != nil {
+		if m.grads, err = dev.Allocate(device.ForGradients, device.F32, trained); err != nil {
 			m.Free()
 			return nil, fmt.Errorf("policy network: %w", err)
 		}

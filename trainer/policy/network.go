@@ -52,7 +52,7 @@ func (n *network) makeForms(use device.Use) error {
 	}
 	if n.form.valueHead {
 		var err error
-		if n.value, err = n.dev.NewWeights(n.weights.value.matrix, 1, n.form.config.Hidden, use); err != nil {
+		if n.value, err = n.dev.NewWeights(n.weights.value.matrix, device.F32, 1, n.form.config.Hidden, use); err != nil {
 			return err
 		}
 	}

@@ -129,10 +129,10 @@ func (r *rotations) reach(dev device.Device, c Config, positions int) error {
 	}
 	fresh := rotations{positions: grown}
 	var err error
-	if fresh.cos, err = dev.Allocate(device.F32, len(cos)); err != nil {
+	if fresh.cos, err = dev.Allocate(device.ForWorkspace, device.F32, len(cos)); err != nil {
 		return err
 	}
-	if fresh.sin, err = dev.Allocate(device.F32, len(sin)); err != nil {
+	if fresh.sin, err = dev.Allocate(device.ForWorkspace, device.F32, len(sin)); err != nil {
 		dev.Free(fresh.cos)
 		return err
 	}

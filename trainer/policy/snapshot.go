@@ -54,7 +54,7 @@ func (n *Network) copySmall(m *Model) (tensors, error) {
 		total += b.Len()
 	}
 	var err error
-	if n.small, err = m.dev.Allocate(device.F32, total); err != nil {
+	if n.small, err = m.dev.Allocate(device.ForWeights, device.F32, total); err != nil {
 		return tensors{}, err
 	}
 	at := 0
@@ -90,7 +90,7 @@ func (n *Network) Device() device.Device { return n.net.dev }
 // PageShape is the shape of a cache of so many pages for this network.
 func (n *Network) PageShape(pages int) device.PageShape {
 	c := n.net.form.config
-	return device.PageShape{Layers: c.Layers, KVHeads: c.KVHeads, Dim: c.HeadDim, Pages: pages}
+	return device.PageShape{DType: device.F32, Layers: c.Layers, KVHeads: c.KVHeads, Dim: c.HeadDim, Pages: pages}
 }
 
 // Free gives the memory back. The network must not be used again.

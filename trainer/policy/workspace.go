@@ -23,7 +23,7 @@ func width(fields []field) int {
 
 // allocate makes room for rows rows of every field in one allocation, which it returns.
 func allocate(dev device.Device, rows int, fields []field) (device.Buffer, error) {
-	memory, err := dev.Allocate(device.F32, rows*width(fields))
+	memory, err := dev.Allocate(device.ForActivations, device.F32, rows*width(fields))
 	if err == nil {
 		carveRows(memory, rows, fields)
 	}
@@ -245,7 +245,7 @@ func grow(dev device.Device, b *device.Buffer, t device.DType, n int) error {
 	}
 	dev.Free(*b)
 	*b = device.Buffer{}
-	fresh, err := dev.Allocate(t, n)
+	fresh, err := dev.Allocate(device.ForWorkspace, t, n)
 	if err == nil {
 		*b = fresh
 	}

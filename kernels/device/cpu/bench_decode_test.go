@@ -23,7 +23,7 @@ func newBenchDecode(b testing.TB, m modelShape) *benchDecode {
 	m.sequences, m.length = 1, 4*device.PageTokens
 	s := &benchDecode{benchStep: newBenchStep(b, m), how: make([]device.Sampling, rows), dst: make([]device.Sampled, rows)}
 	s.p = s.passes[0]
-	p, err := s.d.NewPages(device.PageShape{Layers: m.layers, KVHeads: m.kvHeads, Dim: m.dim, Pages: 4 * rows})
+	p, err := s.d.NewPages(device.PageShape{DType: device.F32, Layers: m.layers, KVHeads: m.kvHeads, Dim: m.dim, Pages: 4 * rows})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func newBenchStep(b testing.TB, m modelShape) *benchStep {
 	weights := func(out, in int) (device.Weights, device.Buffer) {
 		matrix := s.normal(out * in)
 		d.Scale(matrix, 0.05)
-		w, err := d.NewWeights(matrix, out, in, device.ForwardBack)
+		w, err := d.NewWeights(matrix, device.F32, out, in, device.ForwardBack)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -21,7 +21,7 @@ func newBench(t testing.TB) *bench {
 
 func (b *bench) allocate(t device.DType, n int) device.Buffer {
 	b.t.Helper()
-	buffer, err := b.d.Allocate(t, n)
+	buffer, err := b.d.Allocate(device.ForWorkspace, t, n)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func (b *bench) values(buffer device.Buffer) []float32 {
 func (b *bench) weights(out, in int) (device.Weights, device.Buffer) {
 	b.t.Helper()
 	matrix := b.normal(out * in)
-	w, err := b.d.NewWeights(matrix, out, in, device.ForwardBack)
+	w, err := b.d.NewWeights(matrix, device.F32, out, in, device.ForwardBack)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func (b *bench) operations() map[string]operation {
 // pages.
 func (b *bench) cache(heads, kvHeads, dim int) (device.Pages, *device.Placement) {
 	b.t.Helper()
-	p, err := b.d.NewPages(device.PageShape{Layers: 3, KVHeads: kvHeads, Dim: dim, Pages: 400})
+	p, err := b.d.NewPages(device.PageShape{DType: device.F32, Layers: 3, KVHeads: kvHeads, Dim: dim, Pages: 400})
 	if err != nil {
 		b.t.Fatal(err)
 	}

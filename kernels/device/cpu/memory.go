@@ -1,7 +1,9 @@
 package cpu
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -11,6 +13,7 @@ import (
 // memory is one allocation. Exactly one of the slices is not nil, until it is freed.
 type memory struct {
 	owner  *Device
+	use    device.Purpose
 	dtype  device.DType
 	length int
 	bytes  int64
@@ -22,12 +25,30 @@ type memory struct {
 // DeviceName is the name of the device the memory belongs to.
 func (m *memory) DeviceName() string { return name }
 
-// account counts the bytes held by allocations.
-type account struct{ bytes, peak atomic.Int64 }
+// account counts the bytes held by allocations, in all and for each purpose.
+type account struct {
+	bytes, peak atomic.Int64
+	purposes    [device.ForWorkspace + 1]atomic.Int64
+}
 
-// add counts n more bytes.
-func (a *account) add(n int64) {
-	now := a.bytes.Add(n)
+// reserve counts n more bytes unless that exceeds the limit.
+func (d *Device) reserve(p device.Purpose, n int64) error {
+	a := &d.account
+	for {
+		held := a.bytes.Load()
+		if d.maxBytes > 0 && held+n > d.maxBytes {
+			return &device.OutOfMemory{Device: name, Wanted: n, For: p, Held: a.holdings(), Free: d.maxBytes - held, Total: d.maxBytes}
+		}
+		if a.bytes.CompareAndSwap(held, held+n) {
+			a.purposes[p].Add(n)
+			a.reach(held + n)
+			return nil
+		}
+	}
+}
+
+// reach raises the peak.
+func (a *account) reach(now int64) {
 	for {
 		peak := a.peak.Load()
 		if now <= peak || a.peak.CompareAndSwap(peak, now) {
@@ -36,19 +57,22 @@ func (a *account) add(n int64) {
 	}
 }
 
-// reserve counts n more bytes unless that exceeds the limit.
-func (d *Device) reserve(what string, n int64) error {
-	for {
-		held := d.account.bytes.Load()
-		if d.maxBytes > 0 && held+n > d.maxBytes {
-			return fmt.Errorf("cpu: %s of %d bytes: %d bytes are held (at most %d so far) and the limit is %d: free memory or raise the limit",
-				what, n, held, d.account.peak.Load(), d.maxBytes)
-		}
-		if d.account.bytes.CompareAndSwap(held, held+n) {
-			d.account.add(0)
-			return nil
+// release counts n bytes less.
+func (a *account) release(p device.Purpose, n int64) {
+	a.purposes[p].Add(-n)
+	a.bytes.Add(-n)
+}
+
+// holdings are what each purpose holds, the largest first.
+func (a *account) holdings() []device.Holding {
+	var all []device.Holding
+	for _, p := range device.Purposes() {
+		if n := a.purposes[p].Load(); n > 0 {
+			all = append(all, device.Holding{For: p, Bytes: n})
 		}
 	}
+	slices.SortStableFunc(all, func(a, b device.Holding) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	return all
 }
 
 // Usage is the memory held by buffers, weights and pages now, and at most so far.
@@ -57,12 +81,12 @@ func (d *Device) Usage() device.Usage {
 }
 
 // Allocate returns a zeroed buffer.
-func (d *Device) Allocate(t device.DType, n int) (device.Buffer, error) {
+func (d *Device) Allocate(p device.Purpose, t device.DType, n int) (device.Buffer, error) {
 	if n < 0 {
 		panic(fmt.Sprintf("device: Allocate: %d elements", n))
 	}
-	m := &memory{owner: d, dtype: t, length: n, bytes: int64(n) * int64(t.Size())}
-	if err := d.reserve(fmt.Sprintf("allocation of %d %v elements", n, t), m.bytes); err != nil {
+	m := &memory{owner: d, use: p, dtype: t, length: n, bytes: int64(n) * int64(t.Size())}
+	if err := d.reserve(p, m.bytes); err != nil {
 		return device.Buffer{}, err
 	}
 	switch t {
@@ -107,7 +131,7 @@ func (d *Device) Free(b device.Buffer) {
 		panic(fmt.Sprintf("device: Free: the allocation of %d elements has been freed before", m.length))
 	}
 	m.floats, m.ints, m.halves = nil, nil, nil
-	d.account.add(-m.bytes)
+	d.account.release(m.use, m.bytes)
 }
 
 // owned is the memory of a buffer of any cpu device.
@@ -127,6 +151,9 @@ func floats(b device.Buffer) []float32 {
 	m, ok := b.Memory().(*memory)
 	if !ok {
 		owned("operand", b)
+	}
+	if m.dtype != device.F32 {
+		panic(fmt.Sprintf("device: %s computes on elements of %v, got %v", name, device.F32, m.dtype))
 	}
 	return m.floats[b.Start() : b.Start()+b.Len()]
 }

@@ -27,7 +27,7 @@ func (w adamWWork) run(lo, hi int) {
 
 // Scale multiplies every element by a factor.
 func (d *Device) Scale(b device.Buffer, factor float32) {
-	device.CheckElements("Scale", b)
+	device.CheckScale(b)
 	if b.Len() > 0 {
 		d.spreads.scale.overRows(scaleWork{floats(b), factor}, b.Len(), 1)
 	}

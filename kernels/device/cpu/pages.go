@@ -26,8 +26,11 @@ func (p *pages) Shape() device.PageShape { return p.shape }
 // NewPages allocates the pages of a cache.
 func (d *Device) NewPages(shape device.PageShape) (device.Pages, error) {
 	device.CheckNewPages(shape)
+	if err := device.ComputesIn(d, shape.DType); err != nil {
+		return nil, fmt.Errorf("cache of %d pages: %w", shape.Pages, err)
+	}
 	p := &pages{owner: d, shape: shape, block: shape.Dim * device.PageTokens, bytes: int64(shape.Pages) * shape.Bytes()}
-	if err := d.reserve(fmt.Sprintf("cache of %d pages", shape.Pages), p.bytes); err != nil {
+	if err := d.reserve(device.ForCache, p.bytes); err != nil {
 		return nil, err
 	}
 	p.data = alignedFloats(int(p.bytes / 4))
@@ -56,7 +59,7 @@ func (d *Device) FreePages(p device.Pages) {
 		panic("device: FreePages: the pages belong to another device of the same name")
 	}
 	c.data, c.freed = nil, true
-	d.account.add(-c.bytes)
+	d.account.release(device.ForCache, c.bytes)
 }
 
 // head is the keys, or the values, of a key head in a layer.

@@ -23,9 +23,15 @@ func (w *weights) Out() int { return w.out }
 // In is the number of its columns.
 func (w *weights) In() int { return w.in }
 
+// DType is float32.
+func (w *weights) DType() device.DType { return device.F32 }
+
 // NewWeights packs the matrix in w, row-major [out × in], for the products of the use.
-func (d *Device) NewWeights(w device.Buffer, out, in int, use device.Use) (device.Weights, error) {
-	device.CheckNewWeights(w, out, in, use)
+func (d *Device) NewWeights(w device.Buffer, t device.DType, out, in int, use device.Use) (device.Weights, error) {
+	device.CheckNewWeights(w, t, out, in, use)
+	if err := device.ComputesIn(d, t); err != nil {
+		return nil, fmt.Errorf("packing a matrix of %d×%d: %w", out, in, err)
+	}
 	p := &weights{owner: d, matrix: w, out: out, in: in, use: use, forward: Packed{n: out, k: in}}
 	size := p.forward.size()
 	if use == device.ForwardBack {
@@ -33,7 +39,7 @@ func (d *Device) NewWeights(w device.Buffer, out, in int, use device.Use) (devic
 		size += p.back.size()
 	}
 	p.bytes = 4 * int64(size)
-	if err := d.reserve(fmt.Sprintf("packing a matrix of %d×%d", out, in), p.bytes); err != nil {
+	if err := d.reserve(device.ForWeights, p.bytes); err != nil {
 		return nil, err
 	}
 	data := alignedFloats(size)
@@ -85,7 +91,7 @@ func (d *Device) FreeWeights(w device.Weights) {
 		panic("device: FreeWeights: the weights belong to another device of the same name")
 	}
 	p.forward, p.back, p.use = Packed{}, Packed{}, 0
-	d.account.add(-p.bytes)
+	d.account.release(device.ForWeights, p.bytes)
 }
 
 // Product computes y = x·Wᵀ, or y += x·Wᵀ.

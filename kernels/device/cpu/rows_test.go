@@ -34,7 +34,7 @@ func TestAttentionDoesNotSeeWhatComesLater(t *testing.T) {
 			if got[len(got)-1] == got[len(got)-1] {
 				t.Errorf("the last row is %v, want NaN", got[len(got)-1])
 			}
-			p, err := b.d.NewPages(device.PageShape{Layers: 1, KVHeads: 2, Dim: dim, Pages: 4})
+			p, err := b.d.NewPages(device.PageShape{DType: device.F32, Layers: 1, KVHeads: 2, Dim: dim, Pages: 4})
 			if err != nil {
 				t.Fatal(err)
 			}

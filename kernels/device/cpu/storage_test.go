@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -109,31 +110,40 @@ func TestCopyConvertsBetweenAllTypes(t *testing.T) {
 	}
 }
 
+// refused fails unless the error is that of a device without memory, in these words.
+func refused(t *testing.T, err error, words string) {
+	t.Helper()
+	var out *device.OutOfMemory
+	if !errors.As(err, &out) || err.Error() != words {
+		t.Errorf("got error %v, want %s", err, words)
+	}
+}
+
 func TestMemoryIsCountedAndLimited(t *testing.T) {
 	d := New(MaxBytes(1000))
-	first, err := d.Allocate(device.F32, 100)
+	first, err := d.Allocate(device.ForGradients, device.F32, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := d.Allocate(device.BF16, 101)
+	second, err := d.Allocate(device.ForWorkspace, device.BF16, 101)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, want := d.Usage(), (device.Usage{Bytes: 602, Peak: 602}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	_, err = d.Allocate(device.I32, 100)
-	if err == nil || !strings.Contains(err.Error(), "400 bytes: 602 bytes are held (at most 602 so far) and the limit is 1000") {
-		t.Errorf("got error %v", err)
-	}
+	_, err = d.Allocate(device.ForActivations, device.I32, 100)
+	refused(t, err, "cpu has no 400 bytes left for activations: 398 bytes of 1000 bytes are free; this process holds 400 bytes of gradients, 202 bytes of workspace")
 	d.Free(second)
-	w, err := d.NewWeights(first, 10, 10, device.ForwardBack) // two packed forms of one panel
-	if err == nil || !strings.Contains(err.Error(), "packing a matrix of 10×10 of 2560 bytes") || w != nil {
-		t.Errorf("got error %v", err)
+	w, err := d.NewWeights(first, device.F32, 10, 10, device.ForwardBack) // two packed forms of one panel
+	refused(t, err, "cpu has no 2560 bytes left for weights: 600 bytes of 1000 bytes are free; this process holds 400 bytes of gradients")
+	if w != nil {
+		t.Errorf("got weights besides the error")
 	}
-	p, err := d.NewPages(device.PageShape{Layers: 1, KVHeads: 1, Dim: 8, Pages: 1})
-	if err == nil || !strings.Contains(err.Error(), "cache of 1 pages of 2048 bytes") || p != nil {
-		t.Errorf("got error %v", err)
+	p, err := d.NewPages(device.PageShape{DType: device.F32, Layers: 1, KVHeads: 1, Dim: 8, Pages: 1})
+	refused(t, err, "cpu has no 2048 bytes left for cache: 600 bytes of 1000 bytes are free; this process holds 400 bytes of gradients")
+	if p != nil {
+		t.Errorf("got pages besides the error")
 	}
 	if got, want := d.Usage(), (device.Usage{Bytes: 400, Peak: 602}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -149,7 +159,7 @@ func TestWeightsAndPagesAreCounted(t *testing.T) {
 	b := newBench(t)
 	held := b.d.Usage().Bytes
 	w, _ := b.weights(40, 70)
-	p, err := b.d.NewPages(device.PageShape{Layers: 2, KVHeads: 3, Dim: 16, Pages: 5})
+	p, err := b.d.NewPages(device.PageShape{DType: device.F32, Layers: 2, KVHeads: 3, Dim: 16, Pages: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,12 +195,12 @@ func TestMemoryIsNotUsedWrongly(t *testing.T) {
 	panics(t, "another device", func() { New().Free(buffer) })
 	d.Free(buffer)
 	panics(t, "freed before", func() { d.Free(buffer) })
-	panics(t, "-1 elements", func() { _, _ = d.Allocate(device.F32, -1) })
+	panics(t, "-1 elements", func() { _, _ = d.Allocate(device.ForWorkspace, device.F32, -1) })
 	w, _ := b.weights(4, 4)
 	panics(t, "another device", func() { New().FreeWeights(w) })
 	d.FreeWeights(w)
 	panics(t, "weights of 4×4 have been freed", func() { d.Refresh(w) })
-	frozen, err := d.NewWeights(b.normal(16), 4, 4, device.Forward)
+	frozen, err := d.NewWeights(b.normal(16), device.F32, 4, 4, device.Forward)
 	if err != nil {
 		t.Fatal(err)
 	}

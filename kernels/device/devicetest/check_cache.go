@@ -35,7 +35,7 @@ func (c *check) layered(shape [3]int, offsets []int32) []attention {
 // newDecoding makes a cache whose every number is NaN: contents are unspecified until written.
 func (c *check) newDecoding(layers []attention, tables [][]int32, pages int) *decoding {
 	a := layers[0]
-	shape := device.PageShape{Layers: len(layers), KVHeads: a.kvHeads, Dim: a.dim, Pages: pages}
+	shape := device.PageShape{DType: c.dtype, Layers: len(layers), KVHeads: a.kvHeads, Dim: a.dim, Pages: pages}
 	p, err := c.device.NewPages(shape)
 	c.must(err)
 	d := &decoding{c: c, what: a.what, pages: p, layers: layers, tables: tables, cached: make([]int32, len(tables))}

@@ -28,7 +28,7 @@ func (c *check) newWeights(w []float32, out, in int, use device.Use) (made devic
 	whole := c.allocate(device.F32, len(w)+5)
 	matrix = whole.Slice(3, 3+len(w))
 	c.device.Upload(matrix, w)
-	made, err := c.device.NewWeights(matrix, out, in, use)
+	made, err := c.device.NewWeights(matrix, c.dtype, out, in, use)
 	c.must(err)
 	return made, matrix, func() {
 		c.equal("the matrix that weights were made from, afterwards", c.download(matrix), w)

@@ -33,13 +33,13 @@ func checkShapes(c *check) {
 	matrix := c.allocate(device.F32, benchOut*benchIn)
 	defer c.device.Free(matrix)
 	var err error
-	b.frozen, err = c.device.NewWeights(matrix, benchOut, benchIn, device.Forward)
+	b.frozen, err = c.device.NewWeights(matrix, c.dtype, benchOut, benchIn, device.Forward)
 	c.must(err)
 	defer c.device.FreeWeights(b.frozen)
-	b.both, err = c.device.NewWeights(matrix, benchOut, benchIn, device.ForwardBack)
+	b.both, err = c.device.NewWeights(matrix, c.dtype, benchOut, benchIn, device.ForwardBack)
 	c.must(err)
 	defer c.device.FreeWeights(b.both)
-	b.pages, err = c.device.NewPages(device.PageShape{Layers: 2, KVHeads: benchKV, Dim: benchDim, Pages: 3})
+	b.pages, err = c.device.NewPages(device.PageShape{DType: c.dtype, Layers: 2, KVHeads: benchKV, Dim: benchDim, Pages: 3})
 	c.must(err)
 	defer c.device.FreePages(b.pages)
 	for _, calls := range [][]badCall{badStorage(), badProducts(), badLayers(), badRotations(), badAttention(), badCache(), badHead(), badOptimizer()} {
@@ -95,7 +95,7 @@ func less(b device.Buffer) device.Buffer { return b.Slice(0, b.Len()-1) }
 
 func badStorage() []badCall {
 	return []badCall{
-		{"Allocate", "a negative length", func(b *bench) { _, _ = b.d.Allocate(device.F32, -1) }},
+		{"Allocate", "a negative length", func(b *bench) { _, _ = b.d.Allocate(device.ForWorkspace, device.F32, -1) }},
 		{"Upload", "too few numbers", func(b *bench) { b.d.Upload(b.vector(7), make([]float32, 6)) }},
 		{"Upload", "too many numbers", func(b *bench) { b.d.Upload(b.vector(7), make([]float32, 8)) }},
 		{"Upload", "a destination of integers", func(b *bench) { b.d.Upload(b.indices(7), make([]float32, 7)) }},
@@ -123,9 +123,9 @@ func badProducts() []badCall {
 	fits := func(r device.Rows) device.Rows { return r }
 	absent := func(device.Rows) device.Rows { return device.Rows{} }
 	calls := []badCall{
-		{"NewWeights", "a matrix too short", func(b *bench) { _, _ = b.d.NewWeights(b.vector(34), 5, 7, device.Forward) }},
-		{"NewWeights", "a matrix too long", func(b *bench) { _, _ = b.d.NewWeights(b.vector(36), 5, 7, device.Forward) }},
-		{"NewWeights", "no such use", func(b *bench) { _, _ = b.d.NewWeights(b.vector(35), 5, 7, 0) }},
+		{"NewWeights", "a matrix too short", func(b *bench) { _, _ = b.d.NewWeights(b.vector(34), b.c.dtype, 5, 7, device.Forward) }},
+		{"NewWeights", "a matrix too long", func(b *bench) { _, _ = b.d.NewWeights(b.vector(36), b.c.dtype, 5, 7, device.Forward) }},
+		{"NewWeights", "no such use", func(b *bench) { _, _ = b.d.NewWeights(b.vector(35), b.c.dtype, 5, 7, 0) }},
 		{"ProductBack", "weights made for Product alone", func(b *bench) { b.d.ProductBack(b.full(benchIn), b.full(benchOut), benchRows, b.frozen, true) }},
 		{"Product", "rows that overlap", func(b *bench) {
 			b.d.Product(crowded(b.full(benchOut), benchOut), b.full(benchIn), benchRows, b.frozen, true)

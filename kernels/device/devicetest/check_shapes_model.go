@@ -51,7 +51,7 @@ func badCache() []badCall {
 		return at
 	}
 	return []badCall{
-		{"NewPages", "no heads", func(b *bench) { _, _ = b.d.NewPages(device.PageShape{Layers: 1, Dim: 2, Pages: 1}) }},
+		{"NewPages", "no heads", func(b *bench) { _, _ = b.d.NewPages(device.PageShape{DType: b.c.dtype, Layers: 1, Dim: 2, Pages: 1}) }},
 		{"Place", "a table that does not cover its rows", func(b *bench) {
 			b.d.Place(&device.Placement{Offsets: []int32{0, 2}, Cached: []int32{31}, Tables: [][]int32{{0}}})
 		}},

@@ -58,7 +58,7 @@ func (c *check) heldByWeightsAndPages() {
 	defer d.Free(matrix)
 	for _, use := range []device.Use{device.Forward, device.ForwardBack} {
 		before := d.Usage()
-		w, err := d.NewWeights(matrix, 33, 17, use)
+		w, err := d.NewWeights(matrix, device.F32, 33, 17, use)
 		c.must(err)
 		if w.Out() != 33 || w.In() != 17 {
 			c.failf("NewWeights of 33 × 17 says it is %d × %d", w.Out(), w.In())
@@ -67,7 +67,7 @@ func (c *check) heldByWeightsAndPages() {
 		c.released("FreeWeights", before)
 	}
 	d.FreeWeights(nil)
-	shape := device.PageShape{Layers: 2, KVHeads: 3, Dim: 6, Pages: 5}
+	shape := device.PageShape{DType: device.F32, Layers: 2, KVHeads: 3, Dim: 6, Pages: 5}
 	before := d.Usage()
 	p, err := d.NewPages(shape)
 	c.must(err)

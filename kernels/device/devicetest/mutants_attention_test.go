@@ -83,7 +83,7 @@ func (d attendHeads) Attend(out device.Rows, a device.Attended) {
 	for h := range order {
 		order[h] = h%a.KVHeads*group + h/a.KVHeads
 	}
-	own, _ := d.Allocate(device.F32, 2*n*a.Heads*a.Dim)
+	own, _ := d.Allocate(device.ForWorkspace, device.F32, 2*n*a.Heads*a.Dim)
 	defer d.Free(own)
 	q, result := device.Dense(own, a.Heads*a.Dim), device.Dense(own, a.Heads*a.Dim).From(n)
 	for h, to := range order {
@@ -176,7 +176,7 @@ func (d attendBackHeads) AttendBack(dq, dk, dv, dOut, out device.Rows, a device.
 			}
 		}
 	}
-	b, _ := d.Allocate(device.F32, 2*rows*width)
+	b, _ := d.Allocate(device.ForWorkspace, device.F32, 2*rows*width)
 	defer d.Free(b)
 	own = device.Dense(b, width)
 	store(own, rows, width, values)

@@ -82,7 +82,7 @@ func (d scoreLess) Score(s device.Scored) {
 	m := *s.Head.(*referenceWeights)
 	m.out = max(1, m.out-1)
 	m.values = m.values[:m.out*m.in]
-	own, _ := d.Allocate(device.I32, s.Rows)
+	own, _ := d.Allocate(device.ForWorkspace, device.I32, s.Rows)
 	defer d.Free(own)
 	for i := range s.Rows {
 		ints(own)[i] = min(ints(s.Targets)[i], int32(m.out-1))

@@ -42,7 +42,7 @@ func (d epsless) RMSNorm(y, x device.Rows, weight, roots device.Buffer, rows int
 type rootless struct{ *Reference }
 
 func (d rootless) RMSNorm(y, x device.Rows, weight, roots device.Buffer, rows int, eps float32) {
-	own, _ := d.Allocate(device.F32, roots.Len())
+	own, _ := d.Allocate(device.ForWorkspace, device.F32, roots.Len())
 	d.Reference.RMSNorm(y, x, weight, own, rows, eps)
 	d.Free(own)
 }
@@ -133,7 +133,7 @@ func (d swishBackAdded) SwiGLUBack(dGateUp, dy, gateUp device.Rows, rows, width 
 
 // negated is a buffer with the signs turned.
 func negated(d *Reference, b device.Buffer) device.Buffer {
-	out, _ := d.Allocate(device.F32, b.Len())
+	out, _ := d.Allocate(device.ForWorkspace, device.F32, b.Len())
 	for i, v := range floats(b) {
 		floats(out)[i] = -v
 	}
@@ -171,7 +171,7 @@ func (d interleaved) Rotate(y device.Rows, h device.Heads) {
 type rotatedLate struct{ *Reference }
 
 func (d rotatedLate) Rotate(y device.Rows, h device.Heads) {
-	later, _ := d.Allocate(device.I32, h.Rows)
+	later, _ := d.Allocate(device.ForWorkspace, device.I32, h.Rows)
 	for i := range h.Rows {
 		ints(later)[i] = (ints(h.Positions)[i] + 1) % 41
 	}
@@ -215,7 +215,7 @@ func (d rotateBackNormless) RotateBack(dx device.Rows, dWeight device.Buffer, dy
 type gatherBefore struct{ *Reference }
 
 func (d gatherBefore) Gather(dst, table device.Rows, index device.Buffer, rows, width int) {
-	before, _ := d.Allocate(device.I32, rows)
+	before, _ := d.Allocate(device.ForWorkspace, device.I32, rows)
 	for i := range rows {
 		ints(before)[i] = max(0, ints(index)[i]-1)
 	}
@@ -274,7 +274,7 @@ func (d uncorrected) AdamW(s device.AdamWStep) {
 type coupled struct{ *Reference }
 
 func (d coupled) AdamW(s device.AdamWStep) {
-	own, _ := d.Allocate(device.F32, s.Grad.Len())
+	own, _ := d.Allocate(device.ForWorkspace, device.F32, s.Grad.Len())
 	d.Copy(own, s.Grad)
 	d.Add(own, s.Param, s.WeightDecay)
 	d.Free(own)

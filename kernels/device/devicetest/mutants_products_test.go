@@ -126,8 +126,8 @@ type stale struct{ *Reference }
 
 func (stale) Refresh(device.Weights) {}
 
-func (d stale) NewWeights(w device.Buffer, out, in int, use device.Use) (device.Weights, error) {
-	made, err := d.Reference.NewWeights(w, out, in, use)
+func (d stale) NewWeights(w device.Buffer, t device.DType, out, in int, use device.Use) (device.Weights, error) {
+	made, err := d.Reference.NewWeights(w, t, out, in, use)
 	d.Reference.Refresh(made)
 	return made, err
 }
@@ -177,7 +177,7 @@ func (d backLess) ProductBack(dx, dy device.Rows, rows int, w device.Weights, ad
 type gradApart struct{ *Reference }
 
 func (d gradApart) ProductGrad(dw device.Buffer, dy, x device.Rows, rows, out, in int) {
-	sum, _ := d.Allocate(device.F32, dw.Len())
+	sum, _ := d.Allocate(device.ForWorkspace, device.F32, dw.Len())
 	d.Reference.ProductGrad(sum, dy, x, rows, out, in)
 	d.Add(dw, sum, 1)
 	d.Free(sum)

@@ -33,8 +33,8 @@ func storageMutants() []mutant {
 
 type dirty struct{ *Reference }
 
-func (d dirty) Allocate(t device.DType, n int) (device.Buffer, error) {
-	b, err := d.Reference.Allocate(t, n)
+func (d dirty) Allocate(p device.Purpose, t device.DType, n int) (device.Buffer, error) {
+	b, err := d.Reference.Allocate(p, t, n)
 	if t == device.F16 && n > 7 {
 		floats(b)[n-1] = 1
 	}
@@ -47,8 +47,8 @@ type recycled struct {
 	freed map[int]device.Buffer
 }
 
-func (d recycled) Allocate(t device.DType, n int) (device.Buffer, error) {
-	b, err := d.Reference.Allocate(t, n)
+func (d recycled) Allocate(p device.Purpose, t device.DType, n int) (device.Buffer, error) {
+	b, err := d.Reference.Allocate(p, t, n)
 	if old, ok := d.freed[n]; ok && t == device.F32 && n == 4099 {
 		return old, err
 	}

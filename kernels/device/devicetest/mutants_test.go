@@ -48,7 +48,7 @@ func (d threaded) BiasGrad(dBias device.Buffer, dy device.Rows, rows int) {
 	parts := max(1, *d.parts)
 	for p := range parts { // each part apart, then added: another order of additions for each number of parts
 		lo, hi := p*rows/parts, (p+1)*rows/parts
-		sum, _ := d.Allocate(device.F32, dBias.Len())
+		sum, _ := d.Allocate(device.ForWorkspace, device.F32, dBias.Len())
 		if lo < hi {
 			d.Reference.BiasGrad(sum, dy.From(lo), hi-lo)
 		}

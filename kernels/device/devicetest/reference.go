@@ -37,7 +37,7 @@ func (*Reference) Name() string { return "reference" }
 func (*Reference) Supports(t device.DType) bool { return t == device.F32 || t == device.BF16 }
 
 // Allocate implements [device.Storage].
-func (r *Reference) Allocate(t device.DType, n int) (device.Buffer, error) {
+func (r *Reference) Allocate(_ device.Purpose, t device.DType, n int) (device.Buffer, error) {
 	if n < 0 {
 		panic(fmt.Sprintf("device: Allocate: %d elements", n))
 	}

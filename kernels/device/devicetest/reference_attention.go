@@ -2,6 +2,7 @@ package devicetest
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
@@ -9,7 +10,7 @@ import (
 // Attend implements [device.Attention].
 func (*Reference) Attend(out device.Rows, a device.Attended) {
 	host := hostAttended("Attend", a)
-	needRows("Attend", "out", out, a.Offsets.Rows(), a.Heads*a.Dim, activation()...)
+	needRows("Attend", "out", out, a.Offsets.Rows(), a.Heads*a.Dim, a.Q.Data.DType())
 	store(out, a.Offsets.Rows(), a.Heads*a.Dim, attend(host).value)
 }
 
@@ -18,11 +19,11 @@ func (*Reference) AttendBack(dq, dk, dv, dOut, out device.Rows, a device.Attende
 	host := hostAttended("AttendBack", a)
 	rows := a.Offsets.Rows()
 	wideRow, narrowRow := a.Heads*a.Dim, a.KVHeads*a.Dim
-	needRows("AttendBack", "dq", dq, rows, wideRow, activation()...)
-	needRows("AttendBack", "dk", dk, rows, narrowRow, activation()...)
-	needRows("AttendBack", "dv", dv, rows, narrowRow, activation()...)
-	needRows("AttendBack", "dOut", dOut, rows, wideRow, activation()...)
-	needRows("AttendBack", "out", out, rows, wideRow, activation()...)
+	needRows("AttendBack", "dq", dq, rows, wideRow, a.Q.Data.DType())
+	needRows("AttendBack", "dk", dk, rows, narrowRow, a.Q.Data.DType())
+	needRows("AttendBack", "dv", dv, rows, narrowRow, a.Q.Data.DType())
+	needRows("AttendBack", "dOut", dOut, rows, wideRow, a.Q.Data.DType())
+	needRows("AttendBack", "out", out, rows, wideRow, a.Q.Data.DType())
 	q, k, v := attendBack(load(dOut, rows, wideRow), host)
 	store(dq, rows, wideRow, q.value)
 	store(dk, rows, narrowRow, k.value)
@@ -35,8 +36,8 @@ func hostAttended(operation string, a device.Attended) attended {
 	}
 	rows := a.Offsets.Rows()
 	needRows(operation, "Q", a.Q, rows, a.Heads*a.Dim, activation()...)
-	needRows(operation, "K", a.K, rows, a.KVHeads*a.Dim, activation()...)
-	needRows(operation, "V", a.V, rows, a.KVHeads*a.Dim, activation()...)
+	needRows(operation, "K", a.K, rows, a.KVHeads*a.Dim, a.Q.Data.DType())
+	needRows(operation, "V", a.V, rows, a.KVHeads*a.Dim, a.Q.Data.DType())
 	return attended{q: load(a.Q, rows, a.Heads*a.Dim), k: load(a.K, rows, a.KVHeads*a.Dim), v: load(a.V, rows, a.KVHeads*a.Dim),
 		offsets: a.Offsets.Host, heads: a.Heads, kvHeads: a.KVHeads, dim: a.Dim, scale: float64(a.Scale)}
 }
@@ -58,11 +59,11 @@ func (p *referencePages) row(page int32, layer, slot int) []float64 {
 
 // NewPages implements [device.Cache].
 func (r *Reference) NewPages(shape device.PageShape) (device.Pages, error) {
-	if shape.Layers <= 0 || shape.KVHeads <= 0 || shape.Dim <= 0 || shape.Pages <= 0 {
+	if !slices.Contains(activation(), shape.DType) || shape.Layers <= 0 || shape.KVHeads <= 0 || shape.Dim <= 0 || shape.Pages <= 0 {
 		panic(fmt.Sprintf("device: NewPages: %+v", shape))
 	}
 	r.hold(shape.Bytes() * int64(shape.Pages))
-	return &referencePages{shape: shape, rows: make([]float64, shape.Bytes()/4*int64(shape.Pages))}, nil
+	return &referencePages{shape: shape, rows: make([]float64, shape.Bytes()/int64(shape.DType.Size())*int64(shape.Pages))}, nil
 }
 
 // FreePages implements [device.Cache].
@@ -92,8 +93,8 @@ func needPlacement(operation string, at *device.Placement) {
 func (*Reference) WritePages(p device.Pages, layer int, k, v device.Rows, at *device.Placement) {
 	pages := p.(*referencePages)
 	rows, width := placed("WritePages", pages, layer, at), pages.shape.KVHeads*pages.shape.Dim
-	needRows("WritePages", "k", k, rows, width, activation()...)
-	needRows("WritePages", "v", v, rows, width, activation()...)
+	needRows("WritePages", "k", k, rows, width, pages.shape.DType)
+	needRows("WritePages", "v", v, rows, width, pages.shape.DType)
 	for s := range at.Sequences() {
 		for row := at.Offsets[s]; row < at.Offsets[s+1]; row++ {
 			position := int(at.Cached[s] + row - at.Offsets[s])
@@ -120,8 +121,8 @@ func (*Reference) AttendPages(out, q device.Rows, p device.Pages, layer, heads i
 	if heads <= 0 || heads%kvHeads != 0 {
 		panic(fmt.Sprintf("device: AttendPages: %d heads over %d key heads", heads, kvHeads))
 	}
-	needRows("AttendPages", "out", out, rows, heads*dim, activation()...)
-	needRows("AttendPages", "q", q, rows, heads*dim, activation()...)
+	needRows("AttendPages", "out", out, rows, heads*dim, pages.shape.DType)
+	needRows("AttendPages", "q", q, rows, heads*dim, pages.shape.DType)
 	for s := range at.Sequences() {
 		first, n, cached := int(at.Offsets[s]), int(at.Offsets[s+1]-at.Offsets[s]), int(at.Cached[s])
 		if n == 0 {
@@ -145,6 +146,6 @@ func (*Reference) CopyPage(p device.Pages, dst, src int) {
 	if dst < 0 || src < 0 || dst >= pages.shape.Pages || src >= pages.shape.Pages {
 		panic(fmt.Sprintf("device: CopyPage: from %d to %d of %d pages", src, dst, pages.shape.Pages))
 	}
-	size := int(pages.shape.Bytes() / 4)
+	size := int(pages.shape.Bytes()) / pages.shape.DType.Size()
 	copy(pages.rows[dst*size:][:size], pages.rows[src*size:][:size])
 }

@@ -27,7 +27,7 @@ func scoreOf(logits []float64, target int, inverse float32) (logProb, entropy fl
 
 func (*Reference) logits(operation string, s device.Scored) []float64 {
 	m := s.Head.(*referenceWeights)
-	needRows(operation, "X", s.X, s.Rows, m.in, activation()...)
+	needRows(operation, "X", s.X, s.Rows, m.in, m.dtype)
 	needRoom(operation, "Targets", s.Targets, s.Rows, device.I32)
 	if !(s.InverseTemperature > 0) {
 		panic(fmt.Sprintf("device: %s: inverse temperature %v", operation, s.InverseTemperature))
@@ -38,7 +38,7 @@ func (*Reference) logits(operation string, s device.Scored) []float64 {
 // ScoreBack implements [device.Head].
 func (r *Reference) ScoreBack(dx device.Rows, dHead, dLogProbs, dEntropies device.Buffer, s device.Scored) {
 	logits, m := r.logits("ScoreBack", s), s.Head.(*referenceWeights)
-	needRows("ScoreBack", "dx", dx, s.Rows, m.in, activation()...)
+	needRows("ScoreBack", "dx", dx, s.Rows, m.in, m.dtype)
 	needRoom("ScoreBack", "dLogProbs", dLogProbs, s.Rows, device.F32)
 	if !dEntropies.Absent() {
 		needRoom("ScoreBack", "dEntropies", dEntropies, s.Rows, device.F32)
@@ -98,7 +98,7 @@ func hostStep(s device.AdamWStep) adamWStep {
 
 // SquaredNorm implements [device.Optimizer].
 func (*Reference) SquaredNorm(b device.Buffer) (float64, error) {
-	needType("SquaredNorm", "b", b, activation()...)
+	needType("SquaredNorm", "b", b, device.F32)
 	sum := 0.0
 	for _, v := range floats(b) {
 		sum += float64(v) * float64(v)
@@ -116,8 +116,8 @@ func (*Reference) Scale(b device.Buffer, factor float32) {
 
 // Add implements [device.Optimizer].
 func (*Reference) Add(dst, src device.Buffer, factor float32) {
-	needType("Add", "dst", dst, activation()...)
-	needLength("Add", "src", src, dst.Len(), dst.DType())
+	needType("Add", "dst", dst, device.F32)
+	needLength("Add", "src", src, dst.Len(), device.F32)
 	for i, v := range floats(src) {
 		floats(dst)[i] = float32(round(dst.DType(), float64(floats(dst)[i])+float64(v)*float64(factor)))
 	}
@@ -125,7 +125,7 @@ func (*Reference) Add(dst, src device.Buffer, factor float32) {
 
 // FirstNonFinite implements [device.Optimizer].
 func (*Reference) FirstNonFinite(b device.Buffer) (int, error) {
-	needType("FirstNonFinite", "b", b, activation()...)
+	needType("FirstNonFinite", "b", b, device.F32)
 	for i, v := range floats(b) {
 		if !finite(v) {
 			return i, nil

@@ -11,7 +11,7 @@ func (*Reference) RMSNorm(y, x device.Rows, weight, roots device.Buffer, rows in
 	needType("RMSNorm", "weight", weight, device.F32)
 	width := weight.Len()
 	needRows("RMSNorm", "y", y, rows, width, activation()...)
-	needRows("RMSNorm", "x", x, rows, width, activation()...)
+	needRows("RMSNorm", "x", x, rows, width, y.Data.DType())
 	needRoom("RMSNorm", "roots", roots, rows, device.F32)
 	normed, r := rmsNorm(load(x, rows, width), wide(floats(weight)), rows, width, float64(eps))
 	store(y, rows, width, normed.value)
@@ -23,8 +23,8 @@ func (*Reference) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy, x devic
 	needType("RMSNormBack", "weight", weight, device.F32)
 	width := weight.Len()
 	needRows("RMSNormBack", "dx", dx, rows, width, activation()...)
-	needRows("RMSNormBack", "dy", dy, rows, width, activation()...)
-	needRows("RMSNormBack", "x", x, rows, width, activation()...)
+	needRows("RMSNormBack", "dy", dy, rows, width, dx.Data.DType())
+	needRows("RMSNormBack", "x", x, rows, width, dx.Data.DType())
 	needRoom("RMSNormBack", "roots", roots, rows, device.F32)
 	if !dWeight.Absent() {
 		needLength("RMSNormBack", "dWeight", dWeight, width, device.F32)
@@ -39,22 +39,22 @@ func (*Reference) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy, x devic
 // SwiGLU implements [device.Layers].
 func (*Reference) SwiGLU(y, gateUp device.Rows, rows, width int) {
 	needRows("SwiGLU", "y", y, rows, width, activation()...)
-	needRows("SwiGLU", "gateUp", gateUp, rows, 2*width, activation()...)
+	needRows("SwiGLU", "gateUp", gateUp, rows, 2*width, y.Data.DType())
 	store(y, rows, width, swiGLU(load(gateUp, rows, 2*width), rows, width).value)
 }
 
 // SwiGLUBack implements [device.Layers].
 func (*Reference) SwiGLUBack(dGateUp, dy, gateUp device.Rows, rows, width int) {
 	needRows("SwiGLUBack", "dGateUp", dGateUp, rows, 2*width, activation()...)
-	needRows("SwiGLUBack", "dy", dy, rows, width, activation()...)
-	needRows("SwiGLUBack", "gateUp", gateUp, rows, 2*width, activation()...)
+	needRows("SwiGLUBack", "dy", dy, rows, width, dGateUp.Data.DType())
+	needRows("SwiGLUBack", "gateUp", gateUp, rows, 2*width, dGateUp.Data.DType())
 	store(dGateUp, rows, 2*width, swiGLUBack(load(dy, rows, width), load(gateUp, rows, 2*width), rows, width).value)
 }
 
 // Rotate implements [device.Layers].
 func (*Reference) Rotate(y device.Rows, h device.Heads) {
 	host := hostHeads("Rotate", h)
-	needRows("Rotate", "y", y, h.Rows, h.Count*h.Dim, activation()...)
+	needRows("Rotate", "y", y, h.Rows, h.Count*h.Dim, h.X.Data.DType())
 	turned, roots := rotate(host)
 	store(y, h.Rows, h.Count*h.Dim, turned.value)
 	if host.weight != nil {
@@ -66,8 +66,8 @@ func (*Reference) Rotate(y device.Rows, h device.Heads) {
 func (*Reference) RotateBack(dx device.Rows, dWeight device.Buffer, dy device.Rows, h device.Heads) {
 	host := hostHeads("RotateBack", h)
 	width := h.Count * h.Dim
-	needRows("RotateBack", "dx", dx, h.Rows, width, activation()...)
-	needRows("RotateBack", "dy", dy, h.Rows, width, activation()...)
+	needRows("RotateBack", "dx", dx, h.Rows, width, h.X.Data.DType())
+	needRows("RotateBack", "dy", dy, h.Rows, width, h.X.Data.DType())
 	if !dWeight.Absent() {
 		needLength("RotateBack", "dWeight", dWeight, h.Dim, device.F32)
 		if host.weight == nil {
@@ -102,7 +102,7 @@ func hostHeads(operation string, h device.Heads) heads {
 // Gather implements [device.Layers].
 func (*Reference) Gather(dst, table device.Rows, index device.Buffer, rows, width int) {
 	needRows("Gather", "dst", dst, rows, width, activation()...)
-	needRows("Gather", "table", table, min(rows, 1), width, activation()...)
+	needRows("Gather", "table", table, min(rows, 1), width, device.F32, dst.Data.DType())
 	needRoom("Gather", "index", index, rows, device.I32)
 	for i := range rows {
 		store(dst.From(i), 1, width, load(table.From(int(ints(index)[i])), 1, width))
@@ -111,13 +111,13 @@ func (*Reference) Gather(dst, table device.Rows, index device.Buffer, rows, widt
 
 // ScatterAdd implements [device.Layers].
 func (*Reference) ScatterAdd(table device.Rows, index device.Buffer, src device.Rows, rows, width int) {
-	needRows("ScatterAdd", "table", table, min(rows, 1), width, device.F32)
 	needRows("ScatterAdd", "src", src, rows, width, activation()...)
+	needRows("ScatterAdd", "table", table, min(rows, 1), width, device.F32, src.Data.DType())
 	needRoom("ScatterAdd", "index", index, rows, device.I32)
 	for i := range rows {
 		row := floats(table.From(int(ints(index)[i])).Data)[:width]
 		for j, v := range load(src.From(i), 1, width) {
-			row[j] += float32(v)
+			row[j] = float32(round(table.Data.DType(), float64(row[j]+float32(v))))
 		}
 	}
 }

@@ -2,13 +2,15 @@ package devicetest
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
-// referenceWeights are a float32 copy of a matrix.
+// referenceWeights are a copy of a matrix, rounded to the compute type.
 type referenceWeights struct {
 	source  device.Buffer
+	dtype   device.DType
 	values  []float32
 	out, in int
 	use     device.Use
@@ -20,38 +22,50 @@ func (w *referenceWeights) Out() int { return w.out }
 // In implements [device.Weights].
 func (w *referenceWeights) In() int { return w.in }
 
+// DType implements [device.Weights].
+func (w *referenceWeights) DType() device.DType { return w.dtype }
+
+// bytes is what the copy takes.
+func (w *referenceWeights) bytes() int64 { return int64(w.out) * int64(w.in) * int64(w.dtype.Size()) }
+
 // NewWeights implements [device.Products].
-func (r *Reference) NewWeights(w device.Buffer, out, in int, use device.Use) (device.Weights, error) {
+func (r *Reference) NewWeights(w device.Buffer, t device.DType, out, in int, use device.Use) (device.Weights, error) {
 	if use != device.Forward && use != device.ForwardBack {
 		panic(fmt.Sprintf("device: NewWeights: no use %d", use))
 	}
 	if out <= 0 || in <= 0 {
 		panic(fmt.Sprintf("device: NewWeights: a matrix of %d × %d", out, in))
 	}
-	needLength("NewWeights", "w", w, out*in, device.F32, device.BF16, device.F16)
-	made := &referenceWeights{source: w, out: out, in: in, use: use}
+	needLength("NewWeights", "w", w, out*in, device.F32)
+	if !slices.Contains(activation(), t) {
+		panic(fmt.Sprintf("device: NewWeights: no compute type %s", t))
+	}
+	made := &referenceWeights{source: w, dtype: t, out: out, in: in, use: use}
 	r.Refresh(made)
-	r.hold(4 * int64(out) * int64(in))
+	r.hold(made.bytes())
 	return made, nil
 }
 
 // Refresh implements [device.Products].
 func (*Reference) Refresh(w device.Weights) {
 	made := w.(*referenceWeights)
-	made.values = append(made.values[:0], floats(made.source)...)
+	made.values = made.values[:0]
+	for _, v := range floats(made.source) {
+		made.values = append(made.values, float32(round(made.dtype, float64(v))))
+	}
 }
 
 // FreeWeights implements [device.Products].
 func (r *Reference) FreeWeights(w device.Weights) {
 	if made, ok := w.(*referenceWeights); ok {
-		r.hold(-4 * int64(made.out) * int64(made.in))
+		r.hold(-made.bytes())
 	}
 }
 
 // Product implements [device.Products].
 func (*Reference) Product(y, x device.Rows, rows int, w device.Weights, add bool) {
 	m := w.(*referenceWeights)
-	multiply("Product", y, x, rows, m.values, m.out, m.in, add)
+	multiply("Product", y, x, rows, m, m.values, m.out, m.in, add, device.F32, m.dtype)
 }
 
 // ProductBack implements [device.Products].
@@ -60,12 +74,13 @@ func (*Reference) ProductBack(dx, dy device.Rows, rows int, w device.Weights, ad
 	if m.use != device.ForwardBack {
 		panic("device: ProductBack: the weights were made for Product alone")
 	}
-	multiply("ProductBack", dx, dy, rows, transpose(m.values, m.out, m.in), m.in, m.out, add)
+	multiply("ProductBack", dx, dy, rows, m, transpose(m.values, m.out, m.in), m.in, m.out, add, m.dtype)
 }
 
-func multiply(operation string, y, x device.Rows, rows int, w []float32, out, in int, add bool) {
-	needRows(operation, "result", y, rows, out, activation()...)
-	needRows(operation, "operand", x, rows, in, activation()...)
+// multiply computes the product with the values w of the weights m, into a result of one of the types.
+func multiply(operation string, y, x device.Rows, rows int, m *referenceWeights, w []float32, out, in int, add bool, types ...device.DType) {
+	needRows(operation, "result", y, rows, out, types...)
+	needRows(operation, "operand", x, rows, in, m.dtype)
 	before := make([]float32, rows*out)
 	if add {
 		before = narrow(load(y, rows, out))
@@ -76,7 +91,7 @@ func multiply(operation string, y, x device.Rows, rows int, w []float32, out, in
 // ProductGrad implements [device.Products].
 func (*Reference) ProductGrad(dw device.Buffer, dy, x device.Rows, rows, out, in int) {
 	needRows("ProductGrad", "dy", dy, rows, out, activation()...)
-	needRows("ProductGrad", "x", x, rows, in, activation()...)
+	needRows("ProductGrad", "x", x, rows, in, dy.Data.DType())
 	needLength("ProductGrad", "dw", dw, out*in, device.F32)
 	copy(floats(dw), chainGrad(floats(dw), narrow(load(dy, rows, out)), narrow(load(x, rows, in)), rows, out, in, fused))
 }

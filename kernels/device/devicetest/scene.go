@@ -191,7 +191,7 @@ func (c *check) must(err error) {
 }
 
 func (c *check) allocate(t device.DType, n int) device.Buffer {
-	b, err := c.device.Allocate(t, n)
+	b, err := c.device.Allocate(device.ForWorkspace, t, n)
 	c.must(err)
 	if b.DType() != t || b.Len() != n {
 		c.failf("Allocate(%s, %d) returned %d elements of type %s", t, n, b.Len(), b.DType())
