@@ -1,0 +1,80 @@
+package cuda
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/ebitengine/purego"
+
+	"github.com/turnwise-rl/turnwise/kernels/device/cuda/emulator"
+	"github.com/turnwise-rl/turnwise/kernels/device/devicetest"
+)
+
+// emulated are the libraries that this package's tests open.
+var emulated Libraries
+
+func TestMain(m *testing.M) { os.Exit(withEmulator(m.Run)) }
+
+func withEmulator(run func() int) int {
+	dir, err := os.MkdirTemp("", "emulator")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		var l emulator.Libraries
+		l, err = emulator.Build(context.Background(), dir)
+		emulated = Libraries(l)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return run()
+}
+
+// set changes a setting of the emulated driver.
+func set(t *testing.T, name string, value int64) {
+	t.Helper()
+	library, err := purego.Dlopen(emulated.Driver, purego.RTLD_NOW|purego.RTLD_GLOBAL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var change func(name string, value int64) int32
+	purego.RegisterLibFunc(&change, library, "emulator_set")
+	if change(name, value) == 0 {
+		t.Fatalf("the emulated driver has no setting %q", name)
+	}
+}
+
+// open opens an emulated GPU.
+func open(t *testing.T, o Options) *Device {
+	t.Helper()
+	d, err := Open(emulated, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// TestDeviceConforms holds the exact mode to the bits that it promises, whatever the order of a block's threads.
+func TestDeviceConforms(t *testing.T) {
+	for name, order := range map[string]int64{"ascending": 0, "descending": 1, "shuffled": 20261121} {
+		t.Run(name, func(t *testing.T) {
+			set(t, "order", order)
+			defer set(t, "order", 0)
+			devicetest.Run(t, open(t, Options{Exact: true}), devicetest.Options{Exact: true, Quick: order != 0 || testing.Short()})
+		})
+	}
+}
+
+// TestStorageConforms is the part of the suite that moves numbers about.
+func TestStorageConforms(t *testing.T) {
+	for _, f := range devicetest.Check(open(t, Options{Exact: true}), devicetest.Options{Exact: true}, "Allocate", "Upload", "Copy", "CopyRows", "Zero", "Each") {
+		t.Error(f)
+	}
+}

@@ -1,0 +1,246 @@
+package cuda
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+
+	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/kernels/device/cuda/driver"
+	"github.com/turnwise-rl/turnwise/kernels/device/cuda/ptx"
+)
+
+// Options say which GPU is opened, and how.
+type Options struct {
+	// UUID is NVML's name of a GPU or of an instance of one; "" is the first that can compute.
+	UUID string
+	// Exact asks for the mode in which a row's bits depend on its own inputs alone.
+	Exact bool
+}
+
+// Device is a GPU. Its methods may be called by several goroutines; their work is queued in the order of the calls.
+type Device struct {
+	name    string
+	found   Found
+	exact   bool
+	driver  *driver.Driver
+	handle  driver.Device
+	context driver.Context
+	stream  driver.Stream
+	// status is where kernels complain: see complaints.
+	status  pointer
+	modules []driver.Module
+	// multiprocessors is how many blocks the GPU computes at once, at least.
+	multiprocessors int
+
+	mu        sync.Mutex
+	failure   error                      // guarded by mu; the first
+	functions map[string]driver.Function // guarded by mu
+	argument  [argumentBytes / 8]uint64  // guarded by mu; the struct of the launch under way
+	memory    memory                     // guarded by mu
+	staging   staging                    // guarded by mu
+	closed    bool                       // guarded by mu
+}
+
+var _ device.Device = (*Device)(nil)
+
+// Open opens a GPU. It compiles the kernels for it, which takes the driver some seconds when it does not have them
+// from before. The error is an [*Absent] where the machine lacks what is needed.
+func Open(l Libraries, o Options) (*Device, error) {
+	library, found, err := probe(l)
+	if err != nil {
+		return nil, err
+	}
+	f, err := choose(found, o.UUID)
+	if err != nil {
+		return nil, err
+	}
+	d := &Device{name: fmt.Sprintf("cuda:%d", f.Ordinal), found: f, exact: o.Exact, driver: library, functions: map[string]driver.Function{}}
+	if !o.Exact {
+		d.name += " fast"
+	}
+	if err := d.open(l); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Device) open(l Libraries) (err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if d.handle, err = d.driver.Device(d.found.Ordinal); err != nil {
+		return err
+	}
+	if d.multiprocessors, err = d.driver.Attribute(d.handle, driver.Multiprocessors); err != nil {
+		return err
+	}
+	if d.context, err = d.driver.Retain(d.handle); err != nil {
+		return err
+	}
+	if err := d.driver.SetCurrent(d.context); err != nil {
+		return err
+	}
+	if d.stream, err = d.driver.NewStream(); err != nil {
+		return err
+	}
+	if d.status, err = d.driver.Alloc(statusBytes); err != nil {
+		return err
+	}
+	if err := d.driver.Fill(d.status, 0, statusBytes, d.stream); err != nil {
+		return err
+	}
+	for _, file := range ptx.Files() {
+		m, err := d.driver.Load(file.Text)
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", d.name, file.Name, err)
+		}
+		d.modules = append(d.modules, m)
+		for _, name := range file.Kernels {
+			if d.functions[name], err = d.driver.Function(m, name); err != nil {
+				return fmt.Errorf("%s: %s: kernel %s: %w", d.name, file.Name, name, err)
+			}
+		}
+	}
+	return d.staging.open(d.driver)
+}
+
+// Close gives everything back, allocations that were not freed too. The device must not be used again.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || d.context == 0 {
+		return nil
+	}
+	d.closed = true
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all []error
+	keep := func(err error) {
+		if err != nil && d.failure == nil { // a broken context refuses everything
+			all = append(all, err)
+		}
+	}
+	keep(d.driver.SetCurrent(d.context))
+	if d.stream != 0 {
+		keep(d.driver.Wait(d.stream))
+	}
+	keep(d.memory.close(d.driver))
+	if d.status != 0 {
+		keep(d.driver.Free(d.status))
+	}
+	keep(d.staging.close(d.driver))
+	for _, m := range d.modules {
+		keep(d.driver.Unload(m))
+	}
+	if d.stream != 0 {
+		keep(d.driver.FreeStream(d.stream))
+	}
+	keep(d.driver.Release(d.handle))
+	return errors.Join(all...)
+}
+
+// Name is "cuda:0" in exact mode and "cuda:0 fast" in the other.
+func (d *Device) Name() string { return d.name }
+
+// Found is which GPU it is.
+func (d *Device) Found() Found { return d.found }
+
+// Supports reports whether operations compute on elements of the type: float32 and BF16.
+func (d *Device) Supports(t device.DType) bool { return t == device.F32 || t == device.BF16 }
+
+// PassRows is as many as there are: a GPU wants all rows at once.
+func (d *Device) PassRows() int { return math.MaxInt32 }
+
+// Cores is 1: tasks come one after the other.
+func (d *Device) Cores() int { return 1 }
+
+// Each runs the tasks one after the other.
+func (d *Device) Each(tasks int, run func(task int)) {
+	for task := range tasks {
+		run(task)
+	}
+}
+
+// enter begins a call: it takes the device and makes its context that of the thread. It reports false, and there is
+// nothing to leave, when the device has failed before.
+func (d *Device) enter(operation string) bool {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		panic("cuda: " + operation + ": the device is closed")
+	}
+	if d.failure != nil {
+		d.mu.Unlock()
+		return false
+	}
+	runtime.LockOSThread()
+	if err := d.driver.SetCurrent(d.context); err != nil {
+		d.fail(operation, err)
+		d.leave()
+		return false
+	}
+	return true
+}
+
+// leave ends a call.
+func (d *Device) leave() {
+	runtime.UnlockOSThread()
+	d.mu.Unlock()
+}
+
+// failed is the failure kept. The caller does not hold mu.
+func (d *Device) failed() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failure
+}
+
+// fail keeps the first error of the driver. The caller holds mu.
+func (d *Device) fail(operation string, err error) {
+	if err == nil || d.failure != nil {
+		return
+	}
+	code := driver.CodeOf(err)
+	d.failure = &device.Failure{Device: d.name, Operation: operation, Reason: err.Error(),
+		Lost: code == driver.NoDevice || code == driver.InvalidDevice || code == driver.DeviceUnavailable}
+}
+
+// Sync waits until everything queued is done and returns the device's failure.
+func (d *Device) Sync() error {
+	if d.enter("Sync") {
+		d.wait("Sync")
+		d.leave()
+	}
+	return d.failed()
+}
+
+// complaints are what kernels find wrong with numbers that only the device has. A kernel names one by its place.
+var complaints = [...]string{
+	badIndex:  "row %d: index %d is outside the table",
+	badTarget: "row %d: target %d is outside the vocabulary",
+}
+
+const (
+	badIndex = iota + 1
+	badTarget
+)
+
+const statusBytes = 16
+
+// wait waits for the stream and listens to complaints. The caller holds mu, by enter.
+func (d *Device) wait(operation string) {
+	var status [statusBytes / 4]int32
+	piece, err := d.room(statusBytes)
+	if err == nil {
+		err = d.driver.ToHost(piece, d.status, d.stream)
+	}
+	if err == nil {
+		err = d.driver.Wait(d.stream)
+	}
+	d.fail(operation, err)
+	if copy(bytesOf(status[:]), piece); err == nil && status[0] != 0 {
+		d.fail(operation, fmt.Errorf(complaints[status[0]], status[1], status[2]))
+	}
+}

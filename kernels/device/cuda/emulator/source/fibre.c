@@ -1,0 +1,201 @@
+// The threads of a block as fibres: each has its stack and runs until it waits for others. A thread that
+// should have waited and has not is found by running them in another order.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "emulator.h"
+
+enum { MAX_THREADS = 1024, MAX_KERNELS = 512, STACK = 64 << 10 };
+
+int emulator_thread, emulator_threads, emulator_block[3], emulator_blocks;
+uint64_t emulator_order;
+
+static struct kernel kernels[MAX_KERNELS];
+static int kernel_count;
+
+void emulator_register(const char *name, void (*start)(const void *), size_t size, int threads) {
+	if (kernel_count == MAX_KERNELS) abort();
+	kernels[kernel_count++] = (struct kernel){name, start, size, threads};
+}
+
+const struct kernel *emulator_kernel(const char *name) {
+	for (int i = 0; i < kernel_count; i++)
+		if (strcmp(kernels[i].name, name) == 0) return &kernels[i];
+	return NULL;
+}
+
+// switch_stack saves the callee's registers on the stack, keeps where they are in *from, and goes on at to.
+void emulator_switch_stack(void **from, void *to);
+#if defined(__x86_64__)
+__asm__(".text\n"
+	".globl emulator_switch_stack\n"
+	".hidden emulator_switch_stack\n"
+	".type emulator_switch_stack,@function\n"
+	"emulator_switch_stack:\n"
+	"	pushq %rbp\n	pushq %rbx\n	pushq %r12\n	pushq %r13\n	pushq %r14\n	pushq %r15\n"
+	"	movq %rsp, (%rdi)\n"
+	"	movq %rsi, %rsp\n"
+	"	popq %r15\n	popq %r14\n	popq %r13\n	popq %r12\n	popq %rbx\n	popq %rbp\n"
+	"	ret\n");
+enum { SAVED = 6 }; // words below the return address
+#elif defined(__aarch64__)
+__asm__(".text\n"
+	".globl emulator_switch_stack\n"
+	".hidden emulator_switch_stack\n"
+	".type emulator_switch_stack,@function\n"
+	"emulator_switch_stack:\n"
+	"	sub sp, sp, #160\n"
+	"	stp x19, x20, [sp]\n	stp x21, x22, [sp, #16]\n	stp x23, x24, [sp, #32]\n"
+	"	stp x25, x26, [sp, #48]\n	stp x27, x28, [sp, #64]\n	stp x29, x30, [sp, #80]\n"
+	"	stp d8, d9, [sp, #96]\n	stp d10, d11, [sp, #112]\n	stp d12, d13, [sp, #128]\n	stp d14, d15, [sp, #144]\n"
+	"	mov x2, sp\n	str x2, [x0]\n	mov sp, x1\n"
+	"	ldp x19, x20, [sp]\n	ldp x21, x22, [sp, #16]\n	ldp x23, x24, [sp, #32]\n"
+	"	ldp x25, x26, [sp, #48]\n	ldp x27, x28, [sp, #64]\n	ldp x29, x30, [sp, #80]\n"
+	"	ldp d8, d9, [sp, #96]\n	ldp d10, d11, [sp, #112]\n	ldp d12, d13, [sp, #128]\n	ldp d14, d15, [sp, #144]\n"
+	"	add sp, sp, #160\n"
+	"	ret\n");
+#else
+#error "the emulator knows how to switch stacks on x86-64 and on 64-bit ARM"
+#endif
+
+enum state { READY, AT_BARRIER, AT_SHUFFLE, DONE };
+
+struct fibre {
+	void *stack; // where its registers are while it waits
+	enum state state;
+	int turn; // which of the two slots its next shuffle takes
+};
+
+static struct fibre fibres[MAX_THREADS];
+static unsigned slots[2][MAX_THREADS];
+static char *stacks;
+static void *scheduler;
+static const struct kernel *running;
+static const void *arguments;
+static uint64_t random_state;
+
+static void wait_in(enum state s) {
+	struct fibre *f = &fibres[emulator_thread];
+	f->state = s;
+	emulator_switch_stack(&f->stack, scheduler);
+}
+
+void emulator_barrier(void) { wait_in(AT_BARRIER); }
+
+unsigned emulator_shuffle(unsigned value, int lane) {
+	int own = emulator_thread, turn = fibres[own].turn;
+	fibres[own].turn = !turn;
+	slots[turn][own] = value;
+	wait_in(AT_SHUFFLE);
+	return slots[turn][(own & ~31) | lane];
+}
+
+static void fibre_main(void) {
+	running->start(arguments);
+	wait_in(DONE);
+	abort(); // nobody runs a thread that is done
+}
+
+static void prepare(int thread) {
+	struct fibre *f = &fibres[thread];
+	uintptr_t top = (uintptr_t)(stacks + (size_t)(thread + 1) * STACK) & ~(uintptr_t)63;
+#if defined(__x86_64__)
+	void **s = (void **)(top - 64);
+	*--s = NULL; // what fibre_main would return to
+	*--s = (void *)fibre_main;
+	s -= SAVED;
+	memset(s, 0, SAVED * sizeof *s);
+#else
+	void **s = (void **)(top - 160);
+	memset(s, 0, 160);
+	s[11] = (void *)fibre_main; // x30
+#endif
+	f->stack = s;
+	f->state = READY;
+	f->turn = 0;
+}
+
+static uint64_t next_random(void) {
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return random_state;
+}
+
+// release lets threads go on that wait for each other and have all come. It reports whether any can.
+static int release(int threads, const char **wrong) {
+	int waiting = 0, done = 0, released = 0;
+	for (int i = 0; i < threads; i++) {
+		waiting += fibres[i].state == AT_BARRIER;
+		done += fibres[i].state == DONE;
+	}
+	if (done == threads) return 0;
+	if (waiting == threads) {
+		for (int i = 0; i < threads; i++) fibres[i].state = READY;
+		return 1;
+	}
+	for (int first = 0; first < threads; first += 32) {
+		int lanes = 0;
+		for (int i = first; i < first + 32 && i < threads; i++)
+			lanes += fibres[i].state == AT_SHUFFLE && fibres[i].turn == fibres[first].turn;
+		if (lanes < 32) continue;
+		for (int i = first; i < first + 32; i++) fibres[i].state = READY;
+		released = 1;
+	}
+	if (!released)
+		*wrong = waiting > 0 ? "some threads of a block wait at a barrier and others never come"
+		                     : "some lanes of a warp wait at a shuffle and others never come";
+	return released;
+}
+
+static const char *run_block(int threads) {
+	static int order[MAX_THREADS];
+	const char *wrong = NULL;
+	for (int i = 0; i < threads; i++) {
+		prepare(i);
+		order[i] = emulator_order == 1 ? threads - 1 - i : i;
+	}
+	do {
+		if (emulator_order > 1)
+			for (int i = threads - 1; i > 0; i--) {
+				int j = (int)(next_random() % (uint64_t)(i + 1)), was = order[i];
+				order[i] = order[j];
+				order[j] = was;
+			}
+		for (int i = 0; i < threads; i++) {
+			struct fibre *f = &fibres[order[i]];
+			if (f->state != READY) continue;
+			emulator_thread = order[i];
+			emulator_switch_stack(&scheduler, f->stack);
+		}
+	} while (release(threads, &wrong));
+	return wrong;
+}
+
+// Shared memory of all kernels; what a block finds there is not a number.
+extern char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
+extern char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
+
+const char *emulator_run(const struct kernel *k, const void *args, const unsigned grid[3], int threads) {
+	if (stacks == NULL) {
+		stacks = mmap(NULL, (size_t)MAX_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (stacks == MAP_FAILED) abort();
+	}
+	running = k;
+	arguments = args;
+	random_state = emulator_order | 1;
+	emulator_threads = threads;
+	emulator_blocks = (int)grid[0];
+	for (unsigned z = 0; z < grid[2]; z++)
+		for (unsigned y = 0; y < grid[1]; y++)
+			for (unsigned x = 0; x < grid[0]; x++) {
+				unsigned from = emulator_order == 1 ? grid[0] - 1 - x : x; // blocks have no order either
+				emulator_block[0] = (int)from, emulator_block[1] = (int)y, emulator_block[2] = (int)z;
+				if (__start_emulated_shared != NULL)
+					memset(__start_emulated_shared, 0xff, (size_t)(__stop_emulated_shared - __start_emulated_shared));
+				const char *wrong = run_block(threads);
+				if (wrong != NULL) return wrong;
+			}
+	return NULL;
+}

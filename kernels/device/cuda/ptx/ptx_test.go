@@ -1,0 +1,92 @@
+package ptx
+
+import (
+	"bytes"
+	"flag"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/turnwise-rl/turnwise/kernels/device/cuda/kernels"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the code that the sources compile to")
+
+// compiler is Debian's package clang-19. Another version of it writes other code.
+const compiler, version = "clang-19", "19.1.7"
+
+// TestPTXIsCurrent compiles every source and wants the code that is here.
+func TestPTXIsCurrent(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), compiler, "--version").Output()
+	if err != nil {
+		t.Skipf("%s is not installed, so that nobody can tell whether the code is current: %v", compiler, err)
+	}
+	if !strings.Contains(string(out), "version "+version) {
+		t.Skipf("want %s of version %s, which wrote the code, got %s", compiler, version, strings.TrimSpace(strings.SplitN(string(out), "\n", 2)[0]))
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, kernels.Sources); err != nil {
+		t.Fatal(err)
+	}
+	sources, err := fs.Glob(kernels.Sources, "*.cu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{}
+	for _, source := range sources {
+		name := strings.TrimSuffix(source, ".cu") + ".ptx"
+		want[name] = true
+		code := compile(t, dir, source)
+		if *rewrite {
+			if err := os.WriteFile(name, code, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		have, err := files.ReadFile(name)
+		if err != nil {
+			t.Errorf("%v: run this test with -rewrite", err)
+		} else if !bytes.Equal(have, code) {
+			t.Errorf("%s is not what %s compiles to: run this test with -rewrite", name, source)
+		}
+	}
+	for _, f := range Files() {
+		if !want[f.Name] {
+			t.Errorf("%s has no source: delete it", f.Name)
+		}
+	}
+}
+
+// compile returns the code of a source. Optimisation must not contract: see package kernels.
+func compile(t *testing.T, dir, source string) []byte {
+	t.Helper()
+	out := filepath.Join(dir, source+".s")
+	c := exec.CommandContext(t.Context(), compiler, "-x", "cuda", "--cuda-device-only", "--cuda-gpu-arch=sm_80", "-nocudainc", "-nocudalib",
+		"-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-S", "-o", out, source)
+	c.Dir = dir
+	if message, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", source, err, message)
+	}
+	code, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code
+}
+
+// TestPTXIsPlain looks for what would make the GPU's bits others than the host's.
+func TestPTXIsPlain(t *testing.T) {
+	for _, f := range Files() {
+		if len(f.Kernels) == 0 {
+			t.Errorf("%s has no kernel", f.Name)
+		}
+		for _, word := range []string{".approx", ".ftz", ".call", "red.", ".full."} {
+			if i := bytes.Index(f.Text, []byte(word)); i >= 0 {
+				t.Errorf("%s has %q: %s", f.Name, word, bytes.SplitN(f.Text[i:], []byte("\n"), 2)[0])
+			}
+		}
+	}
+}
