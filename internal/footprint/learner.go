@@ -1,6 +1,10 @@
 package footprint
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/turnwise-rl/turnwise/kernels/device"
+)
 
 // learner estimates the role that trains.
 func (p *plan) learner() Estimate {
@@ -12,7 +16,7 @@ func (p *plan) learner() Estimate {
 	e.add(Gradients, false, number*int64(lanes)*(int64(s.Trained)+int64(s.JoinedGradient)),
 		fmt.Sprintf("%s trained weights, in %s", count(s.Trained), plural(lanes, "partial sum")))
 	e.add(Optimizer, false, number*2*int64(s.Trained), "two moments of each trained weight")
-	e.add(Activations, false, product(number, int64(s.Kept), int64(tokens)), p.activations(tokens))
+	e.add(Activations, false, product(s.Kept.Bytes(device.F32), int64(tokens)), p.activations(tokens))
 	if p.reference {
 		e.add(Reference, false, number*(int64(s.Parameters)+p.forms(false))+p.scoring(tokens),
 			"the frozen policy that the method compares with: weights, each matrix once more, and its work")
@@ -64,12 +68,12 @@ func (p *plan) training(tokens int) int64 {
 		row = p.sizes.BothRow
 	}
 	tasks := int64(p.tasks(tokens))
-	return number*(tasks*p.taskRows(tokens)*int64(row)+p.rotations(p.run.Sampling.MaxTokens)) + product(number*perTrained, int64(tokens)) + tasks*p.attention()
+	return tasks*p.taskRows(tokens)*row.Bytes(device.F32) + number*p.rotations(p.run.Sampling.MaxTokens) + product(number*perTrained, int64(tokens)) + tasks*p.attention()
 }
 
 // scoring is the work of passes that only score.
 func (p *plan) scoring(tokens int) int64 {
-	return number*(int64(p.tasks(tokens))*p.taskRows(tokens)*int64(p.sizes.ScoreRow)+p.rotations(p.run.Sampling.MaxTokens)) + product(number*perScored, int64(tokens))
+	return int64(p.tasks(tokens))*p.taskRows(tokens)*p.sizes.ScoreRow.Bytes(device.F32) + number*p.rotations(p.run.Sampling.MaxTokens) + product(number*perScored, int64(tokens))
 }
 
 // tileRows is the most query rows whose scores are held at once: four strips of the widest kernel.

@@ -6,13 +6,14 @@ import (
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/trainer/decode"
+	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
 
 // sampler estimates a role that samples; swaps says that new weights come while it does.
 func (p *plan) sampler(swaps bool) Estimate {
 	var e Estimate
 	s := p.sizes
-	whole, own := number*int64(s.Parameters), number*(int64(s.Direct)+p.forms(false))
+	whole, own := number*int64(s.Parameters), s.Direct.Bytes(device.F32)+number*p.forms(false)
 	cache, work, logits := p.cache(), p.decoding(), p.choosing()
 	e.add(Weights, false, own, count(s.Parameters)+" weights in float32, matrices as products read them")
 	e.add(Cache, false, cache, p.cacheFrom())
@@ -67,19 +68,16 @@ func (p *plan) partRows() int {
 // decoding is the work of passes that decode.
 func (p *plan) decoding() int64 {
 	cores, rows := int64(p.machine.Cores), int64(p.partRows())
-	ends := int64(p.sizes.DecodeRow) // the last block computes the last row of each sequence alone
-	perRow := ends + int64(p.shape.Hidden) + int64(p.shape.Heads*p.shape.HeadDim) + 4
-	scores := int64(tileRows) * int64(p.run.Sampling.MaxTokens)
-	return number * (cores*(rows*perRow+scores) + p.rotations(p.run.Sampling.MaxTokens))
+	// The last block computes the last row of each sequence alone.
+	perRow := p.sizes.DecodeRow.Bytes(device.F32) + p.sizes.LastRow.Bytes(device.F32) + 4*number
+	scores := number * int64(tileRows) * int64(p.run.Sampling.MaxTokens)
+	return cores*(rows*perRow+scores) + number*p.rotations(p.run.Sampling.MaxTokens)
 }
-
-// logitsAtOnce bounds the logits that a part has at a time, in numbers.
-const logitsAtOnce = 4 << 20
 
 // choosing is the logits that tokens are drawn from, and the work of drawing.
 func (p *plan) choosing() int64 {
 	vocabulary := p.shape.VocabSize
-	rows := min(p.run.Sampling.Slots, p.partRows(), max(1, logitsAtOnce/vocabulary))
+	rows := min(p.run.Sampling.Slots, p.partRows(), policy.LogitRows(p.machine.PassRows, vocabulary))
 	return number * int64(p.machine.Cores) * (int64(rows)*int64(vocabulary) + 2*spare(vocabulary))
 }
 

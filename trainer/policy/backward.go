@@ -153,22 +153,26 @@ func (m *Model) stageLive(d Scores) error {
 	if err := grow(m.dev, &b.liveOnDevice, device.I32, len(b.liveInts)); err != nil {
 		return err
 	}
-	if err := grow(m.dev, &b.liveMemory, device.F32, len(b.live)); err != nil {
+	if err := grow(m.dev, &b.liveMemory, device.F32, 2*b.rows); err != nil {
 		return err
 	}
-	bring := func(into *device.Buffer, part int, from []float32, present bool) {
-		*into = device.Buffer{}
-		if present {
-			*into = b.liveMemory.Slice(part*b.rows, part*b.rows+live)
-			m.dev.Upload(*into, from[:live])
+	b.dVals = device.Buffer{}
+	if d.Values != nil {
+		if err := grow(m.dev, &b.liveValues, m.form.compute, b.rows); err != nil {
+			return err
 		}
+		b.dVals = b.liveValues.Slice(0, live)
+		m.dev.Upload(b.dVals, dValues[:live])
 	}
 	b.liveRows, b.liveTargets = b.liveOnDevice.Slice(0, live), b.liveOnDevice.Slice(b.rows, b.rows+live)
 	m.dev.UploadInts(b.liveRows, rows[:live])
 	m.dev.UploadInts(b.liveTargets, targets[:live])
-	bring(&b.dLogProbs, 0, dLogProbs, true)
-	bring(&b.dEntropies, 1, dEntropies, d.Entropies != nil)
-	bring(&b.dVals, 2, dValues, d.Values != nil)
+	b.dLogProbs, b.dEntropies = b.liveMemory.Slice(0, live), device.Buffer{}
+	m.dev.Upload(b.dLogProbs, dLogProbs[:live])
+	if d.Entropies != nil {
+		b.dEntropies = b.liveMemory.Slice(b.rows, b.rows+live)
+		m.dev.Upload(b.dEntropies, dEntropies[:live])
+	}
 	return nil
 }
 

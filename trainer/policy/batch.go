@@ -48,12 +48,13 @@ type batch struct {
 	liveOnDevice                 device.Buffer
 	liveRows, liveTargets        device.Buffer
 	live                         []float32
-	liveMemory                   device.Buffer
+	liveMemory                   device.Buffer // dLogProbs and dEntropies
+	liveValues                   device.Buffer // dVals, of the compute type: the value head is a matrix
 	dLogProbs, dEntropies, dVals device.Buffer
 
 	// streams is the residual stream before each block and after the last, when it is kept.
 	capacity int
-	memory   []device.Buffer
+	memory   []block
 	streams  []device.Buffer
 	kept     []activations
 }
@@ -126,11 +127,11 @@ func (m *Model) reserveKept(tokens int) error {
 	streams := make([]device.Buffer, c.Layers+1)
 	kept := make([]activations, c.Layers)
 	for l := range streams {
-		fields := []field{{&streams[l], c.Hidden}}
+		fields := []field{computed(&streams[l], c.Hidden)}
 		if l < c.Layers && b.keep == keepAll {
 			fields = append(fields, kept[l].fields(c)...)
 		}
-		memory, err := allocate(m.dev, tokens, fields)
+		memory, err := allocate(m.dev, m.form.compute, tokens, fields)
 		if err != nil {
 			m.dropKept()
 			return err
@@ -146,8 +147,8 @@ func (m *Model) reserveKept(tokens int) error {
 
 func (m *Model) dropKept() {
 	b := &m.batch
-	for _, memory := range b.memory {
-		m.dev.Free(memory)
+	for i := range b.memory {
+		b.memory[i].free(m.dev)
 	}
 	b.memory, b.streams, b.kept, b.capacity = b.memory[:0], nil, nil, 0
 }

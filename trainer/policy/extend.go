@@ -138,7 +138,7 @@ func (c *cachedAttention) placeLast() (x device.Rows, err error) {
 	c.lastAt.Offsets, c.lastAt.Cached, c.lastAt.Tables = c.lastOffsets, c.lastCached, c.at.Tables
 	dev.Place(&c.lastAt)
 	queries := sequences * config.qDim()
-	if err := grow(dev, &c.lastMemory, device.F32, queries+sequences*config.Hidden); err != nil {
+	if err := grow(dev, &c.lastMemory, c.net.form.compute, queries+sequences*config.Hidden); err != nil {
 		return device.Rows{}, err
 	}
 	c.lastQ = c.lastMemory.Slice(0, queries)
@@ -227,14 +227,27 @@ func (n *Network) place(s *scratch, part passPart) (rowSpan, device.Buffer, erro
 	return rowSpan{rows: rows, tokens: used.Slice(0, rows), positions: used.Slice(rows, 2*rows)}, used.Slice(2*rows, len(c.host)), nil
 }
 
-// logitsAtOnce bounds the logits held at a time, in numbers.
-const logitsAtOnce = 4 << 20
+// What a part of a pass holds of logits at a time, in numbers: little on a processor; on a device that wants all
+// rows at once, which is one whose PassRows is at least manyRows, so much that the host seldom waits twice.
+const (
+	logitsAtOnce     = 4 << 20
+	manyLogitsAtOnce = 64 << 20
+	manyRows         = 1 << 16
+)
+
+// LogitRows is the most rows of logits that a part of a decoding pass holds at a time, on a device of so many PassRows.
+func LogitRows(passRows, vocabulary int) int {
+	if passRows >= manyRows {
+		return max(1, manyLogitsAtOnce/vocabulary)
+	}
+	return max(1, logitsAtOnce/vocabulary)
+}
 
 // choose samples behind the last row of each sequence of the part; x holds these rows alone.
 func (n *Network) choose(s *scratch, part passPart, x device.Rows) error {
 	c, dev := n.net.form.config, n.net.dev
 	sequences := part.lastSequence - part.firstSequence
-	atOnce := min(sequences, max(1, logitsAtOnce/c.VocabSize))
+	atOnce := min(sequences, LogitRows(dev.PassRows(), c.VocabSize))
 	if err := grow(dev, &s.logits, device.F32, atOnce*c.VocabSize); err != nil {
 		return err
 	}

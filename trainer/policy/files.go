@@ -90,8 +90,7 @@ func (m *Model) ReplaceWeights(data []byte) error {
 // readModel makes a model from a set of files, without the forms that passes read. Shapes are compared before anything is allocated, so
 // that a small file with a large shape fails cheaply.
 func readModel(dev device.Device, c Config, o Options, from *weights.Folder) (*Model, error) {
-	f := form{config: c.Complete(), valueHead: o.ValueHead, lora: o.LoRA}
-	if err := checkTensors(from, f.layout()); err != nil {
+	if err := checkTensors(from, newForm(c, o).layout()); err != nil {
 		return nil, err
 	}
 	m, err := newZero(dev, c, o)

@@ -24,7 +24,7 @@ func newHead(dev device.Device, f form, t linearTensors, use device.Use) (head, 
 	if f.lora.targets(headTarget) {
 		h.parts, h.rank, h.scale = t, f.lora.Rank, f.lora.scale()
 		h.in += h.rank
-		if h.low, err = dev.NewWeights(t.adapters[0].a, device.F32, h.rank, f.config.Hidden, use); err != nil {
+		if h.low, err = dev.NewWeights(t.adapters[0].a, f.compute, h.rank, f.config.Hidden, use); err != nil {
 			return head{}, err
 		}
 		if h.matrix, err = dev.Allocate(device.ForWeights, device.F32, h.out*h.in); err != nil {
@@ -33,7 +33,7 @@ func newHead(dev device.Device, f form, t linearTensors, use device.Use) (head, 
 		}
 		h.join(dev)
 	}
-	if h.form, err = dev.NewWeights(h.matrix, device.F32, h.out, h.in, use); err != nil {
+	if h.form, err = dev.NewWeights(h.matrix, f.compute, h.out, h.in, use); err != nil {
 		h.free(dev)
 		return head{}, err
 	}

@@ -22,10 +22,11 @@ type linear struct {
 }
 
 // newLinear makes the forms of a layer's matrices. On an error nothing is left behind.
-func newLinear(dev device.Device, t linearTensors, s stack, lora LoRA, use device.Use) (linear, error) {
+func newLinear(dev device.Device, t linearTensors, s stack, f form, use device.Use) (linear, error) {
+	lora := f.lora
 	l := linear{out: s.out(), in: s.in, bias: t.bias, rank: lora.Rank}
 	var err error
-	if l.form, err = dev.NewWeights(t.matrix, device.F32, l.out, l.in, use); err != nil {
+	if l.form, err = dev.NewWeights(t.matrix, f.compute, l.out, l.in, use); err != nil {
 		return l, err
 	}
 	column, next := 0, 0
@@ -34,9 +35,9 @@ func newLinear(dev device.Device, t linearTensors, s stack, lora LoRA, use devic
 			one := adapter{column: column, out: part.out, in: s.in}
 			pair := t.adapters[next]
 			next++
-			one.a, err = dev.NewWeights(pair.a, device.F32, lora.Rank, s.in, use)
+			one.a, err = dev.NewWeights(pair.a, f.compute, lora.Rank, s.in, use)
 			if err == nil {
-				one.b, err = dev.NewWeights(pair.b, device.F32, part.out, lora.Rank, use)
+				one.b, err = dev.NewWeights(pair.b, f.compute, part.out, lora.Rank, use)
 			}
 			l.adapters = append(l.adapters, one)
 			l.scale = lora.scale()

@@ -38,6 +38,10 @@ type Options struct {
 	LoRA LoRA
 	// Frozen makes a model that only scores: it has no gradients.
 	Frozen bool
+	// Compute is the type of activations, of the cache of keys and values, and of the weights that products
+	// read: F32 or, on a device that supports it, BF16. 0 means F32. The weights themselves, their
+	// gradients and all scores are float32 in either, and so is what is saved.
+	Compute device.DType
 }
 
 // Model is a policy network with gradients and the work buffers of its passes. Its methods are used
@@ -150,7 +154,11 @@ func newZero(dev device.Device, c Config, o Options) (*Model, error) {
 	if err := errors.Join(c.Validate(), o.LoRA.Validate()); err != nil {
 		return nil, err
 	}
-	f := form{config: c, valueHead: o.ValueHead, lora: o.LoRA}
+	f := newForm(c, o)
+	o.Compute = f.compute
+	if err := device.ComputesIn(dev, f.compute); err != nil {
+		return nil, fmt.Errorf("policy network: %w", err)
+	}
 	m := &Model{dev: dev, form: f, options: o, scratches: scratches{dev: dev, form: f}}
 	m.forwardTask, m.backwardTask = m.forwardChunk, m.backwardLane
 	var err error
@@ -198,7 +206,7 @@ func (m *Model) Free() {
 	m.dropKept()
 	m.scratches.drop()
 	b := &m.batch
-	for _, buffer := range []device.Buffer{b.intsOnDevice, b.scoresMemory, b.liveOnDevice, b.liveMemory, m.grads, m.weights} {
+	for _, buffer := range []device.Buffer{b.intsOnDevice, b.scoresMemory, b.liveOnDevice, b.liveMemory, b.liveValues, m.grads, m.weights} {
 		m.dev.Free(buffer)
 	}
 	for i := range m.lanes {
@@ -278,9 +286,9 @@ func (m *Model) Memory() Memory {
 	b := &m.batch
 	memory := Memory{Parameters: m.weights.Bytes(), Gradients: m.grads.Bytes()}
 	for _, kept := range b.memory {
-		memory.Activations += kept.Bytes()
+		memory.Activations += kept.bytes()
 	}
-	for _, buffer := range []device.Buffer{b.intsOnDevice, b.scoresMemory, b.liveOnDevice, b.liveMemory, m.net.cos, m.net.sin} {
+	for _, buffer := range []device.Buffer{b.intsOnDevice, b.scoresMemory, b.liveOnDevice, b.liveMemory, b.liveValues, m.net.cos, m.net.sin} {
 		memory.Workspace += buffer.Bytes()
 	}
 	for i := range m.lanes {

@@ -45,14 +45,14 @@ func (n *network) makeForms(use device.Use) error {
 		n.layers = append(n.layers, [stackCount]linear{})
 		for which, s := range n.form.config.stacks() {
 			var err error
-			if n.layers[l][which], err = newLinear(n.dev, n.weights.layers[l].stacks[which], s, n.form.lora, use); err != nil {
+			if n.layers[l][which], err = newLinear(n.dev, n.weights.layers[l].stacks[which], s, n.form, use); err != nil {
 				return err
 			}
 		}
 	}
 	if n.form.valueHead {
 		var err error
-		if n.value, err = n.dev.NewWeights(n.weights.value.matrix, device.F32, 1, n.form.config.Hidden, use); err != nil {
+		if n.value, err = n.dev.NewWeights(n.weights.value.matrix, n.form.compute, 1, n.form.config.Hidden, use); err != nil {
 			return err
 		}
 	}

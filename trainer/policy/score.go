@@ -108,33 +108,25 @@ func (m *Model) scored(s *scratch, rows int, targets, logProbs, entropies device
 	}
 }
 
-// collect brings the scores to the host and puts each at the token it is of.
+// collect brings the scores to the host, in one copy, and puts each at the token it is of.
 func (m *Model) collect(out *Scores) error {
 	b, n := &m.batch, len(m.batch.packed.Tokens)
-	b.compact = resized(b.compact, b.rows)
-	spread := func(into *[]float32, from device.Buffer) error {
-		if err := m.dev.Download(b.compact, from); err != nil {
-			return err
-		}
+	parts := []*[]float32{&out.LogProbs, &out.Entropies}
+	if m.form.valueHead {
+		parts = append(parts, &out.Values)
+	}
+	b.compact = resized(b.compact, len(parts)*b.rows)
+	if err := m.dev.Download(b.compact, b.scoresMemory.Slice(0, len(b.compact))); err != nil {
+		return err
+	}
+	for k, into := range parts {
 		*into = resized(*into, n)
 		clear(*into)
 		i := 0
 		for _, ch := range b.chunks {
 			for ; i < ch.headTo; i++ {
-				(*into)[ch.from+int(b.hostHeadRows[i])+1] = b.compact[i]
+				(*into)[ch.from+int(b.hostHeadRows[i])+1] = b.compact[k*b.rows+i]
 			}
-		}
-		return nil
-	}
-	if err := spread(&out.LogProbs, b.logProbs); err != nil {
-		return err
-	}
-	if err := spread(&out.Entropies, b.entropies); err != nil {
-		return err
-	}
-	if m.form.valueHead {
-		if err := spread(&out.Values, b.values); err != nil {
-			return err
 		}
 	}
 	return b.packed.checkScores(*out)

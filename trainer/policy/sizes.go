@@ -1,7 +1,8 @@
 package policy
 
-// Sizes are how much the parts of a network take, in numbers of four bytes. They are sums over the lists
-// that [New], its passes and [Model.Snapshot] allocate from, so that they can be told before anything is.
+// Sizes are how much the parts of a network take, in numbers of float32 unless it is a [Width]. They are sums
+// over the lists that [New], its passes and [Model.Snapshot] allocate from, so that they can be told before
+// anything is. None depends on the compute type.
 type Sizes struct {
 	// Parameters are all weights; Trained are those with a gradient.
 	Parameters, Trained int
@@ -10,15 +11,19 @@ type Sizes struct {
 	// Joined is the matrix of a head with an adapter beside that adapter's own, JoinedGradient what each lane
 	// has of it. Both are 0 without one.
 	Joined, JoinedGradient int
-	// Matrices are those that products read, each in a form of the device's own.
+	// Matrices are those that products read, each in a form of the device's own, in the compute type.
 	Matrices []MatrixSize
-	// Direct are the weights that passes read as they are, which a snapshot copies.
-	Direct int
+	// Direct are the weights that passes read as they are, which a snapshot copies: the embedding to the compute type.
+	Direct Width
 	// Kept is what stays of each token between the forward and the backward pass.
-	Kept int
+	Kept Width
 	// TrainRow, ScoreRow and DecodeRow are what one row of a task's work takes while it trains, only scores
 	// and decodes; BothRow is that of tasks that train and score in turn.
-	TrainRow, ScoreRow, DecodeRow, BothRow int
+	TrainRow, ScoreRow, DecodeRow, BothRow Width
+	// LastRow is what a task that decodes takes besides for the last row of each sequence.
+	LastRow Width
+	// ValueRow is what a row takes that has a derivative of its value.
+	ValueRow Width
 	// Position is what the rotations of one position take.
 	Position int
 }
@@ -28,7 +33,7 @@ type MatrixSize struct{ Out, In int }
 
 // SizesOf tells the sizes of the network that [New] would make. The config and the options are valid.
 func SizesOf(c Config, o Options) Sizes {
-	f := form{config: c.Complete(), valueHead: o.ValueHead, lora: o.LoRA}
+	f := newForm(c, o)
 	c = f.config
 	s := Sizes{Parameters: f.size(), Matrices: f.matrices(), Direct: f.direct(), Position: c.HeadDim / 2 * 2}
 	if !o.Frozen {
@@ -46,23 +51,25 @@ func SizesOf(c Config, o Options) Sizes {
 		k = keepInputs
 	}
 	// The residual stream is kept before each block and after the last.
-	s.Kept = (c.Layers + 1) * c.Hidden
+	s.Kept.Computed = (c.Layers + 1) * c.Hidden
 	if k == keepAll {
-		s.Kept += c.Layers * width(new(activations).fields(c))
+		for range c.Layers {
+			s.Kept = s.Kept.plus(width(new(activations).fields(c)))
+		}
 	}
 	s.TrainRow, s.ScoreRow = f.rowWidth(scratchNeeds(k)), f.rowWidth(scratchNeeds(keepNothing))
 	s.BothRow, s.DecodeRow = f.rowWidth(scratchNeeds(k)|scratchNeeds(keepNothing)), f.rowWidth(needOnce|needStream)
+	s.LastRow.Computed = c.qDim() + c.Hidden
+	if f.valueHead {
+		s.ValueRow.Computed = 1
+	}
 	return s
 }
 
 // rowWidth is how many numbers a scratch has for each row.
-func (f form) rowWidth(needs need) int {
+func (f form) rowWidth(needs need) Width {
 	fields, groups := new(scratch).fields(f, needs)
-	widest := 0
-	for _, g := range groups {
-		widest = max(widest, width(g))
-	}
-	return width(fields) + widest
+	return width(fields).plus(Width{Computed: widest(groups)})
 }
 
 // matrices lists what products read, in the order of the network's forms.
@@ -92,7 +99,7 @@ func (f form) matrices() []MatrixSize {
 }
 
 // direct counts the embedding, the norms and the biases.
-func (f form) direct() int {
+func (f form) direct() Width {
 	c := f.config
 	layer := 2 * c.Hidden
 	if c.headNorms() {
@@ -103,9 +110,9 @@ func (f form) direct() int {
 			layer += s.out()
 		}
 	}
-	total := c.VocabSize*c.Hidden + c.Hidden + c.Layers*layer
+	total := Width{Computed: c.VocabSize * c.Hidden, Float32: c.Hidden + c.Layers*layer}
 	if f.valueHead {
-		total++
+		total.Float32++
 	}
 	return total
 }

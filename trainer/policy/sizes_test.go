@@ -5,9 +5,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/kernels/device/devicetest"
 )
 
 // TestSizesAreWhatIsAllocated makes networks and lets them work, and compares what they hold.
@@ -34,62 +36,86 @@ func TestSizesAreWhatIsAllocated(t *testing.T) {
 		"adapters, critic":  {family(Qwen2, func(c *Config) { c.UntiedHead = true }), Options{LoRA: every, ValueHead: true, Recompute: true}},
 		"frozen":            {family(Qwen3, nil), Options{Frozen: true}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			dev := cpu.New()
-			m, err := New(dev, tt.config, tt.options)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer m.Free()
-			sizes := SizesOf(tt.config, tt.options)
-			got := Sizes{Parameters: m.weights.Len(), Trained: m.grads.Len(), Lanes: len(m.lanes), Matrices: matricesOf(m.net)}
-			if m.net.head.adapted() {
-				got.Joined = m.net.head.matrix.Len()
-			}
-			snapshot, err := m.Snapshot()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer snapshot.Free()
-			got.Direct = snapshot.small.Len()
-
-			packed := Packed{Tokens: []int32{1, 2, 3, 4, 5, 6, 7}, Offsets: []int32{0, 3, 7}}
-			held := func(needs need) int {
-				s := new(scratch)
-				if err := s.allocate(dev, m.form, 1, needs); err != nil {
-					t.Fatal(err)
-				}
-				defer dev.Free(s.memory)
-				return s.memory.Len()
-			}
-			k := keepAll
-			if tt.options.Recompute {
-				k = keepInputs
-			}
-			if !tt.options.Frozen {
-				ones := func(now Scores) (Scores, error) { return Scores{LogProbs: []float32{0, 1, 1, 0, 1, 1, 1}}, nil }
-				if err := m.Accumulate(context.Background(), packed, 1, ones); err != nil {
-					t.Fatal(err)
-				}
-				got.JoinedGradient = m.lanes[0].joined.Len()
-				kept := 0
-				for _, b := range m.batch.memory {
-					kept += b.Len()
-				}
-				got.Kept = kept / len(packed.Tokens)
-			} else {
-				got.Kept = sizes.Kept // nothing is kept of a network that is not trained
-			}
-			if err := m.net.reach(dev, m.form.config, 5); err != nil {
-				t.Fatal(err)
-			}
-			got.Position = (m.net.cos.Len() + m.net.sin.Len()) / m.net.positions
-			got.TrainRow, got.ScoreRow = held(scratchNeeds(k)), held(scratchNeeds(keepNothing))
-			got.BothRow, got.DecodeRow = held(scratchNeeds(k)|scratchNeeds(keepNothing)), held(needOnce|needStream)
-			if diff := cmp.Diff(got, sizes); diff != "" {
-				t.Errorf("-allocated +told:\n%s", diff)
-			}
+		t.Run(name, func(t *testing.T) { compareSizes(t, cpu.New(), tt.config, tt.options) })
+		t.Run(name+" in bf16", func(t *testing.T) {
+			tt.options.Compute = device.BF16
+			compareSizes(t, devicetest.NewReference(), tt.config, tt.options)
 		})
+	}
+}
+
+// compareSizes makes a network, lets it work, and compares what it holds with what is told.
+func compareSizes(t *testing.T, dev device.Device, c Config, o Options) {
+	m, err := New(dev, c, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Free()
+	compute, sizes := m.Options().Compute, SizesOf(c, o)
+	got := Sizes{Parameters: m.weights.Len(), Trained: m.grads.Len(), Lanes: len(m.lanes), Matrices: matricesOf(m.net)}
+	if m.net.head.adapted() {
+		got.Joined = m.net.head.matrix.Len()
+	}
+	snapshot, err := m.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer snapshot.Free()
+
+	packed := Packed{Tokens: []int32{1, 2, 3, 4, 5, 6, 7}, Offsets: []int32{0, 3, 7}}
+	bytes := map[string]int64{"direct": snapshot.small.Bytes() + snapshot.embed.Bytes()}
+	if !o.Frozen {
+		loss := func(now Scores) (Scores, error) {
+			d := Scores{LogProbs: []float32{0, 1, 1, 0, 1, 1, 1}}
+			if o.ValueHead {
+				d.Values = d.LogProbs
+			}
+			return d, nil
+		}
+		if err := m.Accumulate(context.Background(), packed, 1, loss); err != nil {
+			t.Fatal(err)
+		}
+		got.JoinedGradient = m.lanes[0].joined.Len()
+		kept := int64(0)
+		for _, b := range m.batch.memory {
+			kept += b.bytes()
+		}
+		bytes["kept"] = kept / int64(len(packed.Tokens))
+		bytes["value row"] = m.batch.liveValues.Bytes() / 5
+	}
+	if err := m.net.reach(dev, m.form.config, 5); err != nil {
+		t.Fatal(err)
+	}
+	got.Position = (m.net.cos.Len() + m.net.sin.Len()) / m.net.positions
+	want := map[string]int64{"direct": sizes.Direct.Bytes(compute)}
+	if !o.Frozen { // nothing is kept of a network that is not trained
+		want["kept"], want["value row"] = sizes.Kept.Bytes(compute), sizes.ValueRow.Bytes(compute)
+	}
+	k := keepAll
+	if o.Recompute {
+		k = keepInputs
+	}
+	for _, row := range []struct {
+		name  string
+		needs need
+		told  Width
+	}{
+		{"training", scratchNeeds(k), sizes.TrainRow}, {"scoring", scratchNeeds(keepNothing), sizes.ScoreRow},
+		{"both", scratchNeeds(k) | scratchNeeds(keepNothing), sizes.BothRow}, {"decoding", needOnce | needStream, sizes.DecodeRow},
+	} {
+		s := new(scratch)
+		if err := s.allocate(dev, m.form, 1, row.needs); err != nil {
+			t.Fatal(err)
+		}
+		bytes[row.name], want[row.name] = s.memory.bytes(), row.told.Bytes(compute)
+		s.memory.free(dev)
+	}
+	if diff := cmp.Diff(bytes, want); diff != "" {
+		t.Errorf("-allocated +told:\n%s", diff)
+	}
+	ignored := cmpopts.IgnoreTypes(Width{}) // compared above, in bytes
+	if diff := cmp.Diff(got, sizes, ignored); diff != "" {
+		t.Errorf("-allocated +told:\n%s", diff)
 	}
 }
 

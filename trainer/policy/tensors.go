@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
@@ -62,6 +63,13 @@ type form struct {
 	config    Config
 	valueHead bool
 	lora      LoRA
+	// compute is the type that passes compute in. No tensor depends on it.
+	compute device.DType
+}
+
+// newForm is the form of a network of a shape that is made with the options.
+func newForm(c Config, o Options) form {
+	return form{config: c.Complete(), valueHead: o.ValueHead, lora: o.LoRA, compute: cmp.Or(o.Compute, device.F32)}
 }
 
 // layout lists every tensor in the order of the flat buffer: the base network, the value head and the

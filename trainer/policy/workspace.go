@@ -10,36 +10,91 @@ import (
 type field struct {
 	buffer *device.Buffer
 	width  int
+	// statistics are float32 in every compute type.
+	statistics bool
+}
+
+func computed(b *device.Buffer, width int) field   { return field{b, width, false} }
+func statistics(b *device.Buffer, width int) field { return field{b, width, true} }
+
+// Width is how many numbers a row has: of the compute type, and of float32 whatever that is.
+type Width struct{ Computed, Float32 int }
+
+// Bytes is what a row takes where the compute type is t.
+func (w Width) Bytes(t device.DType) int64 {
+	return int64(w.Computed)*int64(t.Size()) + int64(w.Float32)*int64(device.F32.Size())
+}
+
+func (w Width) plus(other Width) Width {
+	return Width{w.Computed + other.Computed, w.Float32 + other.Float32}
 }
 
 // width is that of all fields together.
-func width(fields []field) int {
-	sum := 0
+func width(fields []field) Width {
+	var sum Width
 	for _, f := range fields {
-		sum += f.width
+		if f.statistics {
+			sum.Float32 += f.width
+		} else {
+			sum.Computed += f.width
+		}
 	}
 	return sum
 }
 
-// allocate makes room for rows rows of every field in one allocation, which it returns.
-func allocate(dev device.Device, rows int, fields []field) (device.Buffer, error) {
-	memory, err := dev.Allocate(device.ForActivations, device.F32, rows*width(fields))
-	if err == nil {
-		carveRows(memory, rows, fields)
+// block is the memory of fields: one allocation where the compute type is float32, else one of each type.
+type block struct{ computed, statistics device.Buffer }
+
+// allocate makes room for rows rows of every field. On an error nothing is left behind.
+func allocate(dev device.Device, compute device.DType, rows int, fields []field) (block, error) {
+	var b block
+	var err error
+	wide := width(fields)
+	if compute == device.F32 {
+		b.computed, err = dev.Allocate(device.ForActivations, device.F32, rows*(wide.Computed+wide.Float32))
+		if err == nil {
+			at := carveRows(b.computed, rows, fields, false)
+			carveRows(b.computed.Slice(at, b.computed.Len()), rows, fields, true)
+		}
+		return b, err
 	}
-	return memory, err
+	if b.computed, err = dev.Allocate(device.ForActivations, compute, rows*wide.Computed); err != nil {
+		return block{}, err
+	}
+	if wide.Float32 > 0 {
+		if b.statistics, err = dev.Allocate(device.ForActivations, device.F32, rows*wide.Float32); err != nil {
+			b.free(dev)
+			return block{}, err
+		}
+	}
+	carveRows(b.computed, rows, fields, false)
+	carveRows(b.statistics, rows, fields, true)
+	return b, nil
 }
 
-// carveRows lays rows rows of each field into the memory, one after the other. A field of width 0 is absent.
-func carveRows(memory device.Buffer, rows int, fields []field) {
+func (b *block) free(dev device.Device) {
+	dev.Free(b.computed)
+	dev.Free(b.statistics)
+	*b = block{}
+}
+
+func (b block) bytes() int64 { return b.computed.Bytes() + b.statistics.Bytes() }
+
+// carveRows lays rows rows of each field that holds statistics, or of each that does not, into the memory, one
+// after the other, and returns where they end. A field of width 0 is absent.
+func carveRows(memory device.Buffer, rows int, fields []field, statistics bool) int {
 	at := 0
 	for _, f := range fields {
+		if f.statistics != statistics {
+			continue
+		}
 		*f.buffer = device.Buffer{}
 		if f.width > 0 {
 			*f.buffer = memory.Slice(at, at+rows*f.width)
 			at += rows * f.width
 		}
 	}
+	return at
 }
 
 // activations are what one block computes for some rows besides the residual stream before it, kept
@@ -57,11 +112,11 @@ type activations struct {
 
 func (a *activations) fields(c Config) []field {
 	all := []field{
-		{&a.qkv, c.qkvDim()}, {&a.q, c.qDim()}, {&a.k, c.kvDim()}, {&a.att, c.qDim()},
-		{&a.middle, c.Hidden}, {&a.gateUp, 2 * c.FFN},
+		computed(&a.qkv, c.qkvDim()), computed(&a.q, c.qDim()), computed(&a.k, c.kvDim()), computed(&a.att, c.qDim()),
+		computed(&a.middle, c.Hidden), computed(&a.gateUp, 2*c.FFN),
 	}
 	if c.headNorms() {
-		all = append(all, field{&a.qRoots, c.Heads}, field{&a.kRoots, c.KVHeads})
+		all = append(all, statistics(&a.qRoots, c.Heads), statistics(&a.kRoots, c.KVHeads))
 	}
 	return all
 }
@@ -84,7 +139,7 @@ func (a *activations) rows(c Config, from, to int) activations {
 type scratch struct {
 	rows   int
 	needs  need
-	memory device.Buffer
+	memory block
 
 	h     device.Buffer // hidden: output of a norm
 	roots device.Buffer // 1: the norm's reciprocal roots
@@ -116,12 +171,12 @@ const (
 	needBack                    // derivatives
 )
 
-// fields are the buffers that lie beside each other, groups those that take turns.
+// fields are the buffers that lie beside each other, groups those that take turns, all of the compute type.
 func (s *scratch) fields(f form, needs need) (fields []field, groups [][]field) {
 	c := f.config
-	fields = []field{{&s.h, c.Hidden}, {&s.roots, 1}, {&s.low, f.lora.Rank}}
+	fields = []field{computed(&s.h, c.Hidden), statistics(&s.roots, 1), computed(&s.low, f.lora.Rank)}
 	if needs&needStream > 0 {
-		fields = append(fields, field{&s.x, c.Hidden})
+		fields = append(fields, computed(&s.x, c.Hidden))
 	}
 	if needs&needOnce > 0 {
 		fields = append(fields, s.once.fields(c)...)
@@ -130,20 +185,20 @@ func (s *scratch) fields(f form, needs need) (fields []field, groups [][]field) 
 	if f.lora.targets(headTarget) {
 		wide = c.Hidden + f.lora.Rank
 	}
-	feedForward, last := []field{{&s.act, c.FFN}}, []field{{&s.lastX, c.Hidden}, {&s.wide, wide}}
+	feedForward, last := []field{computed(&s.act, c.FFN)}, []field{computed(&s.lastX, c.Hidden), computed(&s.wide, wide)}
 	if needs&needBack == 0 {
 		return fields, [][]field{feedForward, last}
 	}
-	fields = append(fields, field{&s.dx, c.Hidden})
-	feedForward = append(feedForward, field{&s.dGateUp, 2 * c.FFN})
+	fields = append(fields, computed(&s.dx, c.Hidden))
+	feedForward = append(feedForward, computed(&s.dGateUp, 2*c.FFN))
 	if f.lora.Rank > 0 { // adapters read a layer's input after its derivative is written
-		fields = append(fields, field{&s.dh, c.Hidden})
-		feedForward = append(feedForward, field{&s.dAct, c.FFN})
+		fields = append(fields, computed(&s.dh, c.Hidden))
+		feedForward = append(feedForward, computed(&s.dAct, c.FFN))
 	}
 	return fields, [][]field{
 		feedForward,
-		{{&s.dqkv, c.qkvDim()}, {&s.dq, c.qDim()}, {&s.dk, c.kvDim()}, {&s.dAtt, c.qDim()}},
-		append(last, field{&s.dLastX, c.Hidden}, field{&s.dLastH, c.Hidden}, field{&s.dWide, wide}),
+		{computed(&s.dqkv, c.qkvDim()), computed(&s.dq, c.qDim()), computed(&s.dk, c.kvDim()), computed(&s.dAtt, c.qDim())},
+		append(last, computed(&s.dLastX, c.Hidden), computed(&s.dLastH, c.Hidden), computed(&s.dWide, wide)),
 	}
 }
 
@@ -151,22 +206,27 @@ func (s *scratch) fields(f form, needs need) (fields []field, groups [][]field) 
 func (s *scratch) allocate(dev device.Device, f form, rows int, needs need) error {
 	fields, groups := s.fields(f, needs)
 	var shared device.Buffer
-	widest := 0
-	for _, g := range groups {
-		widest = max(widest, width(g))
-	}
-	memory, err := allocate(dev, rows, append(fields, field{&shared, widest}))
+	memory, err := allocate(dev, f.compute, rows, append(fields, computed(&shared, widest(groups))))
 	if err != nil {
 		return err
 	}
 	for _, g := range groups {
-		carveRows(shared, rows, g)
+		carveRows(shared, rows, g, false)
 	}
 	if f.lora.Rank == 0 {
 		s.dh, s.dAct = s.h, s.act // once its own gradient is summed, an input makes room for its derivative
 	}
 	s.memory, s.rows, s.needs = memory, rows, needs
 	return nil
+}
+
+// widest is the width that the groups need who take turns.
+func widest(groups [][]field) int {
+	most := 0
+	for _, g := range groups {
+		most = max(most, width(g).Computed)
+	}
+	return most
 }
 
 // scratches hands each task of a pass a scratch of its own and keeps them between passes.
@@ -193,10 +253,10 @@ func (p *scratches) take(rows int, needs need) *scratch {
 	if s.rows >= rows && s.needs&needs == needs {
 		return s
 	}
-	p.bytes -= s.memory.Bytes()
-	p.dev.Free(s.memory)
+	p.bytes -= s.memory.bytes()
+	s.memory.free(p.dev)
 	rows, needs = max(rows, s.rows), s.needs|needs
-	s.memory, s.rows, s.needs = device.Buffer{}, 0, 0
+	s.rows, s.needs = 0, 0
 	if err := s.allocate(p.dev, p.form, rows, needs); err != nil {
 		if p.err == nil {
 			p.err = err
@@ -204,7 +264,7 @@ func (p *scratches) take(rows int, needs need) *scratch {
 		p.free = append(p.free, s)
 		return nil
 	}
-	p.bytes += s.memory.Bytes()
+	p.bytes += s.memory.bytes()
 	return s
 }
 
@@ -228,7 +288,7 @@ func (p *scratches) drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.free {
-		p.dev.Free(s.memory)
+		s.memory.free(p.dev)
 		p.dev.Free(s.logits)
 		p.dev.Free(s.cached.ints)
 		p.dev.Free(s.cached.at.Device)
