@@ -27,6 +27,7 @@ func (a assembly) build(sources []Source, overrides []string) (any, *node, error
 	unread := false // a source without a tree: what it meant to set must not be called missing
 	elsewhere := make(map[string]string)
 	root := a.encode(reflect.ValueOf(a.prototype()).Elem())
+	typeOf := reflect.TypeOf(a.prototype()).Elem()
 	leavesAndSections(root, "", func(path, key string) {
 		if _, taken := elsewhere[key]; !taken {
 			elsewhere[key] = path
@@ -46,6 +47,7 @@ func (a assembly) build(sources []Source, overrides []string) (any, *node, error
 		}
 		if source.resolved {
 			restoreOrigins(layer, &source)
+			modernize(layer, &source)
 		}
 		if a.subtree != nil {
 			layer = a.subtree(layer, &errs)
@@ -53,6 +55,7 @@ func (a assembly) build(sources []Source, overrides []string) (any, *node, error
 		if a.presets != nil {
 			layer = a.presets.layer(layer, &errs)
 		}
+		a.lengthen(layer, typeOf)
 		root = merge(root, layer)
 	}
 	for i, text := range overrides {
@@ -65,6 +68,7 @@ func (a assembly) build(sources []Source, overrides []string) (any, *node, error
 			a.presets.rewrite(o, &errs)
 		}
 		a.complete(root)
+		a.lengthen(o.value, a.typeAt(root, typeOf, o.steps))
 		root = o.apply(root, &errs)
 	}
 	if unread {

@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/turnwise-rl/turnwise/algos"
-	"github.com/turnwise-rl/turnwise/internal/gpu"
 	"github.com/turnwise-rl/turnwise/kernels"
 )
 
@@ -107,13 +106,13 @@ func TestReloadKeepsOrigins(t *testing.T) {
 	}
 }
 
-// TestReloadFillsInDevices reads a resolved run that says nothing of devices: it is the run that says what
+// TestReloadFillsInDevice reads a resolved run that says nothing of its device: it is the run that says what
 // the defaults are, so that neither its folder nor its workflow take it for another one.
-func TestReloadFillsInDevices(t *testing.T) {
+func TestReloadFillsInDevice(t *testing.T) {
 	run := load(t, nil, small)
-	before, section, found := strings.Cut(string(run.YAML()), "devices:\n")
-	if !found || strings.Count(section, "\n") != 5 {
-		t.Fatalf("devices is not the last section:\n%s", run.YAML())
+	before, section, found := strings.Cut(string(run.YAML()), "device:\n")
+	if !found || strings.Count(section, "\n") != 7 {
+		t.Fatalf("device is not the last section:\n%s", run.YAML())
 	}
 	again, err := Reload("run.yaml", []byte(before))
 	if err != nil {
@@ -122,8 +121,8 @@ func TestReloadFillsInDevices(t *testing.T) {
 	if again.Digest() != run.Digest() || len(again.Differences(run)) > 0 {
 		t.Errorf("without the section it is another run: %v", again.Differences(run))
 	}
-	moved, err := Fork(run, 5, []string{"devices.kind=gpu", "devices.queue=night", "devices.learner_memory=1000"})
-	if err != nil || moved.Run.Devices.Kind != gpu.GPU || moved.Run.Devices.Queue != "night" {
+	moved, err := Fork(run, 5, []string{"device=cuda", "device.queue=night", "device.learner_memory=1000"})
+	if err != nil || moved.Run.Device.Kind != CUDA || moved.Run.Device.Precision != BF16 || moved.Run.Device.Queue != "night" {
 		t.Errorf("a fork does not move to other devices: %v", err)
 	}
 }
@@ -271,7 +270,7 @@ func TestRefusedAmendments(t *testing.T) {
 		{"change", change(grpo), []string{"training={staleness: 1, steps: 90}"}},
 		{"change", change(grpo), []string{"environments=[{type: lookup}]", "policy={heads: 8}"}},
 		{"change", change(grpo), []string{"sampling.concurrency=3"}},
-		{"change", change(grpo), []string{"devices.kind=gpu", "devices.priority=1", "devices.learner_memory=0"}},
+		{"change", change(grpo), []string{"device=cuda", "device.priority=1", "device.learner_memory=0"}},
 		{"change", change(grpo), []string{"failures.max_share=2", "training.stalness=2", "optimizer.learning_rate"}},
 		{"change", change(grpo), []string{"method=grop"}},
 		{"change", change(grpo), []string{"method=ppo"}},

@@ -94,12 +94,7 @@ var checks = []check{
 		return nil
 	}},
 	{[]string{"limits"}, func(r *Run) error { return r.Limits.order() }},
-	{[]string{"devices"}, func(r *Run) error {
-		if !namePattern.MatchString(r.Devices.Queue) {
-			return at("devices.queue", "%q is not a queue's name: up to 48 lower-case letters, digits and hyphens, for example team-a", shorten(r.Devices.Queue))
-		}
-		return nil
-	}},
+	{[]string{deviceKey}, checkDevice},
 }
 
 // order reports limits that do not leave each other room: what should be noticed first would never be.

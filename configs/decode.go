@@ -114,7 +114,11 @@ func (d *decoder) want(t reflect.Type) string {
 		for i, s := range list {
 			names[i] = s.name
 		}
-		return "a mapping with keys " + strings.Join(names, ", ")
+		text := "a mapping with keys " + strings.Join(names, ", ")
+		if key, short := d.shorts[t]; short {
+			text = "a " + key + ", or " + text
+		}
+		return text
 	case reflect.Interface:
 		if u, ok := d.unions[t]; ok {
 			return fmt.Sprintf("a mapping whose %s is one of %s", typeKey, strings.Join(u.names(), ", "))

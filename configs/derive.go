@@ -23,11 +23,19 @@ func blind(loss kernels.Program) bool {
 	return loss.Objective != nil && loss.Objective.UsesRatio() && !loss.Reads().Has(kernels.ReadsBehavior)
 }
 
-// deriveRun sets the defaults that follow from other settings: a stale run's loss sees which policy
-// sampled, unless the user says that nothing corrects for it, which is an error.
+// deriveRun sets the defaults that follow from other settings.
 func deriveRun(value any, root *node, broken []string, errs *Errors) {
 	run := value.(*Run)
 	sound := soundness(broken, *errs)
+	if sound(deviceKey) {
+		derivePrecision(run, root)
+	}
+	deriveOffPolicy(run, root, sound, errs)
+}
+
+// deriveOffPolicy has a stale run's loss see which policy sampled, unless the user says that nothing corrects for
+// it, which is an error.
+func deriveOffPolicy(run *Run, root *node, sound func(section string) bool, errs *Errors) {
 	loss := child(root, "method.loss")
 	if !sound("training.staleness") || !sound(methodKey) || loss == nil {
 		return

@@ -79,10 +79,12 @@ type language struct {
 	enums map[reflect.Type][]string
 	// elements gives the defaults of a list's struct elements; a type without an entry starts at zero.
 	elements map[reflect.Type]func() any
+	// shorts names, by struct type, the key that a scalar in place of the whole mapping stands for.
+	shorts map[reflect.Type]string
 }
 
 func newLanguage(unions []Union, enums map[reflect.Type][]string) *language {
-	l := &language{unions: make(map[reflect.Type]*Union), enums: enums, elements: make(map[reflect.Type]func() any)}
+	l := &language{unions: make(map[reflect.Type]*Union), enums: enums, elements: make(map[reflect.Type]func() any), shorts: make(map[reflect.Type]string)}
 	for _, u := range unions {
 		l.unions[u.Interface] = &u
 	}

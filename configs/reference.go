@@ -67,6 +67,9 @@ func (r *referenceWriter) section(one setting) {
 		if Live(one.name) {
 			text += liveMark
 		}
+		if key, short := r.shorts[v.Type()]; short {
+			text += fmt.Sprintf(" `%s: VALUE` is short for `%s: {%s: VALUE}`, and leaves the other keys as they are.", one.name, one.name, key)
+		}
 		fmt.Fprintf(&r.out, "## `%s`\n\n%s\n\n", one.name, text)
 		list, _ := r.settings(v)
 		r.table(list)

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/turnwise-rl/turnwise/algos"
-	"github.com/turnwise-rl/turnwise/internal/gpu"
 	"github.com/turnwise-rl/turnwise/rollout/env"
 	"github.com/turnwise-rl/turnwise/rollout/tool"
 	"github.com/turnwise-rl/turnwise/trainer/optim"
@@ -44,8 +43,8 @@ type Run struct {
 	Failures Failures `yaml:"failures"`
 	// Limits are how long the run waits before it calls something broken.
 	Limits Limits `yaml:"limits"`
-	// Devices are what the run's roles ask for, and whose share they count against.
-	Devices Devices `yaml:"devices"`
+	// Device is what the run computes on, and whose share of the devices its roles count against.
+	Device Device `yaml:"device"`
 }
 
 // Environment is one source of tasks; the type key selects which, and its settings lie beside it.
@@ -230,12 +229,20 @@ type Limits struct {
 	GiveUpAfter time.Duration `yaml:"give_up_after" jsonschema:"typical=24h,longest=720h"`
 }
 
-// Devices are what the run's roles ask the device pool for. A role works on a device that it has a lease
-// of, and waits for one as long as that takes.
-type Devices struct {
-	// Kind is what the policy is trained and sampled on: cpu is the processors and the memory of a machine,
-	// gpu an NVIDIA device or an instance of one.
-	Kind gpu.Kind `yaml:"kind" jsonschema:"enum=cpu,enum=gpu"`
+// Device is what a run computes on, and what its roles ask the device pool for. A role works on a device that it
+// has a lease of, and waits for one as long as that takes.
+type Device struct {
+	// Kind is what the policy is trained and sampled on: cpu is the processors and the memory of a machine, cuda
+	// an NVIDIA GPU or an instance of one, under NVIDIA's driver.
+	Kind DeviceKind `yaml:"kind" jsonschema:"enum=cpu,enum=cuda"`
+	// Exact computes each token alike whatever is computed beside it, so that log-probabilities of the sampler and
+	// the learner agree to the last bit. cpu always does. cuda does with kernels of its own, which are slower than
+	// those of cuBLASLt; without exact it repeats a run's results, and the gap between sampler and learner is measured.
+	Exact bool `yaml:"exact"`
+	// Precision is what activations and matrix products are computed in. Weights, gradients, the optimizer's state
+	// and log-probabilities are float32 either way. bf16 takes cuda. A run that says nothing gets f32 on cpu and
+	// bf16 on cuda.
+	Precision Precision `yaml:"precision" jsonschema:"enum=f32,enum=bf16"`
 	// Queue is whose share the run's devices count against: lower-case letters, digits and hyphens. Its
 	// quota and weight are set with turnwise gpu queue; a queue without either has no bound and weight 1.
 	Queue string `yaml:"queue"`
@@ -275,7 +282,7 @@ func Default() Run {
 			StallAfter: 10 * time.Minute, GiveUpAfter: 24 * time.Hour,
 		},
 		// Between the ends, so that there is room before and after a run that says nothing.
-		Devices: Devices{Kind: gpu.CPU, Queue: "default", Priority: 3},
+		Device: Device{Kind: CPU, Precision: F32, Queue: "default", Priority: 3},
 	}
 	run.Policy.VocabSize = run.Tokenizer.VocabSize
 	return run

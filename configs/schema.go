@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -202,7 +203,7 @@ func (b bounds) members() object {
 func (s *schemaWriter) structure(v reflect.Value) object {
 	list, inline := s.settings(v)
 	if inline == nil {
-		return s.mapping(nil, list)
+		return s.orShort(v.Type(), list, s.mapping(nil, list))
 	}
 	u := s.unions[inline.value.Type()]
 	choices := make([]any, len(u.Variants))
@@ -210,6 +211,16 @@ func (s *schemaWriter) structure(v reflect.Value) object {
 		choices[i] = s.variant(variant, list)
 	}
 	return object{{"oneOf", choices}}
+}
+
+// orShort lets the value of one key stand for a mapping of a type whose scalar is short for it.
+func (s *schemaWriter) orShort(t reflect.Type, list []setting, mapping object) object {
+	key, short := s.shorts[t]
+	at := slices.IndexFunc(list, func(one setting) bool { return one.name == key })
+	if !short || at < 0 {
+		return mapping
+	}
+	return object{{"anyOf", []any{s.value(list[at].value, list[at].bounds), mapping}}}
 }
 
 // mapping is the schema of a mapping with the leading properties and one for each setting.

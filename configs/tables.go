@@ -53,6 +53,7 @@ func runLanguage() *language {
 		reflect.TypeFor[kernels.Divergence]():      texts(kernels.Divergences),
 		reflect.TypeFor[kernels.ValueLoss]():       texts(kernels.ValueLosses),
 	})
+	l.shorts[reflect.TypeFor[Device]()] = kindKey
 	l.elements[reflect.TypeFor[Environment]()] = func() any { return Environment{Weight: 1} }
 	l.elements[reflect.TypeFor[advantage.Term]()] = func() any { return advantage.NewTerm() }
 	return l

@@ -179,7 +179,7 @@ func (a *app) withoutCluster(struckRoles []chaos.Role, asked bool) ([]chaos.Role
 func (t *chaosTrial) resolve(seed *uint64) (*configs.Resolved, error) {
 	overrides := append(append([]string{}, t.overrides...), "checkpoint.keep_turns=true")
 	if t.crew.fleets {
-		overrides = append(overrides, "devices.kind=gpu")
+		overrides = append(overrides, "device=cuda")
 	}
 	if seed != nil {
 		overrides = append(overrides, fmt.Sprintf("seed=%d", *seed))

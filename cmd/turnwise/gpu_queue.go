@@ -153,7 +153,7 @@ func (d *desk) showQueues(ctx context.Context, name string) error {
 		return d.app.printJSON(list)
 	}
 	if len(list.Queues) == 0 {
-		d.app.note("no queue holds anything; a run names its own with devices.queue, `turnwise gpu queue NAME --quota gpu=4` bounds it")
+		d.app.note("no queue holds anything; a run names its own with device.queue, `turnwise gpu queue NAME --quota gpu=4` bounds it")
 		return nil
 	}
 	queueTable(list.Queues).write(d.app.out)

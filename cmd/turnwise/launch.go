@@ -67,7 +67,7 @@ func (a *app) unfinishedRun(ctx context.Context, resolved *configs.Resolved) (st
 		if err != nil {
 			continue // a folder that was never made ready
 		}
-		theirs, err := configs.Load([]configs.Source{{Name: path, Data: text}}, nil)
+		theirs, err := configs.Reload(path, text)
 		if err != nil || theirs.Digest() != resolved.Digest() {
 			continue // another run, or one that an earlier program made
 		}

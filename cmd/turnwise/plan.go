@@ -147,13 +147,13 @@ func (a *app) planRun(id string, resolved *configs.Resolved, fleet fleet) (*runP
 		Name: config.Name, Seed: config.Seed, Method: describeMethod(config.Method), Changes: []settingChange{},
 		Budget: planBudget{config.WarmStart.Steps, training.Steps, training.GroupsPerStep, training.GroupSize, training.Staleness,
 			config.Checkpoint.Every, config.Evaluation.Every},
-		Queue: config.Devices.Queue, Priority: config.Devices.Priority, Fleet: fleet.source, Note: fleet.note,
+		Queue: config.Device.Queue, Priority: config.Device.Priority, Fleet: fleet.source, Note: fleet.note,
 		id: id, folder: a.runPath(id), resolved: resolved, shape: shape,
 	}
 	if id == "" {
 		p.folder = ""
 	}
-	for _, device := range devicesOf(fleet.Snapshot, config.Devices.Kind) {
+	for _, device := range devicesOf(fleet.Snapshot, config.Device.Leased()) {
 		p.Known++
 		if len(device.Leases) == 0 && (device.Health == lease.Healthy || device.Health == lease.Degraded) {
 			p.Free++
@@ -180,9 +180,9 @@ func (p *runPlan) place(fleet lease.Snapshot) {
 		said     bool
 		estimate footprint.Estimate
 	}{
-		{lease.Learner, needs.Learner, 1, config.Devices.LearnerMemory > 0, estimates.Learner},
-		{lease.Rollout, needs.Rollout, config.Sampling.Pools, config.Devices.RolloutMemory > 0, estimates.Rollout},
-		{lease.Evaluate, needs.Evaluate, 1, config.Devices.RolloutMemory > 0, estimates.Evaluate},
+		{lease.Learner, needs.Learner, 1, config.Device.LearnerMemory > 0, estimates.Learner},
+		{lease.Rollout, needs.Rollout, config.Sampling.Pools, config.Device.RolloutMemory > 0, estimates.Rollout},
+		{lease.Evaluate, needs.Evaluate, 1, config.Device.RolloutMemory > 0, estimates.Evaluate},
 	} {
 		planned := planRole{Role: role.role, Leases: role.leases, Kind: role.need.Kind, Devices: role.need.Count,
 			MemoryBytes: role.need.MemoryBytes, Said: role.said, Lines: onDevice(role.estimate, role.need.Kind)}

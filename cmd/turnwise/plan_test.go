@@ -86,10 +86,10 @@ func TestPlansRead(t *testing.T) {
 		overrides    []string
 	}{
 		{"quickstart", "quickstart", fleetOf(machineOf("node-1", 8*gib, onCPU)), nil},
-		{"gpus", "quickstart-async", busy, []string{"devices.kind=gpu", "devices.queue=night", "devices.priority=1", "sampling.pools=3", "devices.learner_memory=80000000000", "training.steps=60"}},
+		{"gpus", "quickstart-async", busy, []string{"device=cuda", "device.queue=night", "device.priority=1", "sampling.pools=3", "device.learner_memory=80000000000", "training.steps=60"}},
 		{"nobody", "quickstart", silent, []string{"warm_start.steps=0", "evaluation.every=0"}},
-		{"quota", "quickstart", bounded, []string{"devices.kind=gpu", "devices.queue=small", "devices.learner_memory=140000000000", "devices.rollout_memory=20000000000"}},
-		{"spread", "quickstart-async", spread, []string{"devices.kind=gpu", "sampling.pools=3", "devices.rollout_memory=40000000000", "devices.learner_memory=1000000000"}},
+		{"quota", "quickstart", bounded, []string{"device=cuda", "device.queue=small", "device.learner_memory=140000000000", "device.rollout_memory=20000000000"}},
+		{"spread", "quickstart-async", spread, []string{"device=cuda", "sampling.pools=3", "device.rollout_memory=40000000000", "device.learner_memory=1000000000"}},
 		{"refused", "quickstart", fleetOf(machineOf("node-1", 8*gib, onCPU), machineOf("node-2", 16*gib, onCPU)), []string{"sampling.slots=100000"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestPlansRead(t *testing.T) {
 func TestRolesCountEachOther(t *testing.T) {
 	known := fleetOf(machineOf("node-1", 64*gib, onBoth, 10*gib, 10*gib))
 	before := len(known.Leases)
-	plan := planOf(t, known, "quickstart", "devices.kind=gpu", "devices.learner_memory=7000000000", "devices.rollout_memory=2000000000", "sampling.pools=7")
+	plan := planOf(t, known, "quickstart", "device=cuda", "device.learner_memory=7000000000", "device.rollout_memory=2000000000", "sampling.pools=7")
 	if len(known.Leases) != before {
 		t.Error("the fleet has other leases after planning")
 	}
@@ -152,11 +152,11 @@ func TestAdviceHelps(t *testing.T) {
 	}{
 		{"activations", one(2 * gib), []string{"training.micro_batch_tokens=200000"}, "the learner can never be placed: needs .* GiB on one cpu; the largest has 2.0 GiB: set training.micro_batch_tokens=[0-9]+ or "},
 		{"cache", one(4 * gib), []string{"sampling.slots=20000"}, "the rollout pool can never be placed: .*: set sampling.cache_bytes=[0-9]+ or sampling.slots=[0-9]+$"},
-		{"said", one(4 * gib), []string{"devices.rollout_memory=5000000000"}, "the rollout pool can never be placed: .*: set devices.rollout_memory=0, the estimate$"},
+		{"said", one(4 * gib), []string{"device.rollout_memory=5000000000"}, "the rollout pool can never be placed: .*: set device.rollout_memory=0, the estimate$"},
 		{"together", one(700 << 20), nil, "the learner and the rollout pools need the only cpu at once, which has 700.0 MiB; they need .* MiB and .* MiB: set "},
 		{"many pools", one(4 * gib), []string{"sampling.pools=12"}, "the learner and the rollout pools need the only cpu at once, .*: set "},
 		{"everything", one(5 * gib / 2), []string{"training.micro_batch_tokens=200000", "sampling.slots=20000", "training.groups_per_step=8000"}, ": set .* and "},
-		{"no gpu", one(4 * gib), []string{"devices.kind=gpu"}, "the learner can never be placed: .*computes on cpu only: set devices.kind=cpu, or start a worker that computes on a gpu$"},
+		{"no gpu", one(4 * gib), []string{"device=cuda"}, "the learner can never be placed: .*computes on cpu only: set device=cpu, or start a worker that computes on a gpu$"},
 		{"too large a policy", one(gib), []string{"policy={hidden: 2048, ffn: 8192, layers: 24, heads: 16, head_dim: 128}"}, "choose a smaller policy, see policy.layers and policy.hidden"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestAdviceHelps(t *testing.T) {
 
 // TestPlanAsksForWhatTheRunAsksFor compares a plan with what the workflow is started with.
 func TestPlanAsksForWhatTheRunAsksFor(t *testing.T) {
-	plan := planOf(t, fleetOf(machineOf("node-1", 64*gib, onCPU)), "quickstart-async", "devices.queue=team-a", "devices.priority=2", "devices.learner_memory=123456789")
+	plan := planOf(t, fleetOf(machineOf("node-1", 64*gib, onCPU)), "quickstart-async", "device.queue=team-a", "device.priority=2", "device.learner_memory=123456789")
 	input, err := activity.Input("r", plan.resolved)
 	if err != nil {
 		t.Fatal(err)

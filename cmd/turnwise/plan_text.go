@@ -34,7 +34,7 @@ func (p *runPlan) write(w io.Writer) {
 		names[i] = environment.Type()
 	}
 	line("tasks", "%s; %d held-out tasks each, whose facts never occur in training", strings.Join(names, ", "), run.Evaluation.Tasks)
-	line("policy", "%s, float32 on a %s", describePolicy(run, p.shape), run.Devices.Kind)
+	line("policy", "%s, %s", describePolicy(run, p.shape), describeDevice(run.Device))
 	line("warm start", "%s", describeWarmStart(run.WarmStart))
 	line("training", "%d steps × %d groups × %d episodes", p.Budget.Steps, p.Budget.GroupsPerStep, p.Budget.GroupSize)
 	line("budget", "%s", p.budget())
@@ -69,7 +69,7 @@ func (p *runPlan) writeRoles(line func(name, format string, args ...any)) {
 			line("", "%-8s  %s", "", more)
 		}
 	}
-	line("", "queue %s, priority %d; %s: %d of %d %s free", p.Queue, p.Priority, p.Fleet, p.Free, p.Known, p.resolved.Run.Devices.Kind)
+	line("", "queue %s, priority %d; %s: %d of %d %s free", p.Queue, p.Priority, p.Fleet, p.Free, p.Known, p.resolved.Run.Device.Leased())
 	if p.Note != "" {
 		line("", "%s", p.Note)
 	}
@@ -147,7 +147,7 @@ func (p *runPlan) writeMemory(w io.Writer) {
 	}
 	rows.add(append(total, "of one device, for each "+roleNames[lease.Rollout])...)
 	if slices.ContainsFunc(p.Roles, func(r planRole) bool { return r.Said }) {
-		rows.add(append(said, "asked for instead: devices.learner_memory and devices.rollout_memory")...)
+		rows.add(append(said, "asked for instead: device.learner_memory and device.rollout_memory")...)
 	}
 	rows.write(w)
 }

@@ -150,6 +150,15 @@ func describePolicy(run configs.Run, shape policy.Config) string {
 	return fmt.Sprintf("%s, %d layers × %d, vocabulary %d, from %s", shape.Family, shape.Layers, shape.Hidden, shape.VocabSize, run.Policy.From)
 }
 
+// describeDevice says what computes, and how.
+func describeDevice(d configs.Device) string {
+	text := fmt.Sprintf("%s on %s", d.Precision, d.Kind)
+	if d.Exact {
+		text += ", exact"
+	}
+	return text
+}
+
 func describeWarmStart(w configs.WarmStart) string {
 	if w.Steps == 0 {
 		return "none"

@@ -104,7 +104,7 @@ func Assumed(kind gpu.Kind) Machine {
 
 // Of estimates the roles of a valid run whose network has the shape, on the machine that is [Assumed].
 func Of(run configs.Run, shape policy.Config) Estimates {
-	return On(Assumed(run.Devices.Kind), run, shape)
+	return On(Assumed(run.Device.Leased()), run, shape)
 }
 
 // On is Of for a machine that is known.

@@ -372,8 +372,9 @@ func TestNothingOverflows(t *testing.T) {
 		{"network", []string{"policy={hidden: 4096, ffn: 16384, layers: 8, heads: 32, head_dim: 128, kv_heads: 32, max_positions: 1000000}", "tokenizer.vocab_size=1000", "sampling={max_tokens: 1000000, slots: " + large + "}"}},
 	} {
 		run, shape := load(t, s)
-		for _, kind := range []gpu.Kind{gpu.CPU, gpu.GPU} {
-			run.Devices.Kind = kind
+		for _, named := range []configs.DeviceKind{configs.CPU, configs.CUDA} {
+			run.Device.Kind = named
+			kind := run.Device.Leased()
 			all := footprint.Of(run, shape)
 			for role, e := range map[string]footprint.Estimate{"learner": all.Learner, "rollout": all.Rollout, "evaluate": all.Evaluate} {
 				for _, line := range e.Lines {

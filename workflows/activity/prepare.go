@@ -106,7 +106,7 @@ func sameSettings(a, b []byte) (bool, error) {
 	}
 	var digests [2]string
 	for i, text := range [][]byte{a, b} {
-		resolved, err := configs.Load([]configs.Source{{Name: runfolder.ConfigKey, Data: text}}, nil)
+		resolved, err := configs.Reload(runfolder.ConfigKey, text)
 		if err != nil {
 			return false, err
 		}

@@ -99,7 +99,7 @@ func (a *Activities) folder(id string) (*runfolder.Folder, error) {
 
 // newRun reads the settings and builds the environments; the rest is left to read.
 func newRun(folder *runfolder.Folder, text []byte) (*run, error) {
-	resolved, err := configs.Load([]configs.Source{{Name: runfolder.ConfigKey, Data: text}}, nil)
+	resolved, err := configs.Reload(runfolder.ConfigKey, text)
 	if err != nil {
 		return nil, lasting(err)
 	}

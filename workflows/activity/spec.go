@@ -44,16 +44,16 @@ func Shape(config configs.Run) (policy.Config, error) {
 // Needs is what the roles of a run ask the device pool for, given its network's shape: one device each, with
 // the memory that the config says, or that is estimated.
 func Needs(config configs.Run, shape policy.Config) workflows.Needs {
-	devices, estimates := config.Devices, footprint.Of(config, shape)
+	asked, estimates := config.Device, footprint.Of(config, shape)
 	need := func(said int64, e footprint.Estimate) workflows.Need {
 		if said == 0 {
-			said = e.Bytes(devices.Kind)
+			said = e.Bytes(asked.Leased())
 		}
-		return workflows.Need{Kind: devices.Kind, Count: 1, MemoryBytes: said}
+		return workflows.Need{Kind: asked.Leased(), Count: 1, MemoryBytes: said}
 	}
 	return workflows.Needs{
-		Learner: need(devices.LearnerMemory, estimates.Learner), Rollout: need(devices.RolloutMemory, estimates.Rollout),
-		Evaluate: need(devices.RolloutMemory, estimates.Evaluate), Queue: devices.Queue, Priority: devices.Priority,
+		Learner: need(asked.LearnerMemory, estimates.Learner), Rollout: need(asked.RolloutMemory, estimates.Rollout),
+		Evaluate: need(asked.RolloutMemory, estimates.Evaluate), Queue: asked.Queue, Priority: asked.Priority,
 	}
 }
 

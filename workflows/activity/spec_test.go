@@ -48,7 +48,7 @@ func TestInputAsksForDevices(t *testing.T) {
 	if diff := cmp.Diff(want, input.Devices); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	said := settingsOf(t, "devices={kind: gpu, queue: night, priority: 1, learner_memory: 5, rollout_memory: 7}")
+	said := settingsOf(t, "device={kind: cuda, queue: night, priority: 1, learner_memory: 5, rollout_memory: 7}")
 	want = workflows.Needs{Learner: need(gpu.GPU, 5), Rollout: need(gpu.GPU, 7), Evaluate: need(gpu.GPU, 7), Queue: "night", Priority: 1}
 	if diff := cmp.Diff(want, Needs(said.Run, shape)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
