@@ -136,9 +136,12 @@ static void find_driver(struct handle *h) {
 	free(l);
 }
 
-static int in_context(const struct handle *h) {
+// standing is whether the calling thread can reach a device that still computes.
+static int standing(const struct handle *h) {
 	void *context = NULL;
-	return !h->context || (h->context(&context) == 0 && context);
+	if (!h->context) return SUCCESS;
+	if (h->context(&context)) return EXECUTION_FAILED;
+	return context ? SUCCESS : NOT_INITIALIZED;
 }
 
 static void *make(size_t size, uint32_t kind) {
@@ -166,9 +169,10 @@ EXPORT int cublasLtCreate(struct handle **made) {
 	struct handle *h = make(sizeof *h, HANDLE);
 	if (!h) return ALLOC_FAILED;
 	find_driver(h);
-	if (!in_context(h)) {
+	int status = standing(h);
+	if (status) {
 		unmake(h, HANDLE);
-		return NOT_INITIALIZED;
+		return status;
 	}
 	*made = h;
 	return SUCCESS;
@@ -286,11 +290,12 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(struct handle *h, struct operation *o,
 	struct preference *p, int requested, struct heuristic_result *results, int *returned) {
 	FAULT();
 	calls++;
-	if (!is(h, HANDLE) || !in_context(h)) return NOT_INITIALIZED;
+	if (!is(h, HANDLE)) return NOT_INITIALIZED;
 	if (!is(p, PREFERENCE) || requested < 1 || !results || !returned) return INVALID_VALUE;
 	*returned = 0;
 	uint64_t size[3];
-	int status = problem(o, a, b, c, d, size);
+	int status = standing(h);
+	if (!status) status = problem(o, a, b, c, d, size);
 	if (status) return status;
 	const struct layout *all[4] = {a, b, c, d};
 	struct heuristic_result r = {.algorithm = {.kind = ALGORITHM, .problem = fingerprint(o, a, b, c, d)}};
@@ -381,15 +386,15 @@ static int aligned(const struct algorithm *algorithm, const void *a, const void 
 	return 1;
 }
 
-#ifndef EMULATOR_CUBLASLT_WITHOUT_MATMUL
 EXPORT int cublasLtMatmul(struct handle *h, struct operation *o, const float *alpha, const void *a, struct layout *al, const void *b, struct layout *bl,
 	const float *beta, const void *c, struct layout *cl, void *d, struct layout *dl, const struct algorithm *algorithm, void *workspace, size_t workspace_size,
 	void *stream) {
 	static unsigned arrivals;
 	FAULT();
-	if (!is(h, HANDLE) || !in_context(h)) return NOT_INITIALIZED;
+	if (!is(h, HANDLE)) return NOT_INITIALIZED;
 	uint64_t size[3];
-	int status = problem(o, al, bl, cl, dl, size);
+	int status = standing(h);
+	if (!status) status = problem(o, al, bl, cl, dl, size);
 	if (status) return status;
 	if (!alpha || !beta || !algorithm || algorithm->kind != ALGORITHM || algorithm->problem != fingerprint(o, al, bl, cl, dl)) return INVALID_VALUE;
 	if (algorithm->workspace > workspace_size || (workspace_size && !workspace) || (uintptr_t)workspace % 256) return INVALID_VALUE;
@@ -407,4 +412,3 @@ EXPORT int cublasLtMatmul(struct handle *h, struct operation *o, const float *al
 	else multiply(&w);
 	return SUCCESS;
 }
-#endif

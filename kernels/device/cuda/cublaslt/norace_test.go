@@ -1,0 +1,5 @@
+//go:build !race
+
+package cublaslt
+
+const raceEnabled = false
