@@ -38,7 +38,7 @@
 //     INPLACE, where blocks add to the output as they arrive, and OUTPUT_TYPE, which rounds partial sums
 //     to bfloat16.
 //   - The workspace is the caller's and serves one stream, so the library never chooses by what is free.
-//   - The algorithm is the heuristic's first answer that fits, a function of types, shape, strides and the
+//   - The algorithm is the heuristic's first usable answer, a function of types, shape, strides and the
 //     alignment of the addresses. An address counts as aligned to at most 256 bytes, which every allocation
 //     of the driver is, so the alignment is that of the offset within an allocation and does not change
 //     with where the driver puts it.

@@ -299,7 +299,7 @@ func TestProductsWithoutAlgorithm(t *testing.T) {
 			t.Fatalf("an odd address: %v, want a NoAlgorithm", err)
 		}
 		want := NoAlgorithm{Product: "Product", Shape: Shape{2, 3, 5}, Input: device.BF16, Output: device.F32, Alignment: [3]int{256, 2, 256}, Stride: [3]int{5, 5, 3},
-			Reason: "cublasLtMatmulAlgoGetHeuristic: CUBLAS_STATUS_NOT_SUPPORTED (15), 0 answers of which none fits"}
+			Reason: "cublasLtMatmulAlgoGetHeuristic: CUBLAS_STATUS_NOT_SUPPORTED (15), 0 answers of which none is usable"}
 		if *none != want {
 			t.Errorf("an odd address: %+v, want %+v", *none, want)
 		}

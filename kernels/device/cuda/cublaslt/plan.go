@@ -104,7 +104,7 @@ func (m *Multiplier) plan(p problem) (*plan, error) {
 	return made, nil
 }
 
-// fill describes a product to the library and takes the first algorithm of its heuristic that fits.
+// fill describes a product to the library and takes the first algorithm of its heuristic that is usable.
 func (m *Multiplier) fill(made *plan, p *problem) (err error) {
 	if made.operation, err = m.operation(p.form, p.a.Type); err != nil {
 		return err
@@ -124,12 +124,12 @@ func (m *Multiplier) fill(made *plan, p *problem) (err error) {
 		return &Failure{Call: symbolNames[matmulAlgoGetHeuristic], Status: got.String()}
 	}
 	for _, r := range results[:min(max(count, 0), int32(len(results)))] {
-		if r.state == statusSuccess && r.workspace <= uint64(m.size) {
+		if r.state == statusSuccess {
 			made.algorithm = r.algorithm
 			return nil
 		}
 	}
-	made.none = fmt.Sprintf("cublasLtMatmulAlgoGetHeuristic: %v, %d answers of which none fits", got, count)
+	made.none = fmt.Sprintf("cublasLtMatmulAlgoGetHeuristic: %v, %d answers of which none is usable", got, count)
 	return nil
 }
 

@@ -309,8 +309,9 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(struct handle *h, struct operation *o,
 		r.algorithm.workspace = r.workspace = partial;
 		r.algorithm.reduction = p->reduction & INPLACE ? INPLACE : COMPUTE_TYPE;
 	}
-	results[0] = r;
-	*returned = 1;
+	// The first of several answers is one that cannot be used, which its state says.
+	if (requested > 1) results[(*returned)++] = (struct heuristic_result){.state = NOT_SUPPORTED};
+	results[(*returned)++] = r;
 	return SUCCESS;
 }
 
