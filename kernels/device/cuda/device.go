@@ -41,6 +41,7 @@ type Device struct {
 	argument  [argumentBytes / 8]uint64  // guarded by mu; the struct of the launch under way
 	memory    memory                     // guarded by mu
 	staging   staging                    // guarded by mu
+	fast      *fast                      // guarded by mu; nil in the exact mode
 	closed    bool                       // guarded by mu
 }
 
@@ -103,7 +104,10 @@ func (d *Device) open(l Libraries) (err error) {
 			}
 		}
 	}
-	return d.staging.open(d.driver)
+	if err := d.staging.open(d.driver); err != nil || d.exact {
+		return err
+	}
+	return d.openFast(l.CuBLASLt)
 }
 
 // Close gives everything back, allocations that were not freed too. The device must not be used again.
@@ -125,6 +129,9 @@ func (d *Device) Close() error {
 	keep(d.driver.SetCurrent(d.context))
 	if d.stream != 0 {
 		keep(d.driver.Wait(d.stream))
+	}
+	if d.fast != nil {
+		keep(d.fast.close())
 	}
 	keep(d.memory.close(d.driver))
 	if d.status != 0 {

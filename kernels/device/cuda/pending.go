@@ -6,27 +6,26 @@ import "github.com/turnwise-rl/turnwise/kernels/device"
 
 // products.go
 
-func (d *Device) NewWeights(w device.Buffer, t device.DType, out, in int, use device.Use) (device.Weights, error) {
-	panic("pending")
-}
-func (d *Device) Refresh(w device.Weights)                                       { panic("pending") }
-func (d *Device) FreeWeights(w device.Weights)                                   { panic("pending") }
-func (d *Device) Product(y, x device.Rows, rows int, w device.Weights, add bool) { panic("pending") }
-func (d *Device) ProductBack(dx, dy device.Rows, rows int, w device.Weights, add bool) {
-	panic("pending")
-}
-func (d *Device) ProductGrad(dw device.Buffer, dy, x device.Rows, rows, out, in int) {
-	panic("pending")
-}
-
 // productInto computes y = x·wᵀ, or y += x·wᵀ, for w [out × in].
-func (d *Device) productInto(y, x, w operand, rows, out, in int, add bool) { panic("pending") }
+func (d *Device) productInto(y, x, w operand, rows, out, in int, add bool) {
+	if !d.fastProduct(y, x, w, rows, out, in, add) {
+		panic("pending")
+	}
+}
 
 // productBackInto computes dx = dy·w, or dx += dy·w, for w [out × in].
-func (d *Device) productBackInto(dx, dy, w operand, rows, out, in int, add bool) { panic("pending") }
+func (d *Device) productBackInto(dx, dy, w operand, rows, out, in int, add bool) {
+	if !d.fastProductBack(dx, dy, w, rows, out, in, add) {
+		panic("pending")
+	}
+}
 
 // productGradInto adds dyᵀ·x to dw [out × in].
-func (d *Device) productGradInto(dw, dy, x operand, rows, out, in int) { panic("pending") }
+func (d *Device) productGradInto(dw, dy, x operand, rows, out, in int) {
+	if !d.fastProductGrad(dw, dy, x, rows, out, in) {
+		panic("pending")
+	}
+}
 
 // layers.go, rotate.go
 
