@@ -3,6 +3,7 @@ package cuda
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ebitengine/purego"
@@ -145,4 +146,19 @@ func TestClosingGivesCuBLASLtBack(t *testing.T) {
 	if after := calls.live(); after != before {
 		t.Errorf("%d objects of cuBLASLt before, %d after", before, after)
 	}
+}
+
+// TestFastProductsKeepTheirContext multiplies from many goroutines at once, on threads of which each needs the
+// device's context: the emulated cuBLASLt refuses to work without.
+func TestFastProductsKeepTheirContext(t *testing.T) {
+	d := open(t, Options{})
+	var group sync.WaitGroup
+	for range 16 {
+		group.Go(func() {
+			if y, err := multiply(t, d); y != 6 || err != nil {
+				t.Errorf("2·3 is %v, %v", y, err)
+			}
+		})
+	}
+	group.Wait()
 }

@@ -249,6 +249,12 @@ EXPORT result cuCtxSetCurrent(void *context) {
 	current = context;
 	return SUCCESS;
 }
+// The emulated cuBLASLt asks for it, as the real one does.
+EXPORT result cuCtxGetCurrent(void **context) {
+	CHECK();
+	*context = current;
+	return SUCCESS;
+}
 EXPORT result cuMemGetInfo_v2(size_t *available, size_t *total) {
 	CHECK_CONTEXT();
 	*total = settings.memory;
