@@ -225,13 +225,15 @@ func (d *Device) Sync() error {
 
 // complaints are what kernels find wrong with numbers that only the device has. A kernel names one by its place.
 var complaints = [...]string{
-	badIndex:  "row %d: index %d is outside the table",
-	badTarget: "row %d: target %d is outside the vocabulary",
+	badIndex:    "row %d: index %d is outside the table",
+	badTarget:   "row %d: target %d is outside the vocabulary",
+	badPosition: "row %d: position %d is outside the table of rotations",
 }
 
 const (
-	badIndex = iota + 1
+	badIndex = iota + 1 // the numbers of dialect.h
 	badTarget
+	badPosition
 )
 
 const statusBytes = 16

@@ -28,6 +28,8 @@ typedef unsigned short f16;
 #define SHARED static __attribute__((shared))
 #define CONSTANT static const __attribute__((device))
 #define UNROLL _Pragma("unroll")
+#define UNROLL_BY(n) DIALECT_PRAGMA(unroll n)
+#define DIALECT_PRAGMA(x) _Pragma(#x)
 
 #define THREAD ((int)__nvvm_read_ptx_sreg_tid_x())
 #define THREADS ((int)__nvvm_read_ptx_sreg_ntid_x())
@@ -62,6 +64,7 @@ FN int exchange_if(int *p, int expected, int desired) { return __nvvm_atom_cas_g
 #define SHARED static __attribute__((section("emulated_shared")))
 #define CONSTANT static const __attribute__((unused))
 #define UNROLL
+#define UNROLL_BY(n)
 
 void emulator_register(const char *name, void (*start)(const void *), size_t size, int threads);
 void emulator_barrier(void);
@@ -96,6 +99,9 @@ FN int exchange_if(int *p, int expected, int desired) {
 
 #endif
 
+// four is 4 numbers that are read at once, at a multiple of 16 bytes.
+typedef float four __attribute__((vector_size(16), may_alias));
+
 #define LANE (THREAD & 31)
 #define WARP (THREAD >> 5)
 
@@ -112,6 +118,9 @@ FN float float_of(unsigned u) {
 
 FN int least(int x, int y) { return x < y ? x : y; }
 FN int most(int x, int y) { return x > y ? x : y; }
+
+// What is complained of, by its place in package cuda's table complaints.
+enum { BAD_INDEX = 1, BAD_TARGET, BAD_POSITION };
 
 // complain tells the host of a number that is out of its range, in the words of package cuda's table complaints. The
 // first complaint stays.
