@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -74,16 +75,15 @@ func TestDeclinedProductsAreComputed(t *testing.T) {
 }
 
 // multiply computes the smallest product, y = 2·3, and returns what the device says afterwards.
-func multiply(t *testing.T, d *Device) (float32, error) {
-	t.Helper()
+func multiply(d *Device) (float32, error) {
 	b, err := d.Allocate(device.ForActivations, device.F32, 3)
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
 	d.Upload(b, []float32{0, 2, 3})
 	w, err := d.NewWeights(b.Slice(2, 3), device.F32, 1, 1, device.Forward)
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
 	d.Product(device.Dense(b.Slice(0, 1), 1), device.Dense(b.Slice(1, 2), 1), 1, w, false)
 	var y [1]float32
@@ -94,12 +94,12 @@ func multiply(t *testing.T, d *Device) (float32, error) {
 func TestFailedProductsFailTheDevice(t *testing.T) {
 	calls := cublasLt(t)
 	d := open(t, Options{})
-	if y, err := multiply(t, d); y != 6 || err != nil {
+	if y, err := multiply(d); y != 6 || err != nil {
 		t.Fatalf("2·3 is %v, %v", y, err)
 	}
 	calls.fail(13)
 	defer calls.fail(0)
-	_, err := multiply(t, d)
+	_, err := multiply(d)
 	var failure *device.Failure
 	if !errors.As(err, &failure) || failure.Operation != "Product" || failure.Lost || failure.Reason != "cublasLtMatmul: CUBLAS_STATUS_EXECUTION_FAILED (13)" {
 		t.Errorf("%v, want a failure of Product with cuBLASLt's status", err)
@@ -130,7 +130,7 @@ func TestClosingGivesCuBLASLtBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := multiply(t, d); err != nil {
+	if _, err := multiply(d); err != nil {
 		t.Error(err)
 	}
 	if err := d.Close(); err != nil {
@@ -148,14 +148,19 @@ func TestClosingGivesCuBLASLtBack(t *testing.T) {
 	}
 }
 
-// TestFastProductsKeepTheirContext multiplies from many goroutines at once, on threads of which each needs the
-// device's context: the emulated cuBLASLt refuses to work without.
+// TestFastProductsKeepTheirContext multiplies on threads of which none has met the device's context: the emulated
+// libraries refuse to work without.
 func TestFastProductsKeepTheirContext(t *testing.T) {
+	const threads = 8
 	d := open(t, Options{})
-	var group sync.WaitGroup
-	for range 16 {
+	var arrived, group sync.WaitGroup
+	arrived.Add(threads)
+	for range threads {
 		group.Go(func() {
-			if y, err := multiply(t, d); y != 6 || err != nil {
+			runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
+			arrived.Done()
+			arrived.Wait()
+			if y, err := multiply(d); y != 6 || err != nil {
 				t.Errorf("2·3 is %v, %v", y, err)
 			}
 		})
