@@ -127,7 +127,7 @@ type Layers interface {
 	// Gather copies row index[i] of table, which is of float32 or of dst's type, to row i of dst.
 	Gather(dst, table Rows, index Buffer, rows, width int)
 	// ScatterAdd adds row i of src to row index[i] of table, which is of float32 or of src's type, in ascending
-	// order of i.
+	// order of i; each sum of two rows is rounded to the table's type.
 	ScatterAdd(table Rows, index Buffer, src Rows, rows, width int)
 }
 

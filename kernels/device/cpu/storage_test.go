@@ -211,3 +211,20 @@ func TestMemoryIsNotUsedWrongly(t *testing.T) {
 	d.FreePages(pages)
 	panics(t, "the pages have been freed", func() { d.AttendPages(x, x, pages, 0, 4, 1, at) })
 }
+
+// TestNarrowTypesAreForStorage refuses to compute in them.
+func TestNarrowTypesAreForStorage(t *testing.T) {
+	b := newBench(t)
+	_, weights := b.d.NewWeights(b.normal(12), device.BF16, 3, 4, device.Forward)
+	_, pages := b.d.NewPages(device.PageShape{DType: device.BF16, Layers: 1, KVHeads: 1, Dim: 8, Pages: 2})
+	for want, err := range map[string]error{
+		"packing a matrix of 3×4: cpu computes in f32, not in bf16": weights, "cache of 2 pages: cpu computes in f32, not in bf16": pages,
+	} {
+		if err == nil || err.Error() != want {
+			t.Errorf("got error %v, want %s", err, want)
+		}
+	}
+	half := b.allocate(device.BF16, 16)
+	panics(t, "cpu computes on elements of f32, got bf16", func() { b.d.SwiGLU(device.Dense(half, 4), device.Dense(half, 8), 2, 4) })
+	panics(t, "cpu computes on elements of f32, got bf16", func() { b.d.Scale(half, 2) })
+}

@@ -92,6 +92,11 @@ func (d *decoding) layerPass(layer int, a attention, sequences []int, at *device
 	c.device.WritePages(d.pages, layer, ks.matrix(), vs.matrix(), at)
 	c.device.AttendPages(out.matrix(), qs.matrix(), d.pages, layer, a.heads, a.scale, at)
 	got := out.take()
+	c.repeat(s.what, [][]float32{got}, func() [][]float32 {
+		again := s.output("out again", n, qw)
+		c.device.AttendPages(again.matrix(), qs.matrix(), d.pages, layer, a.heads, a.scale, at)
+		return [][]float32{again.take()}
+	})
 	s.finish()
 	for i, sequence := range sequences {
 		to := part(d.out[layer], int(a.offsets[sequence]+at.Cached[i]), a.rows(), qw)

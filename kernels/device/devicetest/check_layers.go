@@ -93,52 +93,90 @@ func checkGather(c *check) {
 		n, width := shape[0], shape[1]
 		entries := c.size(65)
 		what := fmt.Sprintf("%d rows of %d from %d", n, width, entries)
-		table, index := c.numbers(entries*width, 1), c.integers(n, entries)
-		got := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
-			from, at := s.input("table", table, entries, width), s.integers("index", index[lo:hi])
-			dst := s.output("dst", hi-lo, width)
-			c.device.Gather(dst.matrix(), from.matrix(), at.data(), hi-lo, width)
-			return [][]float32{dst.take()}
-		})[0]
-		want := make([]float32, 0, n*width)
-		for _, row := range index {
-			want = append(want, part(table, int(row), int(row)+1, width)...)
+		table, index := c.weights(entries*width, 1), c.integers(n, entries)
+		for _, t := range c.tableTypes() {
+			what := fmt.Sprintf("%s of %s", what, t)
+			got := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
+				from, at := s.lay("table", t, table, entries, width, poison), s.integers("index", index[lo:hi])
+				dst := s.output("dst", hi-lo, width)
+				c.device.Gather(dst.matrix(), from.matrix(), at.data(), hi-lo, width)
+				return [][]float32{dst.take()}
+			})[0]
+			want := make([]float32, 0, n*width)
+			for _, row := range index {
+				want = append(want, part(table, int(row), int(row)+1, width)...)
+			}
+			c.equal(what, got, rounded(c.dtype, want))
 		}
-		c.equal(what, got, want)
 	}
+}
+
+// tableTypes are what tables may be of beside activations of the tested type.
+func (c *check) tableTypes() []device.DType {
+	if c.dtype == device.F32 {
+		return []device.DType{device.F32}
+	}
+	return []device.DType{device.F32, c.dtype}
 }
 
 func checkScatterAdd(c *check) {
 	for _, shape := range c.pairs() {
 		n, width := shape[0], shape[1]
 		entries := max(1, c.size(65)/4) // fewer than rows, mostly, so that rows meet
-		what := fmt.Sprintf("%d rows of %d to %d", n, width, entries)
 		table, src, index := c.numbers(entries*width, 1), c.numbers(n*width, 1), c.integers(n, entries)
-		scatter := func(cuts ...int) func(s *scene) [][]float32 {
-			return func(s *scene) [][]float32 {
-				to := s.sum("table", table, entries, width)
-				lo := 0
-				for _, hi := range append(cuts, n) {
-					from, at := s.input("src", part(src, lo, hi, width), hi-lo, width), s.integers("index", index[lo:hi])
-					c.device.ScatterAdd(to.matrix(), at.data(), from.matrix(), hi-lo, width)
-					lo = hi
-				}
-				return [][]float32{to.take()}
-			}
-		}
-		got := c.sums(what, scatter())[0]
-		want := newEstimate(entries*width, n)
-		for i, v := range table {
-			want.add(i, float64(v))
-		}
-		for i, row := range index {
-			for j := range width {
-				want.add(int(row)*width+j, float64(src[i*width+j]))
-			}
-		}
-		c.close(what, c.dtype, got, want)
-		if c.options.Exact {
-			c.splits(what, n, got, scatter)
+		for _, t := range c.tableTypes() {
+			c.scatters(fmt.Sprintf("%d rows of %d to %d of %s", n, width, entries, t), t, n, width, entries, table, src, index)
 		}
 	}
+}
+
+// scatters holds ScatterAdd to the oracle on a table of a type.
+func (c *check) scatters(what string, t device.DType, n, width, entries int, table, src []float32, index []int32) {
+	scatter := func(cuts ...int) func(s *scene) [][]float32 {
+		return func(s *scene) [][]float32 {
+			to := s.lay("table", t, table, entries, width, guard)
+			lo := 0
+			for _, hi := range append(cuts, n) {
+				from, at := s.input("src", part(src, lo, hi, width), hi-lo, width), s.integers("index", index[lo:hi])
+				c.device.ScatterAdd(to.matrix(), at.data(), from.matrix(), hi-lo, width)
+				lo = hi
+			}
+			return [][]float32{to.take()}
+		}
+	}
+	got := c.sums(what, scatter())[0]
+	if t != device.F32 { // roundings add up, so the oracle rounds too
+		c.equal(what, got, scatterRounded(t, width, table, src, index))
+	} else {
+		c.close(what, t, got, scatterSum(width, entries, table, src, index))
+	}
+	if c.options.Exact {
+		c.splits(what, n, got, scatter)
+	}
+}
+
+// scatterSum is the oracle of a float32 table.
+func scatterSum(width, entries int, table, src []float32, index []int32) estimate {
+	want := newEstimate(entries*width, len(index))
+	for i, v := range table {
+		want.add(i, float64(v))
+	}
+	for i, row := range index {
+		for j := range width {
+			want.add(int(row)*width+j, float64(src[i*width+j]))
+		}
+	}
+	return want
+}
+
+// scatterRounded is that of a table which rounds each float32 sum to its type.
+func scatterRounded(t device.DType, width int, table, src []float32, index []int32) []float32 {
+	want := rounded(t, table)
+	for i, row := range index {
+		for j := range width {
+			at := int(row)*width + j
+			want[at] = float32(round(t, float64(want[at]+src[i*width+j])))
+		}
+	}
+	return want
 }

@@ -67,6 +67,7 @@ func checkSquaredNorm(c *check) {
 				c.failf("%s: %v, %s %v", what, got, how, again)
 			}
 		}
+		same("computed again", run(1))
 		for seed := range uint64(3) {
 			same("at another offset", run(2+seed))
 		}
@@ -82,10 +83,10 @@ func checkSquaredNorm(c *check) {
 
 func checkScale(c *check) {
 	for _, n := range lengths() {
-		values, factor := c.weights(n, 1), float32(-0.37)
+		values, factor := c.numbers(n, 1), float32(-0.37)
 		what := fmt.Sprintf("%d elements", n)
 		got := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
-			b := s.gradient("b", values[lo:hi])
+			b := s.sum("b", values[lo:hi], 1, hi-lo)
 			c.device.Scale(b.data(), factor)
 			return [][]float32{b.take()}
 		})[0]
@@ -93,7 +94,7 @@ func checkScale(c *check) {
 		for i, v := range values {
 			want.add(i, float64(v)*float64(factor))
 		}
-		c.close(what, device.F32, got, want)
+		c.close(what, c.dtype, got, want)
 	}
 }
 

@@ -43,7 +43,11 @@ func checkProduct(c *check) {
 		w := c.weights(out*in, 0.3)
 		use := device.Use(1 + i%2)
 		made, _, free := c.newWeights(w, out, in, use)
-		c.products("y", n, out, in, w, func(y, x device.Rows, rows int, add bool) { c.device.Product(y, x, rows, made, add) })
+		multiply := func(y, x device.Rows, rows int, add bool) { c.device.Product(y, x, rows, made, add) }
+		c.products("y", c.dtype, n, out, in, w, multiply)
+		if c.dtype != device.F32 { // logits and values
+			c.products("y in f32", device.F32, n, out, in, rounded(c.dtype, w), multiply)
+		}
 		free()
 	}
 	c.refreshes(false)
@@ -54,23 +58,26 @@ func checkProductBack(c *check) {
 		n, out, in := shape[0], shape[1], shape[2]
 		w := c.weights(out*in, 0.3)
 		made, _, free := c.newWeights(w, out, in, device.ForwardBack)
-		c.products("dx", n, in, out, transpose(w, out, in), func(dx, dy device.Rows, rows int, add bool) { c.device.ProductBack(dx, dy, rows, made, add) })
+		c.products("dx", c.dtype, n, in, out, transpose(w, out, in), func(dx, dy device.Rows, rows int, add bool) { c.device.ProductBack(dx, dy, rows, made, add) })
 		free()
 	}
 	c.refreshes(true)
 }
 
-// products holds y (+)= x·Wᵀ to the oracle and, on an exact device, to the bits of the documented chain.
-func (c *check) products(name string, n, out, in int, w []float32, multiply func(y, x device.Rows, rows int, add bool)) {
+// products holds y (+)= x·Wᵀ, with y of the type result, to the oracle and, on an exact device, to the bits of the
+// documented chain. Where the result is wider than x it shows that sums are float32: w is what the compute type
+// makes of the matrix, and nothing else is rounded to that.
+func (c *check) products(name string, result device.DType, n, out, in int, w []float32, multiply func(y, x device.Rows, rows int, add bool)) {
 	x, y := c.numbers(n*in, 1), c.numbers(n*out, 1)
 	for _, add := range []bool{false, true} {
-		what := fmt.Sprintf("%d rows, %d to %d, add %v", n, in, out, add)
+		what := fmt.Sprintf("%s, %d rows, %d to %d, add %v", name, n, in, out, add)
 		got := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
 			xs := s.input("x", part(x, lo, hi, in), hi-lo, in)
-			ys := s.output(name, hi-lo, out)
+			var before []float32
 			if add {
-				ys = s.sum(name, part(y, lo, hi, out), hi-lo, out)
+				before = part(y, lo, hi, out)
 			}
+			ys := s.lay(name, result, before, hi-lo, out, guard)
 			multiply(ys.matrix(), xs.matrix(), hi-lo, add)
 			return [][]float32{ys.take()}
 		})[0]
@@ -78,7 +85,7 @@ func (c *check) products(name string, n, out, in int, w []float32, multiply func
 		if add {
 			before = y
 		}
-		c.close(what, c.dtype, got, product(widened(before), wide(x), wide(w), n, out, in))
+		c.close(what, result, got, product(widened(before), wide(x), wide(w), n, out, in))
 		if c.options.Exact && c.dtype == device.F32 {
 			c.chained(what, got, func(step multiplyAdd) []float32 { return chain(before, x, w, n, out, in, step) })
 		}

@@ -42,7 +42,7 @@ func checkShapes(c *check) {
 	b.pages, err = c.device.NewPages(device.PageShape{DType: c.dtype, Layers: 2, KVHeads: benchKV, Dim: benchDim, Pages: 3})
 	c.must(err)
 	defer c.device.FreePages(b.pages)
-	for _, calls := range [][]badCall{badStorage(), badProducts(), badLayers(), badRotations(), badAttention(), badCache(), badHead(), badOptimizer()} {
+	for _, calls := range [][]badCall{badStorage(), badProducts(), badLayers(), badRotations(), badAttention(), badCache(), badHead(), badOptimizer(), badTypes()} {
 		for i, bad := range calls {
 			b.scene = c.scene(uint64(i), "%s, %s", bad.operation, bad.fault)
 			c.refused(bad, b)

@@ -3,6 +3,7 @@ package devicetest
 import (
 	"fmt"
 	"math"
+	"strings"
 	"sync/atomic"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
@@ -56,30 +57,50 @@ func (c *check) heldByWeightsAndPages() {
 	d := c.device
 	matrix := c.allocate(device.F32, 33*17)
 	defer d.Free(matrix)
-	for _, use := range []device.Use{device.Forward, device.ForwardBack} {
-		before := d.Usage()
-		w, err := d.NewWeights(matrix, device.F32, 33, 17, use)
-		c.must(err)
-		if w.Out() != 33 || w.In() != 17 {
-			c.failf("NewWeights of 33 × 17 says it is %d × %d", w.Out(), w.In())
+	for _, t := range []device.DType{device.F32, device.BF16} {
+		shape := device.PageShape{DType: t, Layers: 2, KVHeads: 3, Dim: 6, Pages: 5}
+		if !d.Supports(t) {
+			c.unsupported(matrix, shape)
+			continue
 		}
-		d.FreeWeights(w)
-		c.released("FreeWeights", before)
+		for _, use := range []device.Use{device.Forward, device.ForwardBack} {
+			before := d.Usage()
+			w, err := d.NewWeights(matrix, t, 33, 17, use)
+			c.must(err)
+			if w.Out() != 33 || w.In() != 17 || w.DType() != t {
+				c.failf("NewWeights of 33 × 17 in %s says it is %d × %d in %s", t, w.Out(), w.In(), w.DType())
+			}
+			d.FreeWeights(w)
+			c.released("FreeWeights", before)
+		}
+		before := d.Usage()
+		p, err := d.NewPages(shape)
+		c.must(err)
+		if p.Shape() != shape {
+			c.failf("NewPages of %+v says it is %+v", shape, p.Shape())
+		}
+		if grown := d.Usage().Bytes - before.Bytes; grown <= 0 {
+			c.failf("NewPages of %+v holds %d bytes", shape, grown)
+		}
+		d.FreePages(p)
+		c.released("FreePages", before)
 	}
 	d.FreeWeights(nil)
-	shape := device.PageShape{DType: device.F32, Layers: 2, KVHeads: 3, Dim: 6, Pages: 5}
-	before := d.Usage()
-	p, err := d.NewPages(shape)
-	c.must(err)
-	if p.Shape() != shape {
-		c.failf("NewPages of %+v says it is %+v", shape, p.Shape())
-	}
-	if grown := d.Usage().Bytes - before.Bytes; grown <= 0 {
-		c.failf("NewPages of %+v holds %d bytes", shape, grown)
-	}
-	d.FreePages(p)
-	c.released("FreePages", before)
 	d.FreePages(nil)
+}
+
+// unsupported wants weights and pages of a type that the device does not compute in to be refused by errors
+// that name both.
+func (c *check) unsupported(matrix device.Buffer, shape device.PageShape) {
+	before := c.device.Usage()
+	_, weights := c.device.NewWeights(matrix, shape.DType, 33, 17, device.Forward)
+	_, pages := c.device.NewPages(shape)
+	for what, err := range map[string]error{"NewWeights": weights, "NewPages": pages} {
+		if err == nil || !strings.Contains(err.Error(), c.device.Name()) || !strings.Contains(err.Error(), shape.DType.String()) {
+			c.failf("%s in %s, which %s does not compute in: got error %v, want one that names both", what, shape.DType, c.device.Name(), err)
+		}
+	}
+	c.released("what was refused", before)
 }
 
 // held wants the usage grown by so many bytes; an allocator may round up to a few pages of memory.

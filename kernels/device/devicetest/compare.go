@@ -63,6 +63,7 @@ type rowwise func(s *scene, lo, hi int) [][]float32
 // wants the same bits.
 func (c *check) independent(what string, n int, run rowwise) [][]float32 {
 	whole := c.call(1, what, 0, n, run)
+	c.repeat(what, whole, func() [][]float32 { return c.call(1, what, 0, n, run) })
 	if !c.options.Exact || n == 0 {
 		return whole
 	}
@@ -127,6 +128,11 @@ func (c *check) sums(what string, run func(s *scene) [][]float32) [][]float32 {
 	s := c.scene(1, "%s", what)
 	want := run(s)
 	s.finish()
+	c.repeat(what, want, func() [][]float32 {
+		s := c.scene(1, "%s, again", what)
+		defer s.finish()
+		return run(s)
+	})
 	if c.options.Exact {
 		s := c.scene(2, "%s, another layout", what)
 		got := run(s)
@@ -137,6 +143,23 @@ func (c *check) sums(what string, run func(s *scene) [][]float32) [][]float32 {
 	}
 	c.threads(what, want, run)
 	return want
+}
+
+// repeat computes the same again, in the same layout, and wants the same bits: of every device, for the first
+// results of a check that are large enough to be the work of several cores.
+func (c *check) repeat(what string, want [][]float32, run func() [][]float32) {
+	const often, enough = 2, 64
+	numbers := 0
+	for _, w := range want {
+		numbers += len(w)
+	}
+	if c.repeats >= often || numbers < enough {
+		return
+	}
+	c.repeats++
+	for i, got := range run() {
+		c.equal(fmt.Sprintf("%s: result %d, computed again", what, i), got, want[i])
+	}
 }
 
 // someRows are rows worth computing alone: the borders and a few others.

@@ -14,7 +14,7 @@ type mutant struct {
 }
 
 func mutants() []mutant {
-	return slices.Concat(storageMutants(), productMutants(), layerMutants(), attentionMutants(), headMutants(), optimizerMutants(), nanMutants())
+	return slices.Concat(storageMutants(), productMutants(), layerMutants(), attentionMutants(), headMutants(), optimizerMutants(), nanMutants(), typeMutants())
 }
 
 // TestEveryMutantIsFound runs, for each fault, the checks of the operation that has it.
@@ -76,7 +76,7 @@ func TestInexactDevicesAreNotHeldToBits(t *testing.T) {
 
 // TestPanicsAreFailures turns a device's panic into a failure that names the operation.
 func TestPanicsAreFailures(t *testing.T) {
-	found := Check(panicking{NewReference()}, Options{Quick: true}, "Scale")
+	found := Check(panicking{NewReference()}, Options{Quick: true, stopAfter: 1}, "Scale")
 	if len(found) != 1 || found[0].Operation != "Scale" {
 		t.Errorf("found %v, want one failure of Scale", found)
 	}
