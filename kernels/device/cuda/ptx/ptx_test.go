@@ -64,7 +64,7 @@ func TestPTXIsCurrent(t *testing.T) {
 func compile(t *testing.T, dir, source string) []byte {
 	t.Helper()
 	out := filepath.Join(dir, source+".s")
-	c := exec.CommandContext(t.Context(), compiler, "-x", "cuda", "--cuda-device-only", "--cuda-gpu-arch=sm_80", "-nocudainc", "-nocudalib",
+	c := exec.CommandContext(t.Context(), compiler, "-x", "cuda", "--cuda-device-only", "--cuda-gpu-arch=sm_80", "--cuda-feature=+ptx70", "-nocudainc", "-nocudalib",
 		"-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-S", "-o", out, source)
 	c.Dir = dir
 	if message, err := c.CombinedOutput(); err != nil {
