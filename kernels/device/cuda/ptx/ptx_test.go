@@ -83,7 +83,7 @@ func TestPTXIsPlain(t *testing.T) {
 		if len(f.Kernels) == 0 {
 			t.Errorf("%s has no kernel", f.Name)
 		}
-		for _, word := range []string{".approx", ".ftz", ".call", "red.", ".full."} {
+		for _, word := range []string{".approx", ".ftz", ".call", "\tred.", " red.", ".full."} {
 			if i := bytes.Index(f.Text, []byte(word)); i >= 0 {
 				t.Errorf("%s has %q: %s", f.Name, word, bytes.SplitN(f.Text[i:], []byte("\n"), 2)[0])
 			}
