@@ -4,33 +4,8 @@ import "github.com/turnwise-rl/turnwise/kernels/device"
 
 // The methods below are being written, each in the file named; whoever writes one deletes it here.
 
-// products.go
-
-// productInto computes y = x·wᵀ, or y += x·wᵀ, for w [out × in].
-func (d *Device) productInto(y, x, w operand, rows, out, in int, add bool) {
-	if !d.fastProduct(y, x, w, rows, out, in, add) {
-		panic("pending")
-	}
-}
-
-// productBackInto computes dx = dy·w, or dx += dy·w, for w [out × in].
-func (d *Device) productBackInto(dx, dy, w operand, rows, out, in int, add bool) {
-	if !d.fastProductBack(dx, dy, w, rows, out, in, add) {
-		panic("pending")
-	}
-}
-
-// productGradInto adds dyᵀ·x to dw [out × in].
-func (d *Device) productGradInto(dw, dy, x operand, rows, out, in int) {
-	if !d.fastProductGrad(dw, dy, x, rows, out, in) {
-		panic("pending")
-	}
-}
-
 // layers.go, rotate.go
 
-func (d *Device) AddBias(y device.Rows, bias device.Buffer, rows int)    { panic("pending") }
-func (d *Device) BiasGrad(dBias device.Buffer, dy device.Rows, rows int) { panic("pending") }
 func (d *Device) RMSNorm(y, x device.Rows, weight, roots device.Buffer, rows int, eps float32) {
 	panic("pending")
 }

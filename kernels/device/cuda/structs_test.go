@@ -24,6 +24,31 @@ var structs = map[string]uintptr{
 	"convert_f16_bf16": unsafe.Sizeof(convertArgs{}),
 	"copy_rows_2":      unsafe.Sizeof(copyRowsArgs{}),
 	"copy_rows_4":      unsafe.Sizeof(copyRowsArgs{}),
+
+	// products.cu
+	"add_bias_bf16":              unsafe.Sizeof(addBiasArgs{}),
+	"add_bias_f32":               unsafe.Sizeof(addBiasArgs{}),
+	"bias_grad_bf16":             unsafe.Sizeof(biasGradArgs{}),
+	"bias_grad_f32":              unsafe.Sizeof(biasGradArgs{}),
+	"product_128_bf16_bf16":      unsafe.Sizeof(productArgs{}),
+	"product_128_bf16_f32":       unsafe.Sizeof(productArgs{}),
+	"product_128_f32_f32":        unsafe.Sizeof(productArgs{}),
+	"product_64_bf16_bf16":       unsafe.Sizeof(productArgs{}),
+	"product_64_bf16_f32":        unsafe.Sizeof(productArgs{}),
+	"product_64_f32_f32":         unsafe.Sizeof(productArgs{}),
+	"product_back_128_bf16_bf16": unsafe.Sizeof(productArgs{}),
+	"product_back_128_bf16_f32":  unsafe.Sizeof(productArgs{}),
+	"product_back_128_f32_f32":   unsafe.Sizeof(productArgs{}),
+	"product_back_64_bf16_bf16":  unsafe.Sizeof(productArgs{}),
+	"product_back_64_bf16_f32":   unsafe.Sizeof(productArgs{}),
+	"product_back_64_f32_f32":    unsafe.Sizeof(productArgs{}),
+	"product_few_bf16_bf16":      unsafe.Sizeof(productArgs{}),
+	"product_few_bf16_f32":       unsafe.Sizeof(productArgs{}),
+	"product_few_f32_f32":        unsafe.Sizeof(productArgs{}),
+	"product_grad_128_bf16_f32":  unsafe.Sizeof(productArgs{}),
+	"product_grad_128_f32_f32":   unsafe.Sizeof(productArgs{}),
+	"product_grad_64_bf16_f32":   unsafe.Sizeof(productArgs{}),
+	"product_grad_64_f32_f32":    unsafe.Sizeof(productArgs{}),
 }
 
 // TestStructsAreThoseOfTheKernels compares the Go structs with what the PTX and the host build take.
