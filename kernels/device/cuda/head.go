@@ -1,0 +1,158 @@
+package cuda
+
+import (
+	"github.com/turnwise-rl/turnwise/kernels/device"
+)
+
+// headBytes bounds the memory that logits take: rows are scored as many at a time as fit, at least one. 256 MiB is
+// 441 rows of 151,936 logits, enough for products to be near their best. What fits changes no bit of a result.
+const headBytes = 256 << 20
+
+// The sizes of head.h.
+const (
+	partLogits  = 2048
+	partThreads = 256
+	partBytes   = 12
+)
+
+// logits is a block of rows of them in the device's memory, with room for the sums of their parts.
+type logits struct {
+	memory     *block
+	rows       operand
+	parts      pointer
+	count      int // parts of a row
+	vocabulary int
+	// capacity is how many rows there is room for.
+	capacity int
+}
+
+// newLogits makes room for up to so many rows within so many bytes. The caller holds mu, by enter, and gives
+// the memory back.
+func (d *Device) newLogits(rows, vocabulary int, limit int64) (*logits, error) {
+	stride := (vocabulary + 15) &^ 15 // rows in BF16 too begin at multiples of 16 bytes, which cuBLASLt wants
+	l := &logits{count: blocks(vocabulary, partLogits), vocabulary: vocabulary}
+	each := int64(stride)*4 + int64(l.count)*partBytes
+	l.capacity = int(max(1, min(int64(rows), limit/each)))
+	var err error
+	if l.memory, err = d.reserve(device.ForWorkspace, int64(l.capacity)*each); err != nil {
+		return nil, err
+	}
+	l.rows = operand{l.memory.address, device.F32, stride}
+	l.parts = l.memory.address + pointer(l.capacity*stride*4)
+	return l, nil
+}
+
+// narrow is the memory of the logits as rows of the compute type.
+func (l *logits) narrow(t device.DType) operand {
+	return operand{l.rows.at, t, l.rows.stride * l.rows.t.Size() / t.Size()}
+}
+
+// headWork are the operands of Score and ScoreBack on the device.
+type headWork struct {
+	weights *weights
+	x       operand
+	targets pointer
+	inverse float32
+}
+
+func (d *Device) headWork(operation string, s device.Scored, w *weights) headWork {
+	return headWork{w, d.operand(operation, s.X), d.at(operation, s.Targets), s.InverseTemperature}
+}
+
+// Score writes the log-probability of each row's target and the entropy of its distribution.
+func (d *Device) Score(s device.Scored) { d.score(s, headBytes) }
+
+func (d *Device) score(s device.Scored, limit int64) {
+	p := d.weights("Score", s.Head)
+	device.CheckScore(s)
+	w := d.headWork("Score", s, p)
+	logProbs, entropies := d.at("Score", s.LogProbs), d.at("Score", s.Entropies)
+	if s.Rows == 0 || !d.enter("Score") {
+		return
+	}
+	defer d.leave()
+	d.inBlocks("Score", w, s.Rows, limit, func(l *logits, first, rows int) {
+		launch(d, "score_rows", line(blocks(rows, 8)), 256, scoreRowsArgs{l.parts, l.rows.at, element(w.targets, first), element(logProbs, first),
+			element(entropies, first), d.status, int64(l.rows.stride), int32(l.count), int32(l.vocabulary), int32(rows), int32(first), w.inverse})
+	})
+}
+
+// ScoreBack writes the gradient of x and adds that of the head's matrix to dHead.
+func (d *Device) ScoreBack(dx device.Rows, dHead, dLogProbs, dEntropies device.Buffer, s device.Scored) {
+	d.scoreBack(dx, dHead, dLogProbs, dEntropies, s, headBytes)
+}
+
+func (d *Device) scoreBack(dx device.Rows, dHead, dLogProbs, dEntropies device.Buffer, s device.Scored, limit int64) {
+	p := d.weights("ScoreBack", s.Head)
+	if p.use != device.ForwardBack {
+		panic("device: ScoreBack: Head: want weights made for ForwardBack, got Forward")
+	}
+	device.CheckScoreBack(dx, dHead, dLogProbs, dEntropies, s)
+	w := d.headWork("ScoreBack", s, p)
+	into, sum := d.operand("ScoreBack", dx), operand{d.at("ScoreBack", dHead), device.F32, p.in}
+	back, spread := d.at("ScoreBack", dLogProbs), d.at("ScoreBack", dEntropies)
+	if s.Rows == 0 || !d.enter("ScoreBack") {
+		return
+	}
+	defer d.leave()
+	d.inBlocks("ScoreBack", w, s.Rows, limit, func(l *logits, first, rows int) {
+		launch(d, "score_back"+suffix(p.t), line(rows), partThreads, scoreBackArgs{l.rows.at, l.parts, element(w.targets, first), element(back, first),
+			element(spread, first), d.status, int64(l.rows.stride), int32(l.count), int32(l.vocabulary), int32(first), w.inverse})
+		dy := l.narrow(p.t)
+		if p.in == 0 {
+			return
+		}
+		d.productBackInto(into.from(first), dy, p.operand(), rows, p.out, p.in, false)
+		if sum.at != 0 {
+			d.productGradInto(sum, dy, w.x.from(first), rows, p.out, p.in)
+		}
+	})
+}
+
+// inBlocks computes the logits of all rows and the sums of their parts, some rows at a time, for run to read and
+// to overwrite. The caller holds mu, by enter.
+func (d *Device) inBlocks(operation string, w headWork, rows int, limit int64, run func(l *logits, first, rows int)) {
+	p := w.weights
+	l, err := d.newLogits(rows, p.out, limit)
+	if err != nil {
+		d.fail(operation, err)
+		return
+	}
+	for first := 0; first < rows; first += l.capacity {
+		n := min(l.capacity, rows-first)
+		d.productInto(l.rows, w.x.from(first), p.operand(), n, p.out, p.in, false)
+		launch(d, "score_parts", grid{n, l.count, 1}, partThreads,
+			scorePartsArgs{l.rows.at, l.parts, int64(l.rows.stride), int32(l.count), int32(l.vocabulary), w.inverse})
+		run(l, first, n)
+	}
+	d.give(l.memory)
+}
+
+// element is the address of an element of four bytes; of an absent buffer it stays absent.
+func element(at pointer, i int) pointer {
+	if at == 0 {
+		return 0
+	}
+	return at + pointer(4*i)
+}
+
+type scorePartsArgs struct {
+	logits, parts     pointer
+	stride            int64
+	count, vocabulary int32
+	scale             float32
+}
+
+type scoreRowsArgs struct {
+	parts, logits, targets, logProbs, entropies, status pointer
+	stride                                              int64
+	count, vocabulary, rows, first                      int32
+	scale                                               float32
+}
+
+type scoreBackArgs struct {
+	logits, parts, targets, logProbs, entropies, status pointer
+	stride                                              int64
+	count, vocabulary, first                            int32
+	scale                                               float32
+}
