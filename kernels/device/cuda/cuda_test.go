@@ -49,6 +49,7 @@ func set(t *testing.T, name string, value int64) {
 // open opens an emulated GPU.
 func open(t *testing.T, o Options) *Device {
 	t.Helper()
+	o.poison = true
 	d, err := Open(emulated, o)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package cuda
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -18,6 +19,14 @@ type Options struct {
 	UUID string
 	// Exact asks for the mode in which a row's bits depend on its own inputs alone.
 	Exact bool
+	// Separate takes each allocation from the driver by itself, so that a tool that looks for accesses outside of allocations
+	// sees each. It is slow.
+	Separate bool
+
+	// staging is the size of a half of the staging memory; 0 is stagingBytes.
+	staging int
+	// poison fills memory that is handed out, so that nothing relies on what it held.
+	poison bool
 }
 
 // Device is a GPU. Its methods may be called by several goroutines; their work is queued in the order of the calls.
@@ -36,12 +45,14 @@ type Device struct {
 	multiprocessors int
 
 	mu        sync.Mutex
-	failure   error                      // guarded by mu; the first
+	failure   error                      // guarded by mu; see fail
 	functions map[string]driver.Function // guarded by mu
 	argument  [argumentBytes / 8]uint64  // guarded by mu; the struct of the launch under way
 	memory    memory                     // guarded by mu
 	staging   staging                    // guarded by mu
 	fast      *fast                      // guarded by mu; nil in the exact mode
+	recording *Graph                     // guarded by mu; nil when nothing is recorded
+	graphs    map[*Graph]struct{}        // guarded by mu; those not freed
 	closed    bool                       // guarded by mu
 }
 
@@ -58,12 +69,13 @@ func Open(l Libraries, o Options) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{name: fmt.Sprintf("cuda:%d", f.Ordinal), found: f, exact: o.Exact, driver: library, functions: map[string]driver.Function{}}
+	d := &Device{name: fmt.Sprintf("cuda:%d", f.Ordinal), found: f, exact: o.Exact, driver: library, functions: map[string]driver.Function{},
+		memory: newMemory(library, o), staging: staging{bytes: cmp.Or(o.staging, stagingBytes)}, graphs: map[*Graph]struct{}{}}
 	if !o.Exact {
 		d.name += " fast"
 	}
 	if err := d.open(l); err != nil {
-		return nil, errors.Join(err, d.Close())
+		return nil, errors.Join(d.unopened(err), d.Close())
 	}
 	return d, nil
 }
@@ -110,7 +122,26 @@ func (d *Device) open(l Libraries) (err error) {
 	return d.openFast(l.CuBLASLt)
 }
 
-// Close gives everything back, allocations that were not freed too. The device must not be used again.
+// unopened says what an error of opening the device means.
+func (d *Device) unopened(err error) error {
+	var absent *Absent
+	switch code := driver.CodeOf(err); {
+	case errors.As(err, &absent):
+		return err
+	case code == driver.OutOfMemory:
+		return &Absent{Reason: fmt.Sprintf("%s has not even the memory to be opened (%v)", d.name, err), Fix: "end what else computes on it: nvidia-smi shows it"}
+	case code == driver.DeviceUnavailable:
+		return &Absent{Reason: fmt.Sprintf("%s is taken by another process (%v)", d.name, err), Fix: "end that, or let several compute on it: nvidia-smi -c DEFAULT"}
+	case code != 0:
+		d.failure = nil
+		d.fail("Open", err)
+		return d.failure
+	}
+	return err
+}
+
+// Close gives everything back, allocations that were not freed too. The device must not be used again, but for
+// Close, which does nothing then.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -133,7 +164,10 @@ func (d *Device) Close() error {
 	if d.fast != nil {
 		keep(d.fast.close())
 	}
-	keep(d.memory.close(d.driver))
+	for g := range d.graphs {
+		keep(d.driver.FreeExecutable(g.executable))
+	}
+	keep(d.memory.close())
 	if d.status != 0 {
 		keep(d.driver.Free(d.status))
 	}
@@ -144,6 +178,7 @@ func (d *Device) Close() error {
 	if d.stream != 0 {
 		keep(d.driver.FreeStream(d.stream))
 	}
+	keep(d.driver.SetCurrent(0)) // or this thread would keep a context that may be gone
 	keep(d.driver.Release(d.handle))
 	return errors.Join(all...)
 }
@@ -197,59 +232,12 @@ func (d *Device) leave() {
 	d.mu.Unlock()
 }
 
-// failed is the failure kept. The caller does not hold mu.
-func (d *Device) failed() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.failure
-}
-
-// fail keeps the first error of the driver. The caller holds mu.
-func (d *Device) fail(operation string, err error) {
-	if err == nil || d.failure != nil {
-		return
-	}
-	code := driver.CodeOf(err)
-	d.failure = &device.Failure{Device: d.name, Operation: operation, Reason: err.Error(),
-		Lost: code == driver.NoDevice || code == driver.InvalidDevice || code == driver.DeviceUnavailable}
-}
-
-// Sync waits until everything queued is done and returns the device's failure.
+// Sync waits until everything queued is done and returns the error kept: the device's failure, or what was lacking or wrong
+// since the last time.
 func (d *Device) Sync() error {
 	if d.enter("Sync") {
 		d.wait("Sync")
 		d.leave()
 	}
 	return d.failed()
-}
-
-// complaints are what kernels find wrong with numbers that only the device has. A kernel names one by its place.
-var complaints = [...]string{
-	badIndex:    "row %d: index %d is outside the table",
-	badTarget:   "row %d: target %d is outside the vocabulary",
-	badPosition: "row %d: position %d is outside the table of rotations",
-}
-
-const (
-	badIndex = iota + 1 // the numbers of dialect.h
-	badTarget
-	badPosition
-)
-
-const statusBytes = 16
-
-// wait waits for the stream and listens to complaints. The caller holds mu, by enter.
-func (d *Device) wait(operation string) {
-	var status [statusBytes / 4]int32
-	piece, err := d.room(statusBytes)
-	if err == nil {
-		err = d.driver.ToHost(piece, d.status, d.stream)
-	}
-	if err == nil {
-		err = d.driver.Wait(d.stream)
-	}
-	d.fail(operation, err)
-	if copy(bytesOf(status[:]), piece); err == nil && status[0] != 0 {
-		d.fail(operation, fmt.Errorf(complaints[status[0]], status[1], status[2]))
-	}
 }

@@ -8,7 +8,12 @@
 //
 // A device has one stream. Methods queue work and return; uploads are staged in page-locked memory. The first error of the
 // driver is kept, as a [*device.Failure]: nothing is queued afterwards, and Sync and whatever brings numbers back
-// return it. Memory that is lacking is a [*device.OutOfMemory] of the one allocation and ends nothing.
+// return it, this time and always. Two errors end nothing: memory that is lacking is a [*device.OutOfMemory], and a number on the device that cannot be,
+// such as an index outside of its table, is a [*Mistake]. Where the operation has no error to return, such a one is kept until
+// Sync or a download returns it, and what is called until then does nothing. What was being computed is lost, the device is well.
+//
+// Memory that was freed is handed out again without asking the driver; see package arena. Mistakes that the host can see, such as a
+// buffer that was freed or is another device's, panic.
 //
 // Package emulator has a driver that computes on the host, on which tests run all of this without a GPU.
 package cuda

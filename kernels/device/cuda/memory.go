@@ -1,9 +1,13 @@
 package cuda
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"sync/atomic"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/kernels/device/cuda/arena"
 	"github.com/turnwise-rl/turnwise/kernels/device/cuda/driver"
 )
 
@@ -11,8 +15,9 @@ import (
 type block struct {
 	device  *Device
 	address pointer
-	bytes   int64
+	bytes   int64 // as asked for
 	purpose device.Purpose
+	freed   atomic.Bool
 }
 
 // DeviceName is the device's.
@@ -20,20 +25,45 @@ func (b *block) DeviceName() string { return b.device.name }
 
 // memory is what the device has given out.
 type memory struct {
+	arena       *arena.Arena
+	poison      bool
 	bytes, peak int64
-	held        map[*block]struct{}
+	purposes    [device.ForWorkspace + 1]int64
+}
+
+func newMemory(d *driver.Driver, o Options) memory {
+	return memory{arena: arena.New(fromDriver{d}, o.Separate), poison: o.poison}
+}
+
+// fromDriver is where the arena's memory comes from.
+type fromDriver struct{ driver *driver.Driver }
+
+func (f fromDriver) Take(bytes int64) (uint64, error) {
+	address, err := f.driver.Alloc(bytes)
+	return uint64(address), err
+}
+
+// Give waits for all work, as the driver is known to do and nowhere promises.
+func (f fromDriver) Give(address uint64) error {
+	if err := f.driver.WaitAll(); err != nil {
+		return err
+	}
+	return f.driver.Free(pointer(address))
 }
 
 // close gives everything back to the driver.
-func (m *memory) close(driver *driver.Driver) error {
-	var first error
-	for b := range m.held {
-		if err := driver.Free(b.address); err != nil && first == nil {
-			first = err
+func (m *memory) close() error { return m.arena.Close() }
+
+// holdings are what each purpose holds, the largest first.
+func (m *memory) holdings() []device.Holding {
+	var all []device.Holding
+	for _, p := range device.Purposes() {
+		if n := m.purposes[p]; n > 0 {
+			all = append(all, device.Holding{For: p, Bytes: n})
 		}
 	}
-	m.held = nil
-	return first
+	slices.SortStableFunc(all, func(a, b device.Holding) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	return all
 }
 
 // at is the address of a buffer's first element; 0 for an absent one.
@@ -41,52 +71,95 @@ func (d *Device) at(operation string, b device.Buffer) pointer {
 	if b.Absent() {
 		return 0
 	}
-	m, ok := b.Memory().(*block)
-	if !ok || m.device != d {
-		panic(fmt.Sprintf("cuda: %s: a buffer of device %q on device %q", operation, b.Memory().DeviceName(), d.name))
+	m := d.owned(operation, b)
+	if m.freed.Load() {
+		panic(fmt.Sprintf("cuda: %s: the allocation of %d bytes has been freed", operation, m.bytes))
 	}
 	return m.address + pointer(b.Start()*b.DType().Size())
+}
+
+// owned is the allocation that a buffer is of, which has to be this device's.
+func (d *Device) owned(operation string, b device.Buffer) *block {
+	m, ok := b.Memory().(*block)
+	switch {
+	case !ok:
+		panic(fmt.Sprintf("cuda: %s: a buffer belongs to %s, want %s", operation, b.Memory().DeviceName(), d.name))
+	case m.device != d && m.device.name == d.name:
+		panic(fmt.Sprintf("cuda: %s: the buffer belongs to another device of the same name, %s", operation, d.name))
+	case m.device != d:
+		panic(fmt.Sprintf("cuda: %s: a buffer belongs to %s, want %s", operation, m.device.name, d.name))
+	}
+	return m
 }
 
 // Allocate returns a zeroed buffer.
 func (d *Device) Allocate(p device.Purpose, t device.DType, n int) (device.Buffer, error) {
 	if n < 0 {
-		panic(fmt.Sprintf("device: Allocate: want a length of at least 0, got %d", n))
+		panic(fmt.Sprintf("cuda: Allocate: want a length of at least 0, got %d", n))
 	}
+	size := t.Size()
 	if !d.enter("Allocate") {
 		return device.Buffer{}, d.failed()
 	}
 	defer d.leave()
-	m, err := d.reserve(p, int64(n)*int64(t.Size()))
+	m, err := d.reserve(p, int64(n)*int64(size))
 	if err != nil {
 		return device.Buffer{}, err
 	}
-	d.fail("Allocate", d.driver.Fill(m.address, 0, max(m.bytes, 1), d.stream))
-	return device.NewBuffer(m, t, n), d.failure
+	if d.fail("Allocate", d.driver.Fill(m.address, 0, max(m.bytes, 1), d.stream)); d.failure != nil {
+		d.give(m)
+		return device.Buffer{}, d.tell()
+	}
+	return device.NewBuffer(m, t, n), nil
 }
 
-// reserve takes memory. The caller holds mu, by enter.
+// reserve takes memory, whose contents are whatever they were. The error of too little memory is a *device.OutOfMemory, that of the driver
+// is kept. The caller holds mu, by enter.
 func (d *Device) reserve(p device.Purpose, n int64) (*block, error) {
-	m := &block{device: d, bytes: n, purpose: p}
-	var err error
-	if m.address, err = d.driver.Alloc(max(n, 1)); err != nil {
-		return nil, err
+	address, err := d.memory.arena.Take(max(n, 1))
+	if driver.CodeOf(err) == driver.OutOfMemory {
+		return nil, d.lacking(p, n)
 	}
-	if d.memory.held == nil {
-		d.memory.held = map[*block]struct{}{}
+	if d.fail("Allocate", err); err != nil {
+		return nil, d.failure
 	}
-	d.memory.held[m] = struct{}{}
+	m := &block{device: d, address: pointer(address), bytes: n, purpose: p}
+	d.memory.purposes[p] += n
 	d.memory.bytes += n
 	d.memory.peak = max(d.memory.peak, d.memory.bytes)
+	if d.memory.poison {
+		d.fail("Allocate", d.driver.Fill(m.address, 0xff, max(n, 1), d.stream))
+	}
 	return m, nil
 }
 
-// Free gives an allocation back.
+// lacking is the error of having no n bytes for a purpose.
+func (d *Device) lacking(p device.Purpose, n int64) error {
+	e := &device.OutOfMemory{Device: d.name, Wanted: n, For: p, Held: d.memory.holdings(), Cached: d.memory.unused()}
+	var err error
+	if e.Free, e.Total, err = d.driver.MemoryInfo(); err != nil {
+		d.fail("Allocate", err)
+		return d.failure
+	}
+	return e
+}
+
+// unused is what is taken from the driver and not asked for: cached blocks, and what rounding adds to those in use.
+func (m *memory) unused() int64 { return m.arena.Taken() - m.bytes }
+
+// Free gives an allocation back. A slice of one, one of another device and one freed before are a programmer's error
+// and panic.
 func (d *Device) Free(b device.Buffer) {
 	if b.Absent() {
 		return
 	}
-	m := b.Memory().(*block)
+	m := d.owned("Free", b)
+	if b.Start() != 0 || b.Bytes() != m.bytes {
+		panic(fmt.Sprintf("cuda: Free: want the allocation of %d bytes, got %d from element %d", m.bytes, b.Bytes(), b.Start()))
+	}
+	if m.freed.Load() {
+		panic(fmt.Sprintf("cuda: Free: the allocation of %d bytes has been freed before", m.bytes))
+	}
 	if !d.enter("Free") {
 		return
 	}
@@ -94,15 +167,44 @@ func (d *Device) Free(b device.Buffer) {
 	d.give(m)
 }
 
+// give takes back what reserve gave; work queued before may still use it. The caller holds mu, by enter.
 func (d *Device) give(m *block) {
-	d.fail("Free", d.driver.Free(m.address))
-	delete(d.memory.held, m)
+	if m.freed.Swap(true) {
+		panic(fmt.Sprintf("cuda: the allocation of %d bytes has been freed before", m.bytes))
+	}
+	d.memory.purposes[m.purpose] -= m.bytes
 	d.memory.bytes -= m.bytes
+	if d.recording != nil { // each replay uses it again
+		d.recording.kept = append(d.recording.kept, m.address)
+		return
+	}
+	d.fail("Free", d.memory.arena.Give(uint64(m.address)))
 }
 
-// Usage is the memory of allocations.
+// Usage is the memory of allocations, as they were asked for.
 func (d *Device) Usage() device.Usage {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return device.Usage{Bytes: d.memory.bytes, Peak: d.memory.peak}
+}
+
+// Occupied is a device's memory as its driver sees it, in bytes.
+type Occupied struct {
+	// Taken is what this device has taken from the driver for allocations, and Cached how much of it is not in use.
+	Taken, Cached int64
+	// Free and Total are the GPU's. Total − Free counts besides what other processes hold, and the driver itself for each.
+	Free, Total int64
+}
+
+// Occupied asks the driver, for comparison with what other tools show.
+func (d *Device) Occupied() (Occupied, error) {
+	if !d.enter("Occupied") {
+		return Occupied{}, d.failed()
+	}
+	defer d.leave()
+	o := Occupied{Taken: d.memory.arena.Taken(), Cached: d.memory.arena.Cached()}
+	var err error
+	o.Free, o.Total, err = d.driver.MemoryInfo()
+	d.fail("Occupied", err)
+	return o, d.tell()
 }

@@ -46,36 +46,30 @@ func Probe(l Libraries) ([]Found, error) {
 
 func probe(l Libraries) (*driver.Driver, []Found, error) {
 	d, err := driver.Open(l.Driver)
-	switch {
-	case errors.Is(err, driver.ErrNoLibrary):
-		return nil, nil, &Absent{Reason: fmt.Sprintf("no NVIDIA driver on this machine (%v)", err),
-			Fix: "install the NVIDIA driver R525 or newer, or name its library in TURNWISE_CUDA_DRIVER"}
-	case driver.CodeOf(err) == driver.NoDevice:
-		return nil, nil, &Absent{Reason: "the NVIDIA driver sees no GPU",
-			Fix: "look at nvidia-smi -L and at CUDA_VISIBLE_DEVICES; in a container, give it the GPUs"}
-	case driver.CodeOf(err) == driver.SystemMismatch:
-		return nil, nil, &Absent{Reason: "the NVIDIA driver's library and its kernel module are of different versions", Fix: "reload the module or restart the machine"}
-	case err != nil:
-		return nil, nil, &Absent{Reason: err.Error(), Fix: "install the NVIDIA driver R525 or newer"}
+	if err != nil {
+		return nil, nil, unusable(err)
 	}
 	version, err := d.Version()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, unusable(err)
 	}
 	if version < leastVersion {
 		return nil, nil, &Absent{Reason: fmt.Sprintf("the NVIDIA driver supports CUDA %d.%d, and %d.%d is needed",
-			version/1000, version%1000/10, leastVersion/1000, leastVersion%1000/10), Fix: "install the NVIDIA driver R525 or newer"}
+			version/1000, version%1000/10, leastVersion/1000, leastVersion%1000/10), Fix: install}
 	}
 	n, err := d.Count()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, unusable(err)
+	}
+	if n == 0 {
+		return nil, nil, unseen
 	}
 	var found []Found
 	var old []string
 	for i := range n {
 		f, err := look(d, i)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, unusable(err)
 		}
 		if f.Capability[0] < leastMajor || f.Capability[0] == leastMajor && f.Capability[1] < leastMinor {
 			old = append(old, fmt.Sprintf("%s has %d.%d", f.Name, f.Capability[0], f.Capability[1]))
@@ -88,6 +82,35 @@ func probe(l Libraries) (*driver.Driver, []Found, error) {
 			Fix: "use an Ampere GPU or a newer one"}
 	}
 	return d, found, nil
+}
+
+const install = "install the NVIDIA driver R525 or newer"
+
+// unseen says that there is a driver and no GPU.
+var unseen = &Absent{Reason: "the NVIDIA driver sees no GPU", Fix: "look at nvidia-smi -L and at CUDA_VISIBLE_DEVICES; in a container, give it the GPUs"}
+
+// unusable says what an error of loading the driver, or of asking it for its GPUs, means.
+func unusable(err error) *Absent {
+	switch code := driver.CodeOf(err); {
+	case errors.Is(err, driver.ErrNoLibrary):
+		return &Absent{Reason: fmt.Sprintf("no NVIDIA driver on this machine (%v)", err), Fix: install + ", or name its library in TURNWISE_CUDA_DRIVER"}
+	case errors.Is(err, driver.ErrNotDriver):
+		return &Absent{Reason: err.Error(), Fix: "name the driver's library, libcuda.so.1, in TURNWISE_CUDA_DRIVER, or nothing"}
+	case errors.Is(err, driver.ErrOld):
+		return &Absent{Reason: err.Error(), Fix: install}
+	case code == driver.NoDevice:
+		return unseen
+	case code == driver.StubLibrary:
+		return &Absent{Reason: "the library found is the CUDA toolkit's stub for linking, not the NVIDIA driver", Fix: install + ", and take the toolkit's stubs out of LD_LIBRARY_PATH"}
+	case code == driver.SystemMismatch:
+		return &Absent{Reason: "the NVIDIA driver's library and its kernel module are of different versions", Fix: "reload the module or restart the machine"}
+	case code == driver.CompatNotSupported:
+		return &Absent{Reason: "the forward-compatibility package does not support this GPU", Fix: "take it out of LD_LIBRARY_PATH, or install a newer NVIDIA driver"}
+	case code == driver.SystemNotReady:
+		return &Absent{Reason: fmt.Sprintf("the machine's GPUs are not ready (%v)", err), Fix: "start nvidia-fabricmanager: systemctl status nvidia-fabricmanager says more"}
+	default:
+		return &Absent{Reason: fmt.Sprintf("the NVIDIA driver does not answer (%v)", err), Fix: "look at nvidia-smi and at the kernel's log for XIDs; the modules nvidia and nvidia-uvm must be loaded"}
+	}
 }
 
 func look(d *driver.Driver, ordinal int) (f Found, err error) {

@@ -1,6 +1,7 @@
 package cuda
 
 import (
+	"cmp"
 	"unsafe"
 
 	"github.com/turnwise-rl/turnwise/kernels/device/cuda/driver"
@@ -9,6 +10,8 @@ import (
 // staging is page-locked memory between the host's and the device's: two halves that take turns, so that one is
 // filled while the other is copied.
 type staging struct {
+	// bytes is the size of a half.
+	bytes  int
 	halves [2][]byte
 	// copied happens when the copy out of a half is done.
 	copied [2]driver.Event
@@ -17,12 +20,12 @@ type staging struct {
 	used int
 }
 
-// stagingBytes is the size of a half.
+// stagingBytes is the usual size of a half: large enough for the bus to be busy, small enough for every device of a process.
 const stagingBytes = 8 << 20
 
 func (s *staging) open(d *driver.Driver) (err error) {
 	for i := range s.halves {
-		if s.halves[i], err = d.AllocHost(stagingBytes); err != nil {
+		if s.halves[i], err = d.AllocHost(s.bytes); err != nil {
 			return err
 		}
 		if s.copied[i], err = d.NewEvent(); err != nil {
@@ -38,10 +41,9 @@ func (s *staging) close(d *driver.Driver) error {
 		if half == nil {
 			continue
 		}
-		for _, err := range []error{d.FreeHost(half), d.FreeEvent(s.copied[i])} {
-			if err != nil && first == nil {
-				first = err
-			}
+		first = cmp.Or(first, d.FreeHost(half))
+		if s.copied[i] != 0 {
+			first = cmp.Or(first, d.FreeEvent(s.copied[i]))
 		}
 	}
 	s.halves = [2][]byte{}
@@ -51,8 +53,8 @@ func (s *staging) close(d *driver.Driver) error {
 // room returns up to n bytes of staging memory that nothing reads any more. The caller holds mu, by enter.
 func (d *Device) room(n int) ([]byte, error) {
 	s := &d.staging
-	n = min(n, stagingBytes)
-	if s.used+n > stagingBytes {
+	n = min(n, s.bytes)
+	if s.used+n > s.bytes {
 		if err := d.driver.Record(s.copied[s.turn], d.stream); err != nil {
 			return nil, err
 		}
@@ -68,6 +70,9 @@ func (d *Device) room(n int) ([]byte, error) {
 
 // upload brings host bytes to the device; they may change when it returns. The caller holds mu, by enter.
 func (d *Device) upload(operation string, dst pointer, src []byte) {
+	if d.unrecorded(operation) {
+		return
+	}
 	for len(src) > 0 && d.failure == nil {
 		piece, err := d.room(len(src))
 		if err == nil {
@@ -81,6 +86,9 @@ func (d *Device) upload(operation string, dst pointer, src []byte) {
 
 // download brings bytes of the device to the host, after everything queued. The caller holds mu, by enter.
 func (d *Device) download(operation string, dst []byte, src pointer) {
+	if d.unrecorded(operation) {
+		return
+	}
 	for len(dst) > 0 && d.failure == nil {
 		piece, err := d.room(len(dst))
 		if err == nil {
@@ -88,6 +96,9 @@ func (d *Device) download(operation string, dst []byte, src pointer) {
 		}
 		d.fail(operation, err)
 		d.wait(operation)
+		if d.failure != nil {
+			return
+		}
 		n := copy(dst, piece)
 		dst, src = dst[n:], src+pointer(n)
 	}

@@ -64,18 +64,16 @@ func (d *Device) DownloadInts(dst []int32, src device.Buffer) error {
 	return d.failed()
 }
 
-// throughElements is how many elements are converted at a time on their way between host and device.
-const throughElements = stagingBytes / 4
-
 // through hands out device memory for n float32, piece by piece. The caller holds mu, by enter.
 func (d *Device) through(operation string, n int, move func(wide pointer, lo, hi int)) {
-	m, err := d.reserve(device.ForWorkspace, int64(min(n, throughElements))*4)
+	most := d.staging.bytes / 4
+	m, err := d.reserve(device.ForWorkspace, int64(min(n, most))*4)
 	if err != nil {
 		d.fail(operation, err)
 		return
 	}
-	for lo := 0; lo < n; lo += throughElements {
-		move(m.address, lo, min(n, lo+throughElements))
+	for lo := 0; lo < n; lo += most {
+		move(m.address, lo, min(n, lo+most))
 	}
 	d.give(m)
 }

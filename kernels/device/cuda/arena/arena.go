@@ -50,6 +50,8 @@ type Arena struct {
 	used, most, free int64
 	// held keeps everything that was taken: see Hold.
 	held bool
+	// separate takes and gives back each piece by itself.
+	separate bool
 }
 
 // block is one of the source's.
@@ -63,8 +65,11 @@ type block struct {
 	count int      // its pieces in use
 }
 
-// New is an arena without memory.
-func New(s Source) *Arena { return &Arena{source: s, pieces: map[uint64]*block{}} }
+// New is an arena without memory. A separate one shares and caches nothing: each piece is a block of the source's, of
+// just its size.
+func New(s Source, separate bool) *Arena {
+	return &Arena{source: s, pieces: map[uint64]*block{}, separate: separate}
+}
 
 // Taken is what was taken from the source and not given back, in bytes.
 func (a *Arena) Taken() int64 { return a.used + a.free }
@@ -78,8 +83,11 @@ func (a *Arena) Take(bytes int64) (address uint64, err error) {
 	if bytes < 0 {
 		panic(fmt.Sprintf("arena: want at least 0 bytes, got %d", bytes))
 	}
-	if bytes > shared {
-		b, err := a.block((bytes + BlockBytes - 1) / BlockBytes * BlockBytes)
+	if bytes > shared || a.separate {
+		if !a.separate {
+			bytes = (bytes + BlockBytes - 1) / BlockBytes * BlockBytes
+		}
+		b, err := a.block(bytes)
 		if err != nil {
 			return 0, err
 		}
@@ -184,8 +192,8 @@ func (a *Arena) drop() error {
 	return a.source.Give(b.address)
 }
 
-// Give takes a piece back, by its address.
-func (a *Arena) Give(address uint64) {
+// Give takes a piece back, by its address. The error is the source's.
+func (a *Arena) Give(address uint64) error {
 	b, ok := a.pieces[address]
 	if !ok {
 		panic(fmt.Sprintf("arena: nothing was handed out at %#x", address))
@@ -198,7 +206,7 @@ func (a *Arena) Give(address uint64) {
 		}
 		b.open = append(b.open, address)
 		if b.count--; b.count > 0 {
-			return
+			return nil
 		}
 		*partial = slices.DeleteFunc(*partial, func(p *block) bool { return p == b })
 		b.class, b.open, b.fresh = 0, nil, 0
@@ -206,6 +214,10 @@ func (a *Arena) Give(address uint64) {
 	a.used -= b.bytes
 	a.free += b.bytes
 	a.cached = append(a.cached, b)
+	if a.separate && !a.held {
+		return a.Trim()
+	}
+	return nil
 }
 
 // Trim gives all cached blocks back to the source.

@@ -46,6 +46,13 @@ func (s *source) Give(address uint64) error {
 	return nil
 }
 
+func must(t rapid.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // model is what an arena has handed out, in the plainest form.
 type model struct {
 	pieces map[uint64]int64 // what was asked for, by address
@@ -56,7 +63,7 @@ type model struct {
 func TestArenaAgainstItsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSource(rapid.Int64Range(2<<20, 200<<20).Draw(t, "limit"))
-		a := New(s)
+		a := New(s, false)
 		m := model{pieces: map[uint64]int64{}}
 		size := rapid.OneOf(rapid.Int64Range(0, 5000), rapid.Int64Range(1<<18, 4<<20), rapid.Int64Range(1<<20, 40<<20))
 		t.Repeat(map[string]func(*rapid.T){
@@ -66,7 +73,7 @@ func TestArenaAgainstItsModel(t *testing.T) {
 					return
 				}
 				address := rapid.SampledFrom(slices.Sorted(maps.Keys(m.pieces))).Draw(t, "address")
-				a.Give(address)
+				must(t, a.Give(address))
 				delete(m.pieces, address)
 			},
 			"trim": func(t *rapid.T) {
@@ -80,7 +87,7 @@ func TestArenaAgainstItsModel(t *testing.T) {
 			"": func(t *rapid.T) { m.check(t, a, s) },
 		})
 		for address := range m.pieces {
-			a.Give(address)
+			must(t, a.Give(address))
 		}
 		if a.Cached() != a.Taken() {
 			t.Fatalf("%d bytes are taken and %d cached, with nothing in use", a.Taken(), a.Cached())
@@ -153,7 +160,7 @@ func (m *model) check(t *rapid.T, a *Arena, s *source) {
 // TestArenaReuses sees that a step that repeats asks the source in its first round alone.
 func TestArenaReuses(t *testing.T) {
 	s := newSource(1 << 40)
-	a := New(s)
+	a := New(s, false)
 	sizes := []int64{3 << 20, 100, 9 << 20, 700, 4000, 1 << 20, 17<<20 + 5}
 	var first int
 	for round := range 5 {
@@ -166,7 +173,7 @@ func TestArenaReuses(t *testing.T) {
 			all = append(all, address)
 		}
 		for _, address := range all {
-			a.Give(address)
+			must(t, a.Give(address))
 		}
 		if round == 0 {
 			first = len(s.blocks)
@@ -180,12 +187,12 @@ func TestArenaReuses(t *testing.T) {
 // TestArenaHolds sees that nothing goes back while everything is held.
 func TestArenaHolds(t *testing.T) {
 	s := newSource(16 << 20)
-	a := New(s)
+	a := New(s, false)
 	address, err := a.Take(10 << 20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Give(address)
+	must(t, a.Give(address))
 	a.Hold(true)
 	if _, err := a.Take(14 << 20); !errors.Is(err, errNoMore) || s.gives != 0 {
 		t.Fatalf("held: %v, %d blocks given back", err, s.gives)
@@ -200,14 +207,14 @@ func TestArenaHolds(t *testing.T) {
 }
 
 func TestArenaPanicsOnMistakes(t *testing.T) {
-	a := New(newSource(1 << 30))
+	a := New(newSource(1<<30), false)
 	address, err := a.Take(4 << 20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Give(address)
+	must(t, a.Give(address))
 	for what, mistake := range map[string]func(){
-		"given back twice": func() { a.Give(address) },
+		"given back twice": func() { _ = a.Give(address) },
 		"less than none":   func() { _, _ = a.Take(-1) },
 	} {
 		func() {
@@ -218,5 +225,22 @@ func TestArenaPanicsOnMistakes(t *testing.T) {
 			}()
 			mistake()
 		}()
+	}
+}
+
+// TestArenaSeparates sees that each piece is a block of its own.
+func TestArenaSeparates(t *testing.T) {
+	s := newSource(1 << 30)
+	a := New(s, true)
+	for _, n := range []int64{1, 100, 3 << 20} {
+		address, err := a.Take(n)
+		must(t, err)
+		if s.blocks[address] != n || len(s.blocks) != 1 {
+			t.Errorf("%d bytes at %#x, of the blocks %v", n, address, s.blocks)
+		}
+		must(t, a.Give(address))
+		if len(s.blocks) != 0 {
+			t.Errorf("%d bytes were not given back", n)
+		}
 	}
 }

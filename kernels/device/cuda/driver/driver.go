@@ -7,7 +7,6 @@ package driver
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -33,7 +32,7 @@ type Device int32
 // calls are the addresses of the driver's functions.
 type calls struct {
 	init, version, count, get, uuid, name, memory, attribute                        uintptr
-	retain, release, setCurrent, memoryInfo                                         uintptr
+	retain, release, setCurrent, waitAll, memoryInfo                                uintptr
 	alloc, free, allocHost, freeHost, toDevice, toHost, within, fill                uintptr
 	streamCreate, streamDestroy, streamWait, streamWaitEvent                        uintptr
 	eventCreate, eventDestroy, eventRecord, eventWait, eventQuery, eventElapsed     uintptr
@@ -46,7 +45,7 @@ func (c *calls) table() []symbol {
 	return []symbol{
 		{"cuInit", &c.init}, {"cuDriverGetVersion", &c.version}, {"cuDeviceGetCount", &c.count}, {"cuDeviceGet", &c.get},
 		{"cuDeviceGetUuid_v2", &c.uuid}, {"cuDeviceGetName", &c.name}, {"cuDeviceTotalMem_v2", &c.memory}, {"cuDeviceGetAttribute", &c.attribute},
-		{"cuDevicePrimaryCtxRetain", &c.retain}, {"cuDevicePrimaryCtxRelease_v2", &c.release}, {"cuCtxSetCurrent", &c.setCurrent}, {"cuMemGetInfo_v2", &c.memoryInfo},
+		{"cuDevicePrimaryCtxRetain", &c.retain}, {"cuDevicePrimaryCtxRelease_v2", &c.release}, {"cuCtxSetCurrent", &c.setCurrent}, {"cuCtxSynchronize", &c.waitAll}, {"cuMemGetInfo_v2", &c.memoryInfo},
 		{"cuMemAlloc_v2", &c.alloc}, {"cuMemFree_v2", &c.free}, {"cuMemAllocHost_v2", &c.allocHost}, {"cuMemFreeHost", &c.freeHost},
 		{"cuMemcpyHtoDAsync_v2", &c.toDevice}, {"cuMemcpyDtoHAsync_v2", &c.toHost}, {"cuMemcpyDtoDAsync_v2", &c.within}, {"cuMemsetD8Async", &c.fill},
 		{"cuStreamCreate", &c.streamCreate}, {"cuStreamDestroy_v2", &c.streamDestroy}, {"cuStreamSynchronize", &c.streamWait}, {"cuStreamWaitEvent", &c.streamWaitEvent},
@@ -70,8 +69,14 @@ type Driver struct{ calls calls }
 // systemName is the driver's library as its installation names it for the loader.
 const systemName = "libcuda.so.1"
 
-// ErrNoLibrary says that the driver's library could not be loaded: there is no driver on the machine, most often.
-var ErrNoLibrary = errors.New("no CUDA driver library")
+var (
+	// ErrNoLibrary says that the driver's library could not be loaded: there is no driver on the machine, most often.
+	ErrNoLibrary = errors.New("no CUDA driver library")
+	// ErrNotDriver says that a library is no CUDA driver.
+	ErrNotDriver = errors.New("not a CUDA driver")
+	// ErrOld says that a driver lacks a call.
+	ErrOld = errors.New("too old a CUDA driver")
+)
 
 // Open loads the library at a path, or where the system's loader finds it when the path is "", and initialises it.
 func Open(path string) (*Driver, error) {
@@ -85,7 +90,10 @@ func Open(path string) (*Driver, error) {
 	d := new(Driver)
 	for _, s := range d.calls.table() {
 		if *s.to, err = purego.Dlsym(library, s.name); err != nil {
-			return nil, fmt.Errorf("the CUDA driver %s is too old: it has no %s", path, s.name)
+			if s.to == &d.calls.init {
+				return nil, fmt.Errorf("%w: %s has no %s", ErrNotDriver, path, s.name)
+			}
+			return nil, fmt.Errorf("%w: %s has no %s", ErrOld, path, s.name)
 		}
 	}
 	if err := d.call("cuInit", d.calls.init, 0); err != nil {
@@ -205,12 +213,12 @@ func (d *Driver) SetCurrent(c Context) error {
 	return d.call("cuCtxSetCurrent", d.calls.setCurrent, uintptr(c))
 }
 
+// WaitAll waits for everything queued in the context, and returns what went wrong in it.
+func (d *Driver) WaitAll() error { return d.call("cuCtxSynchronize", d.calls.waitAll) }
+
 // MemoryInfo is the device's memory that nobody has, and all of it, in bytes.
 func (d *Driver) MemoryInfo() (free, total int64, err error) {
 	var f, t uint64
 	err = d.call("cuMemGetInfo", d.calls.memoryInfo, uintptr(unsafe.Pointer(&f)), uintptr(unsafe.Pointer(&t)))
 	return int64(f), int64(t), err
 }
-
-// keep holds Go memory in place during a call that got its address.
-func keep(p unsafe.Pointer) { runtime.KeepAlive(p) }

@@ -10,13 +10,14 @@ type Code int32
 
 // The codes that package cuda tells apart.
 const (
-	OutOfMemory       Code = 2
-	DeviceUnavailable Code = 46
-	NoDevice          Code = 100
-	InvalidDevice     Code = 101
-	NoBinaryForGPU    Code = 209
-	SystemMismatch    Code = 803
-	SystemNotReady    Code = 802
+	OutOfMemory        Code = 2
+	StubLibrary        Code = 34
+	DeviceUnavailable  Code = 46
+	NoDevice           Code = 100
+	InvalidDevice      Code = 101
+	SystemNotReady     Code = 802
+	SystemMismatch     Code = 803
+	CompatNotSupported Code = 804
 )
 
 // Error is a call that the driver answered with an error.

@@ -115,11 +115,15 @@ func (d *Driver) Load(ptx []byte) (Module, error) {
 	image := append(bytes.Clone(ptx), 0)
 	log := make([]byte, 8<<10)
 	options := [2]int32{jitErrorLog, jitErrorLogSize}
-	values := [2]uintptr{uintptr(unsafe.Pointer(&log[0])), uintptr(len(log))}
+	// An option's value is a void *, which for the size is the number itself. The log's address is a pointer here, so
+	// that the log stays where it is.
+	values := struct {
+		log  unsafe.Pointer
+		size uintptr
+	}{unsafe.Pointer(&log[0]), uintptr(len(log))}
 	var m Module
 	err := d.call("cuModuleLoadDataEx", d.calls.moduleLoad, uintptr(unsafe.Pointer(&m)), uintptr(unsafe.Pointer(&image[0])),
 		uintptr(len(options)), uintptr(unsafe.Pointer(&options)), uintptr(unsafe.Pointer(&values)))
-	keep(unsafe.Pointer(&log[0]))
 	if e, ok := err.(*Error); ok {
 		words, _, _ := bytes.Cut(log, []byte{0})
 		e.Log = string(bytes.TrimSpace(words))
@@ -144,21 +148,19 @@ func (d *Driver) Function(m Module, name string) (Function, error) {
 // has been read when the call returns.
 func (d *Driver) Launch(f Function, grid [3]uint32, threads uint32, argument unsafe.Pointer, s Stream) error {
 	parameters := [1]unsafe.Pointer{argument}
-	err := d.call("cuLaunchKernel", d.calls.launch, uintptr(f), uintptr(grid[0]), uintptr(grid[1]), uintptr(grid[2]),
+	return d.call("cuLaunchKernel", d.calls.launch, uintptr(f), uintptr(grid[0]), uintptr(grid[1]), uintptr(grid[2]),
 		uintptr(threads), 1, 1, 0, uintptr(s), uintptr(unsafe.Pointer(&parameters)), 0)
-	keep(argument)
-	return err
 }
 
-// captureThreadLocal is CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on allocating.
-const captureThreadLocal = 1
+// captureRelaxed is CU_STREAM_CAPTURE_MODE_RELAXED: memory may be taken meanwhile, and another thread may end the capture.
+const captureRelaxed = 2
 
 // BeginCapture has a stream write down what is queued in it, in place of doing it.
 func (d *Driver) BeginCapture(s Stream) error {
-	return d.call("cuStreamBeginCapture", d.calls.captureBegin, uintptr(s), captureThreadLocal)
+	return d.call("cuStreamBeginCapture", d.calls.captureBegin, uintptr(s), captureRelaxed)
 }
 
-// EndCapture returns what was written down.
+// EndCapture returns what was written down. Its error is that of a call in between which cannot be.
 func (d *Driver) EndCapture(s Stream) (Graph, error) {
 	var g Graph
 	err := d.call("cuStreamEndCapture", d.calls.captureEnd, uintptr(s), uintptr(unsafe.Pointer(&g)))

@@ -255,6 +255,13 @@ EXPORT result cuCtxGetCurrent(void **context) {
 	*context = current;
 	return SUCCESS;
 }
+EXPORT result cuCtxSynchronize(void) {
+	CHECK_CONTEXT();
+	for (int i = 0; i < stream_count; i++)
+		if (streams[i]->capturing) return CAPTURE_UNSUPPORTED;
+	drain_all();
+	return broken;
+}
 EXPORT result cuMemGetInfo_v2(size_t *available, size_t *total) {
 	CHECK_CONTEXT();
 	*total = settings.memory;

@@ -1,0 +1,45 @@
+package cuda
+
+import (
+	"time"
+
+	"github.com/turnwise-rl/turnwise/kernels/device/cuda/driver"
+)
+
+// Time is how long the device takes for what work queues, by its own clock, with gaps in which it waits for the
+// host. Nothing else may use the device meanwhile.
+func (d *Device) Time(work func()) (time.Duration, error) {
+	var marks [2]driver.Event
+	mark := func(i int) {
+		if !d.enter("Time") {
+			return
+		}
+		defer d.leave()
+		event, err := d.driver.NewEvent()
+		if err == nil {
+			marks[i] = event
+			err = d.driver.Record(event, d.stream)
+		}
+		d.fail("Time", err)
+	}
+	mark(0)
+	work()
+	mark(1)
+	if !d.enter("Time") {
+		return 0, d.failed()
+	}
+	defer d.leave()
+	d.wait("Time")
+	var milliseconds float32
+	if d.failure == nil {
+		var err error
+		milliseconds, err = d.driver.Elapsed(marks[0], marks[1])
+		d.fail("Time", err)
+	}
+	for _, event := range marks {
+		if event != 0 {
+			d.fail("Time", d.driver.FreeEvent(event))
+		}
+	}
+	return time.Duration(float64(milliseconds) * float64(time.Millisecond)), d.tell()
+}
