@@ -40,12 +40,12 @@ func newDecoding(t testing.TB, m *Model, prompts [][]int32, seed uint64) *decodi
 		}
 		d.tables = append(d.tables, table)
 	}
-	if d.pages, err = dev.NewPages(network.PageShape(per * len(prompts))); err != nil {
+	if d.pages, err = m.dev.NewPages(network.PageShape(per * len(prompts))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		network.Free()
-		dev.FreePages(d.pages)
+		m.dev.FreePages(d.pages)
 	})
 	return d
 }

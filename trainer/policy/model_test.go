@@ -11,6 +11,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
+	"github.com/turnwise-rl/turnwise/kernels/device/devicetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -19,13 +20,20 @@ func tinyConfig() Config {
 	return Config{Layers: 2, Hidden: 24, Heads: 4, KVHeads: 2, HeadDim: 6, FFN: 20, RopeTheta: 100, NormEps: 1e-6, MaxPositions: 40, VocabSize: 37}
 }
 
-// dev is the device of the tests.
-var dev = cpu.New()
+// dev is the device of the tests; reference is one that computes in bf16 too.
+var (
+	dev       = cpu.New()
+	reference = devicetest.NewReference()
+)
 
 func values(t testing.TB, b device.Buffer) []float32 {
 	t.Helper()
 	out := make([]float32, b.Len())
-	if err := dev.Download(out, b); err != nil {
+	var on device.Device = dev
+	if b.Memory() != nil && b.Memory().DeviceName() == reference.Name() {
+		on = reference
+	}
+	if err := on.Download(out, b); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -35,7 +43,7 @@ func values(t testing.TB, b device.Buffer) []float32 {
 func scaleMatrices(m *Model, factor float32) {
 	for _, p := range m.Parameters() {
 		if len(p.Shape) > 1 && !adapted(p.Name) {
-			dev.Scale(p.Data, factor)
+			m.dev.Scale(p.Data, factor)
 		}
 	}
 	m.Refresh()
@@ -46,11 +54,18 @@ func newModel(t testing.TB, c Config, seed uint64) *Model {
 	return newModelWith(t, c, Options{Seed: seed})
 }
 
-// newModelWith makes a model with larger weights than training starts with, so that attention and
-// probabilities are far from uniform, and with nothing at zero.
+// newModelWith makes a model on dev whose weights are sharpened, with nothing at zero.
 func newModelWith(t testing.TB, c Config, o Options) *Model {
 	t.Helper()
-	m, err := New(dev, c, o)
+	m := newModelOn(t, dev, c, o)
+	sharpen(m)
+	return m
+}
+
+// newModelOn makes a model on a device, with nothing at zero.
+func newModelOn(t testing.TB, d device.Device, c Config, o Options) *Model {
+	t.Helper()
+	m, err := New(d, c, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,15 +76,20 @@ func newModelWith(t testing.TB, c Config, o Options) *Model {
 			for i := range x {
 				x[i] = float32(random.NormFloat64()) / 4
 			}
-			dev.Upload(p.Data, x)
+			d.Upload(p.Data, x)
 		}
 	}
+	m.Refresh()
+	return m
+}
+
+// sharpen makes the weights larger, so that attention and probabilities are far from uniform.
+func sharpen(m *Model) {
 	if m.form.config.headNorms() {
 		scaleMatrices(m, 12)
 	} else {
 		scaleMatrices(m, 5) // nothing bounds queries and keys
 	}
-	return m
 }
 
 // randomPacked makes sequences of the given lengths.
