@@ -49,6 +49,53 @@ var structs = map[string]uintptr{
 	"product_grad_128_f32_f32":   unsafe.Sizeof(productArgs{}),
 	"product_grad_64_bf16_f32":   unsafe.Sizeof(productArgs{}),
 	"product_grad_64_f32_f32":    unsafe.Sizeof(productArgs{}),
+	// head.cu
+	"score_parts":     unsafe.Sizeof(scorePartsArgs{}),
+	"score_rows":      unsafe.Sizeof(scoreRowsArgs{}),
+	"score_back_f32":  unsafe.Sizeof(scoreBackArgs{}),
+	"score_back_bf16": unsafe.Sizeof(scoreBackArgs{}),
+	// sample.cu
+	"sample_parts": unsafe.Sizeof(samplePartsArgs{}),
+	"sample_rows":  unsafe.Sizeof(sampleRowsArgs{}),
+
+	// layers.cu
+	"rms_norm_f32":          unsafe.Sizeof(rmsNormArgs{}),
+	"rms_norm_bf16":         unsafe.Sizeof(rmsNormArgs{}),
+	"rms_norm_back_f32":     unsafe.Sizeof(rmsNormBackArgs{}),
+	"rms_norm_back_bf16":    unsafe.Sizeof(rmsNormBackArgs{}),
+	"norm_weight_grad_f32":  unsafe.Sizeof(normWeightGradArgs{}),
+	"norm_weight_grad_bf16": unsafe.Sizeof(normWeightGradArgs{}),
+	"swiglu_f32":            unsafe.Sizeof(swigluArgs{}),
+	"swiglu_bf16":           unsafe.Sizeof(swigluArgs{}),
+	"swiglu_back_f32":       unsafe.Sizeof(swigluBackArgs{}),
+	"swiglu_back_bf16":      unsafe.Sizeof(swigluBackArgs{}),
+
+	// rotate.cu
+	"rotate_f32":         unsafe.Sizeof(rotateArgs{}),
+	"rotate_bf16":        unsafe.Sizeof(rotateArgs{}),
+	"rotate_back_f32":    unsafe.Sizeof(rotateBackArgs{}),
+	"rotate_back_bf16":   unsafe.Sizeof(rotateBackArgs{}),
+	"rotate_terms_f32":   unsafe.Sizeof(rotateTermsArgs{}),
+	"rotate_terms_bf16":  unsafe.Sizeof(rotateTermsArgs{}),
+	"rotate_weight_grad": unsafe.Sizeof(rotateWeightGradArgs{}),
+
+	// gather.cu
+	"gather_f32_f32":        unsafe.Sizeof(gatherArgs{}),
+	"gather_f32_bf16":       unsafe.Sizeof(gatherArgs{}),
+	"gather_bf16_bf16":      unsafe.Sizeof(gatherArgs{}),
+	"scatter_add_f32_f32":   unsafe.Sizeof(scatterAddArgs{}),
+	"scatter_add_f32_bf16":  unsafe.Sizeof(scatterAddArgs{}),
+	"scatter_add_bf16_bf16": unsafe.Sizeof(scatterAddArgs{}),
+
+	// optimizer.cu
+	"adamw":            unsafe.Sizeof(adamWArgs{}),
+	"scale_f32":        unsafe.Sizeof(scaleArgs{}),
+	"scale_bf16":       unsafe.Sizeof(scaleArgs{}),
+	"add_scaled":       unsafe.Sizeof(addScaledArgs{}),
+	"sum_squares":      unsafe.Sizeof(sumSquaresArgs{}),
+	"sum_doubles":      unsafe.Sizeof(sumDoublesArgs{}),
+	"first_not_finite": unsafe.Sizeof(firstNotFiniteArgs{}),
+	"least_number":     unsafe.Sizeof(leastNumberArgs{}),
 }
 
 // TestStructsAreThoseOfTheKernels compares the Go structs with what the PTX and the host build take.

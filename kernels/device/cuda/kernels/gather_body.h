@@ -1,0 +1,74 @@
+// gather and scatter_add between a table of elements of TABLE and rows of elements of ROW; see gather.cu.
+
+#define BOTH(name) JOINED(JOINED(JOINED(name##_, TABLE), _), ROW)
+
+struct JOINED(BOTH(gather), _args) {
+	ROW *dst;
+	const TABLE *table;
+	const int *index;
+	int *status;
+	long long dst_stride, table_stride;
+	int width, limit; // numbers are below limit
+};
+
+// gather: a block copies a row.
+ENTRY(BOTH(gather), 128) {
+	int row = BLOCK, number = a.index[row];
+	if (number < 0 || number >= a.limit) {
+		if (THREAD == 0) complain(a.status, BAD_INDEX, row, number);
+		return;
+	}
+	const TABLE *table = a.table + number * a.table_stride;
+	ROW *dst = a.dst + row * a.dst_stride;
+	for (int from = THREAD; from < a.width; from += 512)
+		UNROLL for (int i = 0; i < 4; i++)
+			if (from + 128 * i < a.width) JOINED(store_, ROW)(dst + from + 128 * i, JOINED(load_, TABLE)(table + from + 128 * i));
+}
+
+struct JOINED(BOTH(scatter_add), _args) {
+	TABLE *table;
+	const ROW *src;
+	const int *index;
+	int *status;
+	long long table_stride, src_stride;
+	int rows, width, limit, first; // first is the number of row 0, for complaints
+};
+
+// scatter_add: the block of the first row of a number adds all rows of that number, one after the other, and the
+// blocks of the others do nothing. It takes SEARCHED comparisons a row beside reading the rows and changing the table;
+// rows that all have the same number are added by one block, 128 columns and 16 elements at a time.
+ENTRY(BOTH(scatter_add), 128) {
+	SHARED int index[SEARCHED], found[SEARCHED], counts[4];
+	int row = BLOCK, number = a.index[row];
+	if (number < 0 || number >= a.limit) {
+		if (THREAD == 0) complain(a.status, BAD_INDEX, a.first + row, number);
+		return;
+	}
+	for (int i = THREAD; i < a.rows; i += 128) index[i] = a.index[i];
+	barrier();
+	int rows = find_rows(index, a.rows, row, found, counts);
+	TABLE *table = a.table + number * a.table_stride;
+	for (int from = THREAD; from < a.width && rows > 0; from += 512) {
+		float sums[4];
+		UNROLL for (int c = 0; c < 4; c++) sums[c] = from + 128 * c < a.width ? JOINED(load_, TABLE)(table + from + 128 * c) : 0.0f;
+		int k = 0;
+		for (; k + 4 <= rows; k += 4) {
+			float terms[4][4];
+			UNROLL for (int i = 0; i < 4; i++) {
+				const ROW *src = a.src + found[k + i] * a.src_stride + from;
+				UNROLL for (int c = 0; c < 4; c++) terms[i][c] = from + 128 * c < a.width ? JOINED(load_, ROW)(src + 128 * c) : 0.0f;
+			}
+			UNROLL for (int i = 0; i < 4; i++)
+				UNROLL for (int c = 0; c < 4; c++) sums[c] = JOINED(ROUNDED_, TABLE)(sums[c] + terms[i][c]);
+		}
+		for (; k < rows; k++) {
+			const ROW *src = a.src + found[k] * a.src_stride + from;
+			UNROLL for (int c = 0; c < 4; c++)
+				if (from + 128 * c < a.width) sums[c] = JOINED(ROUNDED_, TABLE)(sums[c] + JOINED(load_, ROW)(src + 128 * c));
+		}
+		UNROLL for (int c = 0; c < 4; c++)
+			if (from + 128 * c < a.width) JOINED(store_, TABLE)(table + from + 128 * c, sums[c]);
+	}
+}
+
+#undef BOTH

@@ -1,0 +1,132 @@
+// What an update of parameters needs: AdamW, and sums and searches over whole tensors.
+#include "variant.h"
+
+// The elements that a thread goes through, with the grid's stride.
+#define EACH(i, n) for (long long i = (long long)BLOCK * THREADS + THREAD; i < (n); i += (long long)BLOCKS * THREADS)
+
+struct adamw_args {
+	float *param;
+	const float *grad;
+	float *m, *v;
+	long long n;
+	float beta1, rest1, beta2, rest2; // rest is 1 − beta
+	float keep, step, scale, epsilon; // 1 − η·λ, η/(1−β1ᵗ), 1/√(1−β2ᵗ)
+};
+
+KERNEL(adamw, 256) {
+	EACH(i, a.n) {
+		float g = a.grad[i], w = a.param[i];
+		float m = multiply_add(a.beta1, a.m[i], a.rest1 * g);
+		float v = multiply_add(a.beta2, a.v[i], a.rest2 * g * g);
+		a.m[i] = m;
+		a.v[i] = v;
+		a.param[i] = multiply_add(a.keep, w, -(a.step * m / multiply_add(a.scale, root(v), a.epsilon)));
+	}
+}
+
+#define SCALE(TYPE)                                                                      \
+	struct scale_##TYPE##_args { TYPE *x; long long n; float factor; int padding; }; \
+	KERNEL(scale_##TYPE, 256) {                                                      \
+		EACH(i, a.n) store_##TYPE(a.x + i, load_##TYPE(a.x + i) * a.factor);     \
+	}
+SCALE(f32)
+SCALE(bf16)
+
+struct add_scaled_args {
+	float *dst;
+	const float *src;
+	long long n;
+	float factor;
+	int padding;
+};
+
+KERNEL(add_scaled, 256) {
+	EACH(i, a.n) a.dst[i] = multiply_add(a.factor, a.src[i], a.dst[i]);
+}
+
+// block_sum_double adds the values of a block's 256 threads in a fixed order; thread 0 gets the sum.
+FN double block_sum_double(double v, double *sums) {
+	sums[THREAD] = v;
+	for (int half = 128; half > 0; half /= 2) {
+		barrier();
+		if (THREAD < half) sums[THREAD] += sums[THREAD + half];
+	}
+	return sums[0];
+}
+
+struct sum_squares_args {
+	double *sums;
+	const float *x;
+	long long n;
+};
+
+// sum_squares: a block adds the squares of 4096 elements.
+KERNEL(sum_squares, 256) {
+	SHARED double sums[256];
+	long long first = 4096LL * BLOCK + THREAD;
+	double sum = 0.0;
+	UNROLL for (int k = 0; k < 16; k++) {
+		double v = first + 256 * k < a.n ? (double)a.x[first + 256 * k] : 0.0;
+		sum = multiply_add_double(v, v, sum);
+	}
+	sum = block_sum_double(sum, sums);
+	if (THREAD == 0) a.sums[BLOCK] = sum;
+}
+
+struct sum_doubles_args {
+	double *x; // the sum takes the place of the first
+	long long n;
+};
+
+// sum_doubles: one block adds all.
+KERNEL(sum_doubles, 256) {
+	SHARED double sums[256];
+	double sum = 0.0;
+	for (long long i = THREAD; i < a.n; i += 256) sum += a.x[i];
+	sum = block_sum_double(sum, sums);
+	if (THREAD == 0) a.x[0] = sum;
+}
+
+// block_least is the least of the numbers of a block's 256 threads; thread 0 gets it.
+FN long long block_least(long long v, long long *least) {
+	least[THREAD] = v;
+	for (int half = 128; half > 0; half /= 2) {
+		barrier();
+		if (THREAD < half && least[THREAD + half] < least[THREAD]) least[THREAD] = least[THREAD + half];
+	}
+	return least[0];
+}
+
+struct first_not_finite_args {
+	long long *first;
+	const float *x;
+	long long n;
+};
+
+// first_not_finite: a block finds the first among its elements that is infinite or not a number; n when there is none.
+KERNEL(first_not_finite, 256) {
+	SHARED long long numbers[256];
+	long long stride = (long long)BLOCKS * 256, first = a.n;
+	for (long long i = (long long)BLOCK * 256 + THREAD; i < a.n && first == a.n; i += 4 * stride) {
+		UNROLL for (int k = 3; k >= 0; k--) {
+			long long at = i + k * stride;
+			if (at < a.n && (bits_of(a.x[at]) & 0x7f800000u) == 0x7f800000u) first = at;
+		}
+	}
+	first = block_least(first, numbers);
+	if (THREAD == 0) a.first[BLOCK] = first;
+}
+
+struct least_number_args {
+	long long *x; // the least takes the place of the first
+	int n, padding;
+};
+
+KERNEL(least_number, 256) {
+	SHARED long long numbers[256];
+	long long least = a.x[0];
+	for (int i = THREAD; i < a.n; i += 256)
+		if (a.x[i] < least) least = a.x[i];
+	least = block_least(least, numbers);
+	if (THREAD == 0) a.x[0] = least;
+}
