@@ -32,15 +32,21 @@ func withEmulator(run func() int) int {
 	return run()
 }
 
-// set changes a setting of the emulated driver.
-func set(t *testing.T, name string, value int64) {
+// symbol finds a function of the emulated driver.
+func symbol(t *testing.T, name string, function any) {
 	t.Helper()
 	library, err := purego.Dlopen(emulated.Driver, purego.RTLD_NOW|purego.RTLD_GLOBAL)
 	if err != nil {
 		t.Fatal(err)
 	}
+	purego.RegisterLibFunc(function, library, name)
+}
+
+// set changes a setting of the emulated driver.
+func set(t *testing.T, name string, value int64) {
+	t.Helper()
 	var change func(name string, value int64) int32
-	purego.RegisterLibFunc(&change, library, "emulator_set")
+	symbol(t, "emulator_set", &change)
 	if change(name, value) == 0 {
 		t.Fatalf("the emulated driver has no setting %q", name)
 	}

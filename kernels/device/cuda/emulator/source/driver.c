@@ -22,6 +22,7 @@ static struct {
 	uint64_t memory;
 	long fail_after; // launches until one fails; less than 0 is never
 	int fail_with;
+	int init; // what cuInit answers
 	long launches;
 } settings = {.devices = 1, .version = 12080, .capability = 90, .memory = 1ull << 30, .fail_after = -1};
 
@@ -118,16 +119,18 @@ static void drain_all(void) {
 }
 
 // emulator_set changes a setting: memory (bytes of each device), order (of threads), version (of the driver),
-// capability (90 is 9.0), fail_after (launches until one fails), fail_with (its error). 0 when there is none of the name.
+// capability (90 is 9.0), fail_after (launches until one fails, less than 0 for never), fail_with (its error), broken (the process's sticky
+// error), init (what cuInit answers). 0 when there is none of the name.
 EXPORT int emulator_set(const char *name, int64_t value) {
 	if (strcmp(name, "memory") == 0) settings.memory = (uint64_t)value;
 	else if (strcmp(name, "order") == 0) emulator_order = (uint64_t)value;
 	else if (strcmp(name, "version") == 0) settings.version = (int)value;
 	else if (strcmp(name, "capability") == 0) settings.capability = (int)value;
 	else if (strcmp(name, "devices") == 0) settings.devices = (int)value;
-	else if (strcmp(name, "fail_after") == 0) settings.fail_after = settings.launches + value;
+	else if (strcmp(name, "fail_after") == 0) settings.fail_after = value < 0 ? -1 : settings.launches + value;
 	else if (strcmp(name, "fail_with") == 0) settings.fail_with = (int)value;
 	else if (strcmp(name, "broken") == 0) broken = (int)value;
+	else if (strcmp(name, "init") == 0) settings.init = (int)value;
 	else return 0;
 	return 1;
 }
@@ -166,7 +169,7 @@ static const char *parse_uuid(const char *s, char *uuid) {
 
 // Processes are rehearsed through their environment.
 static void read_environment(void) {
-	static const char *const numbers[] = {"memory", "order", "version", "capability", "devices", "fail_with", "fail_after"};
+	static const char *const numbers[] = {"memory", "order", "version", "capability", "devices", "fail_with", "fail_after", "init"};
 	char name[64];
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
 		snprintf(name, sizeof name, "EMULATED_%s", numbers[i]);
@@ -187,6 +190,7 @@ EXPORT result cuInit(unsigned flags) {
 	if (flags != 0) return INVALID_VALUE;
 	if (!read) read_environment();
 	read = 1;
+	if (settings.init != 0) return settings.init;
 	if (settings.devices == 0) return NO_DEVICE;
 	ready = 1;
 	return SUCCESS;
@@ -485,7 +489,7 @@ struct launching {
 };
 static void launch_now(void *argument) {
 	struct launching *l = argument;
-	if (settings.fail_after >= 0 && settings.launches++ >= settings.fail_after) {
+	if (settings.launches++ >= settings.fail_after && settings.fail_after >= 0) {
 		broken = settings.fail_with ? settings.fail_with : ILLEGAL_ADDRESS;
 		return;
 	}
