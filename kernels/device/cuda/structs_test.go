@@ -25,6 +25,20 @@ var structs = map[string]uintptr{
 	"copy_rows_2":      unsafe.Sizeof(copyRowsArgs{}),
 	"copy_rows_4":      unsafe.Sizeof(copyRowsArgs{}),
 
+	// attention.cu, attention_row.cu, pages.cu
+	"attend_128_bf16":  unsafe.Sizeof(attendArgs{}),
+	"attend_256_bf16":  unsafe.Sizeof(attendArgs{}),
+	"attend_64_bf16":   unsafe.Sizeof(attendArgs{}),
+	"attend_128_f32":   unsafe.Sizeof(attendArgs{}),
+	"attend_256_f32":   unsafe.Sizeof(attendArgs{}),
+	"attend_64_f32":    unsafe.Sizeof(attendArgs{}),
+	"attend_join_bf16": unsafe.Sizeof(attendJoinArgs{}),
+	"attend_join_f32":  unsafe.Sizeof(attendJoinArgs{}),
+	"attend_row_bf16":  unsafe.Sizeof(attendRowArgs{}),
+	"attend_row_f32":   unsafe.Sizeof(attendRowArgs{}),
+	"write_pages_2":    unsafe.Sizeof(writePagesArgs{}),
+	"write_pages_4":    unsafe.Sizeof(writePagesArgs{}),
+
 	// products.cu
 	"add_bias_bf16":              unsafe.Sizeof(addBiasArgs{}),
 	"add_bias_f32":               unsafe.Sizeof(addBiasArgs{}),

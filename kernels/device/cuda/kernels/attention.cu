@@ -1,0 +1,31 @@
+// Causal grouped-query attention over packed sequences or over the pages of a cache. Both are one kernel, and so have
+// the same bits.
+//
+// The softmax of a query is computed tile by tile of 32 positions, 8 tiles are a part, and the parts are joined in
+// order. So a query that is alone in its sequence, as when it decodes, may have its parts computed at the same time:
+// that is attention_row.cu.
+#include "attention.h"
+
+SHARED four left_tile[TILE * PITCH], right_tile[TILE * PITCH];
+SHARED float scores[TILE * SHARE_PITCH] __attribute__((aligned(16)));
+
+#define TYPE f32
+#define WIDE 64
+#include "attention_body.h"
+#undef WIDE
+#define WIDE 128
+#include "attention_body.h"
+#undef WIDE
+#define WIDE 256
+#include "attention_body.h"
+#undef WIDE
+#undef TYPE
+#define TYPE bf16
+#define WIDE 64
+#include "attention_body.h"
+#undef WIDE
+#define WIDE 128
+#include "attention_body.h"
+#undef WIDE
+#define WIDE 256
+#include "attention_body.h"
