@@ -6,7 +6,7 @@ func (d *Device) productInto(y, x, w operand, rows, out, in int, add bool) {
 	if rows > 0 && out > 0 && in > 0 && d.fastProduct(y, x, w, rows, out, in, add) {
 		return
 	}
-	d.multiply("product", true, y, x, w, rows, out, in, add)
+	d.multiply("product", y, x, w, rows, out, in, add)
 }
 
 // productBackInto queues dx = dy·w, or dx += dy·w, for w [out × in]. dy has w's type, dx that or float32. The caller
@@ -15,7 +15,7 @@ func (d *Device) productBackInto(dx, dy, w operand, rows, out, in int, add bool)
 	if rows > 0 && out > 0 && in > 0 && d.fastProductBack(dx, dy, w, rows, out, in, add) {
 		return
 	}
-	d.multiply("product_back", false, dx, dy, w, rows, in, out, add)
+	d.multiply("product_back", dx, dy, w, rows, in, out, add)
 }
 
 // productGradInto queues dw += dyᵀ·x for dw [out × in] in float32. dy has x's type. The caller holds mu, by enter.
@@ -23,7 +23,7 @@ func (d *Device) productGradInto(dw, dy, x operand, rows, out, in int) {
 	if rows > 0 && out > 0 && in > 0 && d.fastProductGrad(dw, dy, x, rows, out, in) {
 		return
 	}
-	d.multiply("product_grad", false, dw, dy, x, out, in, rows, true)
+	d.multiply("product_grad", dw, dy, x, out, in, rows, true)
 }
 
 // productArgs is the struct of every kernel of a product.
@@ -33,36 +33,58 @@ type productArgs struct {
 	rows, columns, steps, add             int32
 }
 
-// The tiles of products and the block of one with few rows: see products.cu.
-const (
-	smallTile, largeTile = 64, 128
-	tileThreads          = 256
-	fewRows, fewColumns  = 16, 32
-	fewThreads           = 128
+// part is what a block of one kernel of products computes: so many rows and columns of the result.
+type part struct {
+	name                   string
+	rows, columns, threads int
+}
+
+// The parts: see products.cu. That of few rows is of productInto alone.
+var (
+	largeTile = part{"_128", 128, 128, 256}
+	smallTile = part{"_64", 64, 64, 256}
+	fewRows   = part{"_few", 16, 32, 128}
 )
 
-// multiply queues a product of so many rows and columns, each element of which is a chain of so many steps. few says
-// that the form has a kernel for few rows. All kernels give the same bits.
-func (d *Device) multiply(form string, few bool, result, left, right operand, rows, columns, steps int, add bool) {
-	if rows == 0 || columns == 0 {
-		return
+// blocks is how many blocks a result takes.
+func (p part) blocks(rows, columns int) int { return blocks(rows, p.rows) * blocks(columns, p.columns) }
+
+// partOf chooses a kernel: the largest part of which there is one for every multiprocessor, unless most of it would
+// be beyond the result. All give the same bits.
+func (d *Device) partOf(form string, rows, columns int) part {
+	forFew := form == "product" && rows <= fewRows.rows*maxGridY
+	switch {
+	case forFew && rows <= 2*fewRows.rows:
+		return fewRows
+	case min(rows, columns) > smallTile.rows && largeTile.blocks(rows, columns) >= d.multiprocessors:
+		return largeTile
+	case forFew && smallTile.blocks(rows, columns) < d.multiprocessors:
+		return fewRows
+	default:
+		return smallTile
 	}
+}
+
+// maxGridY is how many blocks a launch may have in its second dimension.
+const maxGridY = 65535
+
+// multiply queues a product of so many rows and columns, each element of which is a chain of so many steps.
+func (d *Device) multiply(form string, result, left, right operand, rows, columns, steps int, add bool) {
+	if rows > 0 && columns > 0 {
+		d.multiplyBy(d.partOf(form, rows, columns), form, result, left, right, rows, columns, steps, add)
+	}
+}
+
+func (d *Device) multiplyBy(p part, form string, result, left, right operand, rows, columns, steps int, add bool) {
 	a := productArgs{result: result.at, left: left.at, right: right.at,
 		resultStride: int64(result.stride), leftStride: int64(left.stride), rightStride: int64(right.stride),
 		rows: int32(rows), columns: int32(columns), steps: int32(steps)}
 	if add {
 		a.add = 1
 	}
-	types := suffix(right.t) + suffix(result.t)
-	switch small := blocks(rows, smallTile) * blocks(columns, smallTile); {
-	case blocks(rows, largeTile)*blocks(columns, largeTile) >= d.multiprocessors:
-		launch(d, form+"_128"+types, line(blocks(rows, largeTile)*blocks(columns, largeTile)), tileThreads, a)
-	case few && (rows <= fewRows || small < d.multiprocessors) && rows <= fewRows*maxGridY:
-		launch(d, form+"_few"+types, grid{blocks(columns, fewColumns), blocks(rows, fewRows), 1}, fewThreads, a)
-	default:
-		launch(d, form+"_64"+types, line(small), tileThreads, a)
+	g := line(p.blocks(rows, columns))
+	if p == fewRows {
+		g = grid{blocks(columns, p.columns), blocks(rows, p.rows), 1}
 	}
+	launch(d, form+p.name+suffix(right.t)+suffix(result.t), g, p.threads, a)
 }
-
-// maxGridY is how many blocks a launch may have in its second dimension.
-const maxGridY = 65535
