@@ -60,9 +60,18 @@ func (d *Device) Rotate(y device.Rows, h device.Heads) {
 		int64(into.stride), int64(on.x.stride), int32(on.count), int32(on.dim), int32(on.limit), h.Eps})
 }
 
+// termsElements is how many terms of the gradient of a norm's weight are in memory at a time, at most, where that is
+// more than one row: 8 MiB.
+const termsElements = 2 << 20
+
 // RotateBack writes the gradient of h.X to dx and adds that of the norm's weight to dWeight: of each row the sum over
 // its heads, row by row.
 func (d *Device) RotateBack(dx device.Rows, dWeight device.Buffer, dy device.Rows, h device.Heads) {
+	d.rotateBack(dx, dWeight, dy, h, termsElements)
+}
+
+// rotateBack is RotateBack with room for so many terms.
+func (d *Device) rotateBack(dx device.Rows, dWeight device.Buffer, dy device.Rows, h device.Heads, room int) {
 	const name = "RotateBack"
 	device.CheckRotateBack(dx, dWeight, dy, h)
 	on, into, from, sum := d.heads(name, h), d.operand(name, dx), d.operand(name, dy), d.at(name, dWeight)
@@ -71,21 +80,17 @@ func (d *Device) RotateBack(dx device.Rows, dWeight device.Buffer, dy device.Row
 	}
 	defer d.leave()
 	if sum != 0 {
-		d.rotateWeightGrad(sum, from, on)
+		d.rotateWeightGrad(sum, from, on, room)
 	}
 	launch(d, "rotate_back"+suffix(into.t), on.grid(), 128, rotateBackArgs{dx: into.at, dy: from.at, x: on.x.at, positions: on.positions,
 		cos: on.cos, sin: on.sin, weight: on.weight, roots: on.roots, status: d.status,
 		dxStride: int64(into.stride), dyStride: int64(from.stride), xStride: int64(on.x.stride), count: int32(on.count), dim: int32(on.dim), limit: int32(on.limit)})
 }
 
-// termsElements is how many terms of the gradient of a norm's weight are in memory at a time, at most, where that is
-// more than one row.
-const termsElements = 2 << 20
-
 // rotateWeightGrad adds the gradient of the norm's weight to sum, as many rows at a time as there is room for their
-// terms. The caller holds mu, by enter.
-func (d *Device) rotateWeightGrad(sum pointer, dy operand, on headsOnDevice) {
-	each := min(on.rows, max(1, termsElements/on.dim))
+// terms, one at least. The caller holds mu, by enter.
+func (d *Device) rotateWeightGrad(sum pointer, dy operand, on headsOnDevice, room int) {
+	each := min(on.rows, max(1, room/on.dim))
 	terms, err := d.reserve(device.ForWorkspace, int64(each)*int64(on.dim)*4)
 	if err != nil {
 		d.fail("RotateBack", err)

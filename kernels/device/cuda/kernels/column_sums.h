@@ -6,7 +6,8 @@
 //	TERM(row, column)    an element of the matrix
 //
 // A block has 32 columns and tiles of 128 rows: eight warps bring a tile while the ninth adds the one before, since
-// the chain of additions, four cycles each, is all that cannot be done at once.
+// the chain of additions, four cycles each, is all that cannot be done at once. For rows and columns behind the last
+// they bring the last, which is not used.
 
 struct JOINED(NAME, _args) {
 	float *sum;
@@ -22,7 +23,7 @@ ENTRY(NAME, 288) {
 		if (WARP < 8 && tile < last) {
 			int first = 128 * tile + 16 * WARP;
 			float own[16];
-			UNROLL for (int i = 0; i < 16; i++) own[i] = exists && first + i < a.rows ? TERM(first + i, column) : 0.0f;
+			UNROLL for (int i = 0; i < 16; i++) own[i] = TERM(least(first + i, a.rows - 1), least(column, a.columns - 1));
 			UNROLL for (int i = 0; i < 16; i++) tiles[tile & 1][16 * WARP + i][LANE] = own[i];
 		}
 		if (WARP == 8 && tile > 0) {

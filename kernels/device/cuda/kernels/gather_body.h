@@ -20,9 +20,11 @@ ENTRY(BOTH(gather), 128) {
 	}
 	const TABLE *table = a.table + number * a.table_stride;
 	ROW *dst = a.dst + row * a.dst_stride;
-	for (int from = THREAD; from < a.width; from += 512)
-		UNROLL for (int i = 0; i < 4; i++)
-			if (from + 128 * i < a.width) JOINED(store_, ROW)(dst + from + 128 * i, JOINED(load_, TABLE)(table + from + 128 * i));
+	EACH_FOUR {
+		float v[4];
+		FOUR(c) v[c] = JOINED(load_, TABLE)(table + READ(c));
+		FOUR(c) if (EXISTS(c)) JOINED(store_, ROW)(dst + COLUMN(c), v[c]);
+	}
 }
 
 struct JOINED(BOTH(scatter_add), _args) {
@@ -48,26 +50,24 @@ ENTRY(BOTH(scatter_add), 128) {
 	barrier();
 	int rows = find_rows(index, a.rows, row, found, counts);
 	TABLE *table = a.table + number * a.table_stride;
-	for (int from = THREAD; from < a.width && rows > 0; from += 512) {
+	if (rows == 0) return;
+	EACH_FOUR {
 		float sums[4];
-		UNROLL for (int c = 0; c < 4; c++) sums[c] = from + 128 * c < a.width ? JOINED(load_, TABLE)(table + from + 128 * c) : 0.0f;
+		FOUR(c) sums[c] = JOINED(load_, TABLE)(table + READ(c));
 		int k = 0;
 		for (; k + 4 <= rows; k += 4) {
 			float terms[4][4];
-			UNROLL for (int i = 0; i < 4; i++) {
-				const ROW *src = a.src + found[k + i] * a.src_stride + from;
-				UNROLL for (int c = 0; c < 4; c++) terms[i][c] = from + 128 * c < a.width ? JOINED(load_, ROW)(src + 128 * c) : 0.0f;
+			FOUR(i) {
+				const ROW *src = a.src + found[k + i] * a.src_stride;
+				FOUR(c) terms[i][c] = JOINED(load_, ROW)(src + READ(c));
 			}
-			UNROLL for (int i = 0; i < 4; i++)
-				UNROLL for (int c = 0; c < 4; c++) sums[c] = JOINED(ROUNDED_, TABLE)(sums[c] + terms[i][c]);
+			FOUR(i) FOUR(c) sums[c] = JOINED(ROUNDED_, TABLE)(sums[c] + terms[i][c]);
 		}
 		for (; k < rows; k++) {
-			const ROW *src = a.src + found[k] * a.src_stride + from;
-			UNROLL for (int c = 0; c < 4; c++)
-				if (from + 128 * c < a.width) sums[c] = JOINED(ROUNDED_, TABLE)(sums[c] + JOINED(load_, ROW)(src + 128 * c));
+			const ROW *src = a.src + found[k] * a.src_stride;
+			FOUR(c) sums[c] = JOINED(ROUNDED_, TABLE)(sums[c] + JOINED(load_, ROW)(src + READ(c)));
 		}
-		UNROLL for (int c = 0; c < 4; c++)
-			if (from + 128 * c < a.width) JOINED(store_, TABLE)(table + from + 128 * c, sums[c]);
+		FOUR(c) if (EXISTS(c)) JOINED(store_, TABLE)(table + COLUMN(c), sums[c]);
 	}
 }
 

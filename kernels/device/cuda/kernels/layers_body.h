@@ -1,10 +1,5 @@
 // RMSNorm and SwiGLU on rows of elements of TYPE; see layers.cu.
 
-// A block of 128 threads has one row, a thread every 128th column, four of them at a time.
-#define EACH_OF_FOUR(column, from)                 \
-	UNROLL for (int of_four = 0; of_four < 4; of_four++) \
-		for (int column = (from) + 128 * of_four, once = 1; once && column < a.width; once = 0)
-
 struct ARGS(rms_norm) {
 	TYPE *y;
 	const TYPE *x;
@@ -21,16 +16,19 @@ ENTRY(NAMED(rms_norm), 128) {
 	const TYPE *x = a.x + BLOCK * a.x_stride;
 	TYPE *y = a.y + BLOCK * a.y_stride;
 	float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-	for (int from = THREAD; from < a.width; from += 512)
-		EACH_OF_FOUR(column, from) {
-			float v = LOAD(x + column);
-			sums[of_four] = multiply_add(v, v, sums[of_four]);
-		}
+	EACH_FOUR {
+		float v[4];
+		FOUR(i) v[i] = LOAD(x + READ(i));
+		FOUR(i) sums[i] = EXISTS(i) ? multiply_add(v[i], v[i], sums[i]) : sums[i];
+	}
 	float squares = block_sum_128((sums[0] + sums[1]) + (sums[2] + sums[3]), parts);
 	float r = 1.0f / root(squares / (float)a.width + a.eps);
 	if (THREAD == 0) a.roots[BLOCK] = r;
-	for (int from = THREAD; from < a.width; from += 512)
-		EACH_OF_FOUR(column, from) STORE(y + column, LOAD(x + column) * r * a.weight[column]);
+	EACH_FOUR {
+		float v[4];
+		FOUR(i) v[i] = LOAD(x + READ(i)) * r * a.weight[READ(i)];
+		FOUR(i) if (EXISTS(i)) STORE(y + COLUMN(i), v[i]);
+	}
 }
 
 struct ARGS(rms_norm_back) {
@@ -47,16 +45,20 @@ ENTRY(NAMED(rms_norm_back), 128) {
 	const TYPE *dy = a.dy + BLOCK * a.dy_stride, *x = a.x + BLOCK * a.x_stride;
 	TYPE *dx = a.dx + BLOCK * a.dx_stride;
 	float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-	for (int from = THREAD; from < a.width; from += 512)
-		EACH_OF_FOUR(column, from)
-			sums[of_four] = multiply_add(LOAD(dy + column) * a.weight[column], LOAD(x + column), sums[of_four]);
+	EACH_FOUR {
+		float d[4], v[4];
+		FOUR(i) d[i] = LOAD(dy + READ(i)) * a.weight[READ(i)];
+		FOUR(i) v[i] = LOAD(x + READ(i));
+		FOUR(i) sums[i] = EXISTS(i) ? multiply_add(d[i], v[i], sums[i]) : sums[i];
+	}
 	float along = block_sum_128((sums[0] + sums[1]) + (sums[2] + sums[3]), parts);
 	float r = a.roots[BLOCK], slope = r * r * r * (along / (float)a.width);
-	for (int from = THREAD; from < a.width; from += 512)
-		EACH_OF_FOUR(column, from) {
-			float v = multiply_add(r * a.weight[column], LOAD(dy + column), LOAD(dx + column));
-			STORE(dx + column, multiply_add(-slope, LOAD(x + column), v));
-		}
+	EACH_FOUR {
+		float v[4];
+		FOUR(i) v[i] = multiply_add(r * a.weight[READ(i)], LOAD(dy + READ(i)), LOAD(dx + READ(i)));
+		FOUR(i) v[i] = multiply_add(-slope, LOAD(x + READ(i)), v[i]);
+		FOUR(i) if (EXISTS(i)) STORE(dx + COLUMN(i), v[i]);
+	}
 }
 
 struct ARGS(swiglu) {
@@ -70,10 +72,13 @@ struct ARGS(swiglu) {
 ENTRY(NAMED(swiglu), 128) {
 	const TYPE *gate = a.gate_up + BLOCK * a.gate_up_stride, *up = gate + a.width;
 	TYPE *y = a.y + BLOCK * a.y_stride;
-	EACH_OF_FOUR(column, 512 * BLOCK_Y + THREAD) {
-		float g = LOAD(gate + column);
-		STORE(y + column, g * sigmoid(g) * LOAD(up + column));
+	int from = 512 * BLOCK_Y + THREAD;
+	float g[4], u[4];
+	FOUR(i) {
+		g[i] = LOAD(gate + READ(i));
+		u[i] = LOAD(up + READ(i));
 	}
+	FOUR(i) if (EXISTS(i)) STORE(y + COLUMN(i), g[i] * sigmoid(g[i]) * u[i]);
 }
 
 struct ARGS(swiglu_back) {
@@ -83,16 +88,21 @@ struct ARGS(swiglu_back) {
 	int width, padding;
 };
 
-// swiglu_back, with s = σ(gate): d gate = dy·up·(s + gate·s·(1−s)), d up = dy·gate·s. A thread reads what it writes over,
-// so that the gradient may take the place of gate and up.
+// swiglu_back, with s = σ(gate): d gate = dy·up·(s + gate·s·(1−s)), d up = dy·gate·s. The gradient may take the place of gate
+// and up: what a thread uses nobody else writes over.
 ENTRY(NAMED(swiglu_back), 128) {
 	const TYPE *gate = a.gate_up + BLOCK * a.gate_up_stride, *up = gate + a.width, *dy = a.dy + BLOCK * a.dy_stride;
 	TYPE *d_gate = a.d_gate_up + BLOCK * a.d_gate_up_stride, *d_up = d_gate + a.width;
-	EACH_OF_FOUR(column, 512 * BLOCK_Y + THREAD) {
-		float g = LOAD(gate + column), u = LOAD(up + column), d = LOAD(dy + column), s = sigmoid(g);
-		STORE(d_gate + column, d * u * multiply_add(g * s, 1.0f - s, s));
-		STORE(d_up + column, d * g * s);
+	int from = 512 * BLOCK_Y + THREAD;
+	float g[4], u[4], d[4];
+	FOUR(i) {
+		g[i] = LOAD(gate + READ(i));
+		u[i] = LOAD(up + READ(i));
+		d[i] = LOAD(dy + READ(i));
+	}
+	FOUR(i) if (EXISTS(i)) {
+		float s = sigmoid(g[i]);
+		STORE(d_gate + COLUMN(i), d[i] * u[i] * multiply_add(g[i] * s, 1.0f - s, s));
+		STORE(d_up + COLUMN(i), d[i] * g[i] * s);
 	}
 }
-
-#undef EACH_OF_FOUR

@@ -1,8 +1,15 @@
 // What an update of parameters needs: AdamW, and sums and searches over whole tensors.
 #include "variant.h"
 
+#define STRIDE ((long long)BLOCKS * THREADS)
+
 // The elements that a thread goes through, with the grid's stride.
-#define EACH(i, n) for (long long i = (long long)BLOCK * THREADS + THREAD; i < (n); i += (long long)BLOCKS * THREADS)
+#define EACH(i, n) for (long long i = (long long)BLOCK * THREADS + THREAD; i < (n); i += STRIDE)
+
+// The same, four of them at a time, which are read before any is written. READ_OF is that of the last for those behind it.
+#define EACH_FOUR_OF(i, n) for (long long i = (long long)BLOCK * THREADS + THREAD; i < (n); i += 4 * STRIDE)
+#define AT(i, k) (i + (k) * STRIDE)
+#define READ_OF(i, k) (AT(i, k) < a.n ? AT(i, k) : a.n - 1)
 
 struct adamw_args {
 	float *param;
@@ -27,7 +34,11 @@ KERNEL(adamw, 256) {
 #define SCALE(TYPE)                                                                      \
 	struct scale_##TYPE##_args { TYPE *x; long long n; float factor; int padding; }; \
 	KERNEL(scale_##TYPE, 256) {                                                      \
-		EACH(i, a.n) store_##TYPE(a.x + i, load_##TYPE(a.x + i) * a.factor);     \
+		EACH_FOUR_OF(i, a.n) {                                                   \
+			float x[4];                                                      \
+			FOUR(k) x[k] = load_##TYPE(a.x + READ_OF(i, k)) * a.factor;      \
+			FOUR(k) if (AT(i, k) < a.n) store_##TYPE(a.x + AT(i, k), x[k]);  \
+		}                                                                        \
 	}
 SCALE(f32)
 SCALE(bf16)
@@ -41,7 +52,11 @@ struct add_scaled_args {
 };
 
 KERNEL(add_scaled, 256) {
-	EACH(i, a.n) a.dst[i] = multiply_add(a.factor, a.src[i], a.dst[i]);
+	EACH_FOUR_OF(i, a.n) {
+		float v[4];
+		FOUR(k) v[k] = multiply_add(a.factor, a.src[READ_OF(i, k)], a.dst[READ_OF(i, k)]);
+		FOUR(k) if (AT(i, k) < a.n) a.dst[AT(i, k)] = v[k];
+	}
 }
 
 // block_sum_double adds the values of a block's 256 threads in a fixed order; thread 0 gets the sum.
@@ -65,10 +80,10 @@ KERNEL(sum_squares, 256) {
 	SHARED double sums[256];
 	long long first = 4096LL * BLOCK + THREAD;
 	double sum = 0.0;
-	UNROLL for (int k = 0; k < 16; k++) {
-		double v = first + 256 * k < a.n ? (double)a.x[first + 256 * k] : 0.0;
-		sum = multiply_add_double(v, v, sum);
-	}
+	float v[16];
+	UNROLL for (int k = 0; k < 16; k++) v[k] = a.x[first + 256 * k < a.n ? first + 256 * k : a.n - 1];
+	UNROLL for (int k = 0; k < 16; k++)
+		if (first + 256 * k < a.n) sum = multiply_add_double((double)v[k], (double)v[k], sum);
 	sum = block_sum_double(sum, sums);
 	if (THREAD == 0) a.sums[BLOCK] = sum;
 }
@@ -106,12 +121,11 @@ struct first_not_finite_args {
 // first_not_finite: a block finds the first among its elements that is infinite or not a number; n when there is none.
 KERNEL(first_not_finite, 256) {
 	SHARED long long numbers[256];
-	long long stride = (long long)BLOCKS * 256, first = a.n;
-	for (long long i = (long long)BLOCK * 256 + THREAD; i < a.n && first == a.n; i += 4 * stride) {
-		UNROLL for (int k = 3; k >= 0; k--) {
-			long long at = i + k * stride;
-			if (at < a.n && (bits_of(a.x[at]) & 0x7f800000u) == 0x7f800000u) first = at;
-		}
+	long long first = a.n;
+	EACH_FOUR_OF(i, a.n) {
+		unsigned bits[4];
+		FOUR(k) bits[k] = bits_of(a.x[READ_OF(i, k)]);
+		FOUR(k) if ((bits[k] & 0x7f800000u) == 0x7f800000u && AT(i, k) < first) first = AT(i, k);
 	}
 	first = block_least(first, numbers);
 	if (THREAD == 0) a.first[BLOCK] = first;

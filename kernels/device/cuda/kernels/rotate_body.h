@@ -110,6 +110,7 @@ ENTRY(NAMED(rotate_terms), 64) {
 	float first = 0.0f, second = 0.0f;
 	if (position >= 0 && position < a.limit) {
 		const float *cos = a.cos + (long long)position * half, *sin = a.sin + (long long)position * half;
+		UNROLL_BY(4)
 		for (int head = 0; head < a.count; head++) {
 			const TYPE *dy = a.dy + row * a.dy_stride + (long long)head * a.dim;
 			const TYPE *x = a.x + row * a.x_stride + (long long)head * a.dim;

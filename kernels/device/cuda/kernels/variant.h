@@ -16,4 +16,12 @@ typedef float f32;
 #define LOAD JOINED(load_, TYPE)
 #define STORE JOINED(store_, TYPE)
 
+// The columns of a row in a block of 128 threads: a thread has every 128th, four of them at a time. It reads all four
+// before it computes, so that reading overlaps, and for one behind the last it reads the last, which it does not use.
+#define EACH_FOUR for (int from = THREAD; from < a.width; from += 512)
+#define FOUR(i) UNROLL for (int i = 0; i < 4; i++)
+#define COLUMN(i) (from + 128 * (i))
+#define EXISTS(i) (COLUMN(i) < a.width)
+#define READ(i) least(COLUMN(i), a.width - 1)
+
 #endif
