@@ -15,6 +15,9 @@ const (
 	partBytes   = 12
 )
 
+// rowThreads is how many threads a block on a row of logits has.
+func rowThreads(vocabulary int) int { return min(partThreads, 32*blocks(vocabulary, 32)) }
+
 // logits is a block of rows of them in the device's memory, with room for the sums of their parts.
 type logits struct {
 	memory     *block
@@ -96,7 +99,7 @@ func (d *Device) scoreBack(dx device.Rows, dHead, dLogProbs, dEntropies device.B
 	}
 	defer d.leave()
 	d.inBlocks("ScoreBack", w, s.Rows, limit, func(l *logits, first, rows int) {
-		launch(d, "score_back"+suffix(p.t), line(rows), partThreads, scoreBackArgs{l.rows.at, l.parts, element(w.targets, first), element(back, first),
+		launch(d, "score_back"+suffix(p.t), line(rows), rowThreads(p.out), scoreBackArgs{l.rows.at, l.parts, element(w.targets, first), element(back, first),
 			element(spread, first), d.status, int64(l.rows.stride), int32(l.count), int32(l.vocabulary), int32(first), w.inverse})
 		dy := l.narrow(p.t)
 		if p.in == 0 {
@@ -121,7 +124,7 @@ func (d *Device) inBlocks(operation string, w headWork, rows int, limit int64, r
 	for first := 0; first < rows; first += l.capacity {
 		n := min(l.capacity, rows-first)
 		d.productInto(l.rows, w.x.from(first), p.operand(), n, p.out, p.in, false)
-		launch(d, "score_parts", grid{n, l.count, 1}, partThreads,
+		launch(d, "score_parts", grid{n, l.count, 1}, rowThreads(l.vocabulary),
 			scorePartsArgs{l.rows.at, l.parts, int64(l.rows.stride), int32(l.count), int32(l.vocabulary), w.inverse})
 		run(l, first, n)
 	}

@@ -52,9 +52,9 @@ func (d *Device) sample(words []int32, logits operand, vocabulary int, how []dev
 	parts := asked + pointer(4*samplingWords*rows)
 	out := parts + pointer(2*partBytes*count*rows)
 	d.upload("Sample", asked, bytesOf(samplingOf(how, vocabulary)))
-	launch(d, "sample_parts", grid{rows, count, 1}, partThreads,
+	launch(d, "sample_parts", grid{rows, count, 1}, rowThreads(vocabulary),
 		samplePartsArgs{logits.at, asked, parts, int64(logits.stride), int32(count), int32(vocabulary)})
-	launch(d, "sample_rows", line(rows), partThreads,
+	launch(d, "sample_rows", line(rows), rowThreads(vocabulary),
 		sampleRowsArgs{logits.at, asked, parts, out, int64(logits.stride), int32(count), int32(vocabulary)})
 	d.download("Sample", bytesOf(words), out)
 }

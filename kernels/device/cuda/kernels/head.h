@@ -5,6 +5,8 @@
 
 #include "arithmetic.h"
 
+// A block has PART_THREADS threads, or as many whole warps as a smaller vocabulary has tokens for: the others would add
+// nothing.
 enum { PART = 2048, PART_THREADS = 256, PART_EACH = PART / PART_THREADS, PART_WARPS = PART_THREADS / 32 };
 
 // A part's largest logit m, Σ eᵗ and Σ t·eᵗ for t = scale·(logit − m).
@@ -33,8 +35,7 @@ FN void read_part(float *z, const float *logits, int first, int vocabulary) {
 	}
 }
 
-// part_most is the largest logit of a part that is a number. The block has PART_THREADS threads, shared is for
-// PART_WARPS numbers.
+// part_most is the largest logit of a part that is a number. shared is for PART_WARPS numbers.
 FN float part_most(const float *z, float *shared) {
 	float m = -INFINITE;
 	UNROLL
@@ -42,8 +43,7 @@ FN float part_most(const float *z, float *shared) {
 	m = warp_most(m);
 	if (LANE == 0) shared[WARP] = m;
 	barrier();
-	UNROLL
-	for (int i = 0; i < PART_WARPS; i++) m = shared[i] > m ? shared[i] : m;
+	for (int i = 0; i < THREADS / 32; i++) m = shared[i] > m ? shared[i] : m;
 	return m;
 }
 
@@ -65,7 +65,7 @@ FN void sum_part(struct part *out, const float *z, float m, float scale, float *
 	}
 	barrier();
 	if (THREAD != 0) return;
-	for (int i = 1; i < PART_WARPS; i++) {
+	for (int i = 1; i < THREADS / 32; i++) {
 		total = total + shared[i];
 		weighted = weighted + shared[PART_WARPS + i];
 	}

@@ -82,18 +82,20 @@ FN void add_up(struct tally *t, const long long *amounts, const int *counts) {
 		t->counts[d][THREAD] = (unsigned short)counts[d];
 	}
 	barrier();
-	int digit = THREAD / DIGITS, part = THREAD % DIGITS, count = 0;
-	long long amount = 0;
-	for (int i = part; i < PART_THREADS; i += DIGITS) {
-		amount += t->amounts[digit][i];
-		count += t->counts[digit][i];
+	for (int s = THREAD; s < DIGITS * DIGITS; s += THREADS) {
+		int digit = s / DIGITS, part = s % DIGITS, count = 0;
+		long long amount = 0;
+		for (int i = part; i < THREADS; i += DIGITS) {
+			amount += t->amounts[digit][i];
+			count += t->counts[digit][i];
+		}
+		t->amount_of[digit][part] = amount;
+		t->count_of[digit][part] = count;
 	}
-	t->amount_of[digit][part] = amount;
-	t->count_of[digit][part] = count;
 	barrier();
 	if (THREAD < DIGITS) {
-		amount = 0;
-		count = 0;
+		int count = 0;
+		long long amount = 0;
 		for (int i = 0; i < DIGITS; i++) {
 			amount += t->amount_of[THREAD][i];
 			count += t->count_of[THREAD][i];
@@ -117,7 +119,7 @@ FN int find(struct tally *t, struct row r, struct border b, float lightest, int 
 		UNROLL
 		for (int d = 0; d < DIGITS; d++) {
 			long long amount = 0;
-			for (int i = THREAD; i < step && lo + d * step + i < hi; i += PART_THREADS) {
+			for (int i = THREAD; i < step && lo + d * step + i < hi; i += THREADS) {
 				int id = lo + d * step + i;
 				float logit = r.logits[id], w = weight(r, logit);
 				unsigned k = key(logit);
@@ -151,7 +153,7 @@ FN struct border cut(struct tally *t, struct row r, struct border before, int wh
 			amounts[d] = 0;
 			counts[d] = 0;
 		}
-		for (int id = THREAD; id < r.vocabulary; id += PART_THREADS) {
+		for (int id = THREAD; id < r.vocabulary; id += THREADS) {
 			float logit = r.logits[id];
 			unsigned k = key(logit), digit = k >> shift;
 			if ((digit ^ b.key >> shift) >= DIGITS || !kept(before, k, id)) continue; // other digits in front
@@ -187,7 +189,7 @@ FN void weigh_kept(struct tally *t, struct row r, struct border b, float lightes
 		amounts[d] = 0;
 		counts[d] = 0;
 	}
-	for (int id = THREAD; id < r.vocabulary; id += PART_THREADS) {
+	for (int id = THREAD; id < r.vocabulary; id += THREADS) {
 		float logit = r.logits[id], w = weight(r, logit);
 		long long amount = units(w);
 		amounts[1] += amount;
@@ -212,11 +214,11 @@ KERNEL(sample_rows, PART_THREADS) {
 	SHARED struct distribution of[2]; // at the row's scale, and at 1
 	struct sampling how = a.how[BLOCK];
 	struct row r = {a.logits + BLOCK * a.stride, a.vocabulary, {1.0f, 0.0f, 0.0f, 0.0f}};
-	if (WARP < 2) {
-		int own = WARP == 0 || how.inverse == 1.0f;
+	for (int which = WARP; which < 2; which += THREADS / 32) {
+		int own = which == 0 || how.inverse == 1.0f;
 		const struct part *parts = a.parts + (2LL * BLOCK + (own ? 0 : 1)) * a.count;
 		struct distribution merged = merge(parts, a.count, own ? how.inverse : 1.0f);
-		if (LANE == 0) of[WARP] = merged;
+		if (LANE == 0) of[which] = merged;
 	}
 	barrier();
 	r.d = of[0];
