@@ -1,6 +1,11 @@
 package cuda
 
 import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
@@ -40,5 +45,147 @@ func TestHeadConformsInBlocks(t *testing.T) {
 		for _, f := range devicetest.Check(d, devicetest.Options{Exact: true, Quick: true}, "Score", "ScoreBack", "Sample") {
 			t.Errorf("in blocks of %d bytes: %s", limit, f)
 		}
+	}
+}
+
+// TestFastHeadConforms is the part of the suite about the head with products by cuBLASLt, which declines none of the
+// head's.
+func TestFastHeadConforms(t *testing.T) {
+	d := open(t, Options{})
+	for _, f := range devicetest.Check(d, devicetest.Options{Quick: true}, "Score", "ScoreBack", "Sample") {
+		t.Error(f)
+	}
+}
+
+// scoredOn are rows of a head with normally distributed numbers. The buffers are the device's until the test ends.
+func scoredOn(t *testing.T, d *Device, rows, hidden, vocabulary int) (s device.Scored, x, w []float32) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(uint64(rows), uint64(vocabulary)))
+	draw := func(n int) []float32 {
+		values := make([]float32, n)
+		for i := range values {
+			values[i] = float32(random.NormFloat64())
+		}
+		return values
+	}
+	x, w = draw(rows*hidden), draw(vocabulary*hidden)
+	targets := make([]int32, rows)
+	for i := range targets {
+		targets[i] = int32(random.IntN(vocabulary))
+	}
+	matrix := brought(t, d, w)
+	head, err := d.NewWeights(matrix, device.F32, vocabulary, hidden, device.ForwardBack)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.FreeWeights(head) })
+	where, err := d.Allocate(device.ForActivations, device.I32, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Free(where) })
+	d.UploadInts(where, targets)
+	return device.Scored{X: device.Dense(brought(t, d, x), hidden), Rows: rows, Head: head, Matrix: matrix, Targets: where, InverseTemperature: 1.25,
+		LogProbs: brought(t, d, make([]float32, rows)), Entropies: brought(t, d, make([]float32, rows))}, x, w
+}
+
+func fetched(t *testing.T, d *Device, b device.Buffer) []float32 {
+	t.Helper()
+	values := make([]float32, b.Len())
+	if err := d.Download(values, b); err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+// TestScoreOfALargeVocabulary compares with sums in float64, and the gradient with theirs.
+func TestScoreOfALargeVocabulary(t *testing.T) {
+	const rows, hidden, vocabulary = 3, 4, 151_936
+	d := open(t, Options{Exact: true})
+	s, x, w := scoredOn(t, d, rows, hidden, vocabulary)
+	targets := make([]int32, rows)
+	if err := d.DownloadInts(targets, s.Targets); err != nil {
+		t.Fatal(err)
+	}
+	dx, dLogProbs := brought(t, d, make([]float32, rows*hidden)), brought(t, d, []float32{1, 0, -2})
+	d.Score(s)
+	d.ScoreBack(device.Dense(dx, hidden), device.Buffer{}, dLogProbs, device.Buffer{}, s)
+	logProbs, entropies, back := fetched(t, d, s.LogProbs), fetched(t, d, s.Entropies), fetched(t, d, dx)
+	for i := range rows {
+		total, weighted, mean, size := 0.0, 0.0, make([]float64, hidden), make([]float64, hidden)
+		at := func(token int) float64 {
+			z := 0.0
+			for j := range hidden {
+				z += float64(x[i*hidden+j]) * float64(w[token*hidden+j])
+			}
+			return z * float64(s.InverseTemperature)
+		}
+		for token := range vocabulary {
+			z := at(token)
+			total += math.Exp(z)
+			weighted += z * math.Exp(z)
+			for j := range hidden {
+				mean[j] += math.Exp(z) * float64(w[token*hidden+j])
+				size[j] += math.Exp(z) * math.Abs(float64(w[token*hidden+j]))
+			}
+		}
+		target := int(targets[i])
+		if want := at(target) - math.Log(total); math.Abs(float64(logProbs[i])-want) > 2e-5 {
+			t.Errorf("row %d: log-probability %v, want %v", i, logProbs[i], want)
+		}
+		if want := math.Log(total) - weighted/total; math.Abs(float64(entropies[i])-want) > 1e-4 {
+			t.Errorf("row %d: entropy %v, want %v", i, entropies[i], want)
+		}
+		for j := range hidden {
+			factor := []float64{1, 0, -2}[i] * float64(s.InverseTemperature)
+			want := factor * (float64(w[target*hidden+j]) - mean[j]/total)
+			// One chain of float32 sums over the vocabulary; see devicetest.ToleranceOf.
+			bound := 8 * math.Sqrt(vocabulary) / (1 << 24) * math.Abs(factor) * (math.Abs(float64(w[target*hidden+j])) + size[j]/total)
+			if math.Abs(float64(back[i*hidden+j])-want) > bound {
+				t.Errorf("row %d, column %d: gradient %v, want %v ± %v", i, j, back[i*hidden+j], want, bound)
+			}
+		}
+	}
+}
+
+// TestScoreNamesTheRowOfABadTarget counts rows from the first of the call, in whichever block they come.
+func TestScoreNamesTheRowOfABadTarget(t *testing.T) {
+	for _, bad := range []int32{-1, 50, math.MaxInt32} {
+		for name, call := range map[string]func(d *Device, s device.Scored){
+			"Score": func(d *Device, s device.Scored) { d.score(s, 0) },
+			"ScoreBack": func(d *Device, s device.Scored) {
+				d.scoreBack(s.X, device.Buffer{}, s.LogProbs, device.Buffer{}, s, 0)
+			},
+		} {
+			d := open(t, Options{Exact: true})
+			s, _, _ := scoredOn(t, d, 7, 8, 50)
+			d.UploadInts(s.Targets.Slice(5, 6), []int32{bad})
+			call(d, s)
+			var mistake *Mistake
+			if err := d.Sync(); !errors.As(err, &mistake) || !strings.Contains(err.Error(), fmt.Sprintf("row 5: target %d is outside the vocabulary", bad)) {
+				t.Errorf("%s: %v, want a mistake that names row 5 and target %d", name, err, bad)
+			}
+			if err := d.Sync(); err != nil {
+				t.Errorf("%s: told twice: %v", name, err)
+			}
+		}
+	}
+}
+
+// TestScoreTellsThatMemoryIsLacking keeps what is lacking for Sync, and goes on.
+func TestScoreTellsThatMemoryIsLacking(t *testing.T) {
+	d := open(t, Options{Exact: true})
+	s, _, _ := scoredOn(t, d, 400, 1, 40_000) // 64 MB of logits
+	set(t, "memory", 16<<20)
+	defer set(t, "memory", 1<<30)
+	d.Score(s)
+	var lacking *device.OutOfMemory
+	if err := d.Sync(); !errors.As(err, &lacking) || lacking.For != device.ForWorkspace {
+		t.Fatalf("%v, want one about memory for a workspace", err)
+	}
+	s.Rows = 2
+	d.Score(s)
+	if err := d.Sync(); err != nil {
+		t.Error(err)
 	}
 }
