@@ -12,7 +12,7 @@ func TestAttentionConforms(t *testing.T) {
 			set(t, "order", order)
 			defer set(t, "order", 0)
 			d := open(t, Options{Exact: true})
-			for _, f := range devicetest.Check(d, devicetest.Options{Exact: true, Quick: true}, "Attend", "AttendPages", "CopyPage") {
+			for _, f := range devicetest.Check(d, devicetest.Options{Exact: true, Quick: true}, "Attend", "AttendBack", "AttendPages", "CopyPage") {
 				t.Error(f)
 			}
 		})

@@ -39,6 +39,20 @@ var structs = map[string]uintptr{
 	"write_pages_2":    unsafe.Sizeof(writePagesArgs{}),
 	"write_pages_4":    unsafe.Sizeof(writePagesArgs{}),
 
+	// attention_back.cu
+	"attend_back_keys_128_bf16":    unsafe.Sizeof(attendBackArgs{}),
+	"attend_back_keys_128_f32":     unsafe.Sizeof(attendBackArgs{}),
+	"attend_back_keys_256_bf16":    unsafe.Sizeof(attendBackArgs{}),
+	"attend_back_keys_256_f32":     unsafe.Sizeof(attendBackArgs{}),
+	"attend_back_keys_64_bf16":     unsafe.Sizeof(attendBackArgs{}),
+	"attend_back_keys_64_f32":      unsafe.Sizeof(attendBackArgs{}),
+	"attend_back_queries_128_bf16": unsafe.Sizeof(attendBackArgs{}),
+	"attend_back_queries_128_f32":  unsafe.Sizeof(attendBackArgs{}),
+	"attend_back_queries_256_bf16": unsafe.Sizeof(attendBackArgs{}),
+	"attend_back_queries_256_f32":  unsafe.Sizeof(attendBackArgs{}),
+	"attend_back_queries_64_bf16":  unsafe.Sizeof(attendBackArgs{}),
+	"attend_back_queries_64_f32":   unsafe.Sizeof(attendBackArgs{}),
+
 	// products.cu
 	"add_bias_bf16":              unsafe.Sizeof(addBiasArgs{}),
 	"add_bias_f32":               unsafe.Sizeof(addBiasArgs{}),

@@ -37,29 +37,18 @@ FN int find_sequence(const int *offsets, int sequences, int share, int tile, int
 	return low;
 }
 
-// lines are the rows that a thread brings to shared memory, by their place in a matrix.
+// lines are 32 rows that a block brings to shared memory: line i is head query mod share of row query / share, with
+// query = from + i, of a matrix of so many rows. A thread keeps where its own four are.
 struct lines {
+	int from, share, dim, rows;
 	int row[4], column[4];
 };
 
-#define NOWHERE 0x7fffffff // a row that is not there
-
-// key_lines are positions 0 … 31 of a tile.
-FN struct lines key_lines(void) {
-	struct lines l;
-	UNROLL for (int i = 0; i < 4; i++) {
-		l.row[i] = THREAD / 16 + 8 * i;
-		l.column[i] = 0;
-	}
-	return l;
-}
-
-// query_lines are 32 queries from one on.
-FN struct lines query_lines(int from, int queries, int share, int dim) {
-	struct lines l;
+FN struct lines lines_of(int from, int share, int dim, int rows) {
+	struct lines l = {from, share, dim, rows, {0}, {0}};
 	UNROLL for (int i = 0; i < 4; i++) {
 		int query = from + THREAD / 16 + 8 * i;
-		l.row[i] = query < queries ? query / share : NOWHERE;
+		l.row[i] = query / share;
 		l.column[i] = query % share * dim;
 	}
 	return l;
@@ -113,6 +102,15 @@ FN void put_scores(float *scores, const float s[4][2]) {
 	UNROLL for (int i = 0; i < 4; i++)
 		UNROLL for (int j = 0; j < 2; j++)
 			scores[(4 * (THREAD / 16) + i) * SHARE_PITCH + THREAD % 16 + 16 * j] = s[i][j];
+}
+
+// put_sums writes a thread's sums, times a factor for each left row, to a tile.
+FN void put_sums(four *tile, float sum[4][4], const float factor[4]) {
+	UNROLL for (int i = 0; i < 4; i++) {
+		four v;
+		UNROLL for (int j = 0; j < 4; j++) v[j] = sum[i][j] * factor[i];
+		tile[(4 * (THREAD / 16) + i) * PITCH + THREAD % 16] = v;
+	}
 }
 
 // The maximum and the sum over the 16 threads that have scores of the same left rows; 32 numbers are added as
@@ -169,30 +167,39 @@ FN four load_four_bf16(const bf16 *p) {
 	return v;
 }
 
-// bring fills a tile with columns first … first+63 of lines of a matrix of so many rows; what is not there is 0.
-#define BRING(TYPE)                                                                                             \
-	FN void bring_##TYPE(four *tile, const TYPE *matrix, long long stride, const struct lines *l, int rows, \
-	                     int first, int dim, int fours) {                                                   \
-		const four zeros = {0.0f, 0.0f, 0.0f, 0.0f};                                                    \
-		int column = first + THREAD % 16 * 4;                                                           \
-		four *to = tile + THREAD / 16 * PITCH + THREAD % 16;                                            \
-		matrix += column;                                                                               \
-		if (fours) {                                                                                    \
-			four v[4];                                                                              \
-			UNROLL for (int i = 0; i < 4; i++)                                                      \
-				v[i] = l->row[i] < rows && column < dim                                         \
-				               ? load_four_##TYPE(matrix + l->row[i] * stride + l->column[i])   \
-				               : zeros;                                                         \
-			UNROLL for (int i = 0; i < 4; i++) to[8 * i * PITCH] = v[i];                            \
-			return;                                                                                 \
-		}                                                                                               \
-		UNROLL for (int i = 0; i < 4; i++) {                                                            \
-			const TYPE *p = matrix + l->row[i] * stride + l->column[i];                             \
-			float *one = (float *)(to + 8 * i * PITCH);                                             \
-			UNROLL_BY(1)                                                                            \
-			for (int e = 0; e < 4; e++)                                                             \
-				one[e] = l->row[i] < rows && column + e < dim ? load_##TYPE(p + e) : 0.0f;      \
-		}                                                                                               \
+// bring fills a tile with columns first … first+63 of lines; what is not there is 0.
+#define BRING(TYPE)                                                                                                  \
+	FN void bring_##TYPE(four *tile, const TYPE *matrix, long long stride, const struct lines *l, int first, int fours) { \
+		const four zeros = {0.0f, 0.0f, 0.0f, 0.0f};                                                         \
+		int column = first + THREAD % 16 * 4;                                                                \
+		four *to = tile + THREAD / 16 * PITCH + THREAD % 16;                                                 \
+		if (fours) {                                                                                         \
+			four v[4];                                                                                   \
+			UNROLL for (int i = 0; i < 4; i++)                                                           \
+				v[i] = l->row[i] < l->rows && column < l->dim                                        \
+				               ? load_four_##TYPE(matrix + l->row[i] * stride + l->column[i] + column) \
+				               : zeros;                                                              \
+			UNROLL for (int i = 0; i < 4; i++) to[8 * i * PITCH] = v[i];                                 \
+			return;                                                                                      \
+		}                                                                                                    \
+		UNROLL_BY(1)                                                                                         \
+		for (int i = 0; i < 16; i++) {                                                                       \
+			int query = l->from + THREAD / 16 + i / 4 * 8, row = query / l->share, own = column + i % 4; \
+			((float *)(to + i / 4 * 8 * PITCH))[i % 4] =                                                 \
+				row < l->rows && own < l->dim                                                        \
+					? load_##TYPE(matrix + row * stride + query % l->share * l->dim + own)       \
+					: 0.0f;                                                                      \
+		}                                                                                                    \
+	} \
+	/* send writes a tile to columns first … first+63 of lines, as far as they are there. */                            \
+	FN void send_##TYPE(TYPE *matrix, long long stride, const struct lines *l, int first, const four *tile) {            \
+		UNROLL_BY(1)                                                                                         \
+		for (int i = THREAD; i < TILE * CHUNK; i += ATTENTION_THREADS) {                                     \
+			int query = l->from + i / CHUNK, row = query / l->share, own = first + i % CHUNK;            \
+			if (row < l->rows && own < l->dim)                                                           \
+				store_##TYPE(matrix + row * stride + query % l->share * l->dim + own,                \
+				             ((const float *)tile)[i / CHUNK * (4 * PITCH) + i % CHUNK]);            \
+		}                                                                                                    \
 	}
 BRING(f32)
 BRING(bf16)
@@ -202,5 +209,6 @@ BRING(bf16)
 #define WIDELY(name) JOINED(JOINED(name##_, WIDE), JOINED(_, TYPE))
 #define WIDE_ARGS(name) JOINED(WIDELY(name), _args)
 #define BRING_ROWS JOINED(bring_, TYPE)
+#define SEND_ROWS JOINED(send_, TYPE)
 
 #endif

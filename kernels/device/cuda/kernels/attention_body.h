@@ -28,7 +28,7 @@ ENTRY(WIDELY(attend), ATTENTION_THREADS) {
 	int heads = BLOCK_Y * a.share * a.dim; // the column of the first query head
 	const TYPE *q = a.q + first * a.q_stride + heads, *k = a.k + BLOCK_Y * a.head, *v = a.v + BLOCK_Y * a.head;
 	const int *table = a.tables ? a.tables + a.starts[sequence] : 0;
-	struct lines mine = query_lines(from, queries, a.share, a.dim), keys = key_lines();
+	struct lines mine = lines_of(from, a.share, a.dim, rows);
 
 	int seen[4], none[4] = {0, 0, 0, 0}; // how many positions the thread's queries see
 	UNROLL for (int i = 0; i < 4; i++) {
@@ -51,6 +51,7 @@ ENTRY(WIDELY(attend), ATTENTION_THREADS) {
 				UNROLL for (int j = 0; j < 4; j++) part_sum[c][i][j] = 0.0f;
 		}
 		for (int position = start; position < end && position < start + PART * TILE; position += TILE) {
+			struct lines keys = lines_of(0, 1, a.dim, end - position);
 			const TYPE *k_tile = k, *v_tile = v;
 			if (table) {
 				long long page = table[position / TILE] * a.page;
@@ -62,8 +63,8 @@ ENTRY(WIDELY(attend), ATTENTION_THREADS) {
 			UNROLL_BY(1)
 			for (int c = 0; c < CHUNKS; c++) {
 				barrier();
-				if (CHUNKS > 1 || position == 0) BRING_ROWS(left_tile, q, a.q_stride, &mine, rows, c * CHUNK, a.dim, a.fours);
-				BRING_ROWS(right_tile, k_tile, a.k_stride, &keys, end - position, c * CHUNK, a.dim, a.fours);
+				if (CHUNKS > 1 || position == 0) BRING_ROWS(left_tile, q, a.q_stride, &mine, c * CHUNK, a.fours);
+				BRING_ROWS(right_tile, k_tile, a.k_stride, &keys, c * CHUNK, a.fours);
 				barrier();
 				add_products(s, left_tile, right_tile, least(CHUNK, a.dim - c * CHUNK));
 			}
@@ -82,7 +83,7 @@ ENTRY(WIDELY(attend), ATTENTION_THREADS) {
 			put_scores(scores, s);
 			UNROLL for (int c = 0; c < CHUNKS; c++) {
 				barrier();
-				BRING_ROWS(right_tile, v_tile, a.v_stride, &keys, end - position, c * CHUNK, a.dim, a.fours);
+				BRING_ROWS(right_tile, v_tile, a.v_stride, &keys, c * CHUNK, a.fours);
 				barrier();
 				UNROLL for (int i = 0; i < 4; i++)
 					UNROLL for (int j = 0; j < 4; j++) part_sum[c][i][j] = part_sum[c][i][j] * raised[i];
@@ -100,15 +101,12 @@ ENTRY(WIDELY(attend), ATTENTION_THREADS) {
 					                          : multiply_add(part_sum[c][i][j], weight_of_part, sum[c][i][j] * weight);
 		}
 	}
-	UNROLL for (int i = 0; i < 4; i++) {
-		int query = from + 4 * (THREAD / 16) + i;
-		if (query >= queries) continue;
-		TYPE *row = a.out + (first + query / a.share) * a.out_stride + heads + query % a.share * a.dim;
-		float inverse = 1.0f / all[i].sum;
-		UNROLL for (int c = 0; c < CHUNKS; c++)
-			UNROLL for (int j = 0; j < 4; j++) {
-				int column = c * CHUNK + THREAD % 16 * 4 + j;
-				if (column < a.dim) STORE(row + column, sum[c][i][j] * inverse);
-			}
+	float inverse[4];
+	UNROLL for (int i = 0; i < 4; i++) inverse[i] = 1.0f / all[i].sum;
+	UNROLL for (int c = 0; c < CHUNKS; c++) {
+		barrier();
+		put_sums(left_tile, sum[c], inverse);
+		barrier();
+		SEND_ROWS(a.out + first * a.out_stride + heads, a.out_stride, &mine, c * CHUNK, left_tile);
 	}
 }
