@@ -1,5 +1,6 @@
-// The threads of a block as fibres: each has its stack and runs until it waits for others. A thread that
-// should have waited and has not is found by running them in another order.
+// The threads of a block as fibres: each runs until it waits for others. A thread that should have waited and has
+// not is found by running them in another order. Threads share a stack, one after the other, until one waits, which
+// keeps it: kernels that never wait cost one stack and no switches.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,9 @@ static const struct kernel *running;
 static const void *arguments;
 static uint64_t random_state;
 
+// The order of a block's threads, and how many of them have begun.
+static int order[MAX_THREADS], begun, running_threads;
+
 static void wait_in(enum state s) {
 	struct fibre *f = &fibres[emulator_thread];
 	f->state = s;
@@ -91,29 +95,33 @@ unsigned emulator_shuffle(unsigned value, int lane) {
 	return slots[turn][(own & ~31) | lane];
 }
 
-static void fibre_main(void) {
-	running->start(arguments);
-	wait_in(DONE);
-	abort(); // nobody runs a thread that is done
+// run_threads is what a stack does: one thread after the other that has not begun, as long as none waits.
+static void run_threads(void) {
+	while (begun < running_threads) {
+		emulator_thread = order[begun++];
+		running->start(arguments);
+		fibres[emulator_thread].state = DONE;
+	}
+	static void *nowhere;
+	emulator_switch_stack(&nowhere, scheduler);
+	abort(); // nobody goes on with a stack that is done
 }
 
-static void prepare(int thread) {
-	struct fibre *f = &fibres[thread];
-	uintptr_t top = (uintptr_t)(stacks + (size_t)(thread + 1) * STACK) & ~(uintptr_t)63;
+// prepare makes the n-th stack ready for run_threads.
+static void *prepare(int n) {
+	uintptr_t top = (uintptr_t)(stacks + (size_t)(n + 1) * STACK) & ~(uintptr_t)63;
 #if defined(__x86_64__)
 	void **s = (void **)(top - 64);
-	*--s = NULL; // what fibre_main would return to
-	*--s = (void *)fibre_main;
+	*--s = NULL; // what run_threads would return to
+	*--s = (void *)run_threads;
 	s -= SAVED;
 	memset(s, 0, SAVED * sizeof *s);
 #else
 	void **s = (void **)(top - 160);
 	memset(s, 0, 160);
-	s[11] = (void *)fibre_main; // x30
+	s[11] = (void *)run_threads; // x30
 #endif
-	f->stack = s;
-	f->state = READY;
-	f->turn = 0;
+	return s;
 }
 
 static uint64_t next_random(void) {
@@ -149,27 +157,34 @@ static int release(int threads, const char **wrong) {
 	return released;
 }
 
+static void shuffle_order(int threads) {
+	for (int i = threads - 1; i > 0; i--) {
+		int j = (int)(next_random() % (uint64_t)(i + 1)), was = order[i];
+		order[i] = order[j];
+		order[j] = was;
+	}
+}
+
 static const char *run_block(int threads) {
-	static int order[MAX_THREADS];
 	const char *wrong = NULL;
 	for (int i = 0; i < threads; i++) {
-		prepare(i);
+		fibres[i].state = READY;
+		fibres[i].turn = 0;
 		order[i] = emulator_order == 1 ? threads - 1 - i : i;
 	}
-	do {
-		if (emulator_order > 1)
-			for (int i = threads - 1; i > 0; i--) {
-				int j = (int)(next_random() % (uint64_t)(i + 1)), was = order[i];
-				order[i] = order[j];
-				order[j] = was;
-			}
+	if (emulator_order > 1) shuffle_order(threads);
+	running_threads = threads;
+	begun = 0;
+	for (int n = 0; begun < threads; n++) emulator_switch_stack(&scheduler, prepare(n));
+	while (release(threads, &wrong)) {
+		if (emulator_order > 1) shuffle_order(threads);
 		for (int i = 0; i < threads; i++) {
 			struct fibre *f = &fibres[order[i]];
 			if (f->state != READY) continue;
 			emulator_thread = order[i];
 			emulator_switch_stack(&scheduler, f->stack);
 		}
-	} while (release(threads, &wrong));
+	}
 	return wrong;
 }
 
@@ -177,25 +192,52 @@ static const char *run_block(int threads) {
 extern char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
 extern char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
 
+// What a kernel was seen to write of it, so that not all of it has to be filled for each block.
+static struct { size_t from, to; } dirty[MAX_KERNELS];
+
+static void poison(const struct kernel *k) {
+	int i = (int)(k - kernels);
+	if (dirty[i].to > dirty[i].from) memset(__start_emulated_shared + dirty[i].from, 0xff, dirty[i].to - dirty[i].from);
+}
+
+// inspect looks for what the kernel has written, and fills it again.
+static void inspect(const struct kernel *k) {
+	size_t size = (size_t)(__stop_emulated_shared - __start_emulated_shared), from = 0, to = size;
+	int i = (int)(k - kernels);
+	poison(k);
+	while (from < size && __start_emulated_shared[from] == (char)0xff) from++;
+	while (to > from && __start_emulated_shared[to - 1] == (char)0xff) to--;
+	if (from == to) return;
+	if (dirty[i].to == dirty[i].from) dirty[i].from = from, dirty[i].to = to;
+	if (from < dirty[i].from) dirty[i].from = from;
+	if (to > dirty[i].to) dirty[i].to = to;
+	poison(k);
+}
+
 const char *emulator_run(const struct kernel *k, const void *args, const unsigned grid[3], int threads) {
 	if (stacks == NULL) {
 		stacks = mmap(NULL, (size_t)MAX_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (stacks == MAP_FAILED) abort();
+		if (__start_emulated_shared != NULL) memset(__start_emulated_shared, 0xff, (size_t)(__stop_emulated_shared - __start_emulated_shared));
 	}
 	running = k;
 	arguments = args;
 	random_state = emulator_order | 1;
 	emulator_threads = threads;
 	emulator_blocks = (int)grid[0];
+	unsigned long done = 0;
+	const char *wrong = NULL;
 	for (unsigned z = 0; z < grid[2]; z++)
 		for (unsigned y = 0; y < grid[1]; y++)
-			for (unsigned x = 0; x < grid[0]; x++) {
+			for (unsigned x = 0; x < grid[0] && wrong == NULL; x++) {
 				unsigned from = emulator_order == 1 ? grid[0] - 1 - x : x; // blocks have no order either
 				emulator_block[0] = (int)from, emulator_block[1] = (int)y, emulator_block[2] = (int)z;
-				if (__start_emulated_shared != NULL)
-					memset(__start_emulated_shared, 0xff, (size_t)(__stop_emulated_shared - __start_emulated_shared));
-				const char *wrong = run_block(threads);
-				if (wrong != NULL) return wrong;
+				wrong = run_block(threads);
+				if (__start_emulated_shared == NULL) continue;
+				if ((done & (done + 1)) == 0) inspect(k); // after 1, 2, 4, ... blocks
+				else poison(k);
+				done++;
 			}
-	return NULL;
+	if (__start_emulated_shared != NULL) inspect(k);
+	return wrong;
 }
