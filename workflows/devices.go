@@ -32,13 +32,14 @@ type Need struct {
 	Kind        gpu.Kind `json:"kind"`
 	Count       int      `json:"count"`
 	OneDomain   bool     `json:"one_domain,omitempty"`
+	Fast        bool     `json:"fast,omitempty"`
 	MemoryBytes int64    `json:"memory_bytes"`
 }
 
 // Request is what a role of a run asks the device pool for.
 func (n Needs) Request(run, holder string, role lease.Role) lease.Request {
 	need := map[lease.Role]Need{lease.Learner: n.Learner, lease.Rollout: n.Rollout, lease.Evaluate: n.Evaluate}[role]
-	return lease.Request{Holder: holder, Run: run, Role: role, Kind: need.Kind, Count: need.Count, OneDomain: need.OneDomain,
+	return lease.Request{Holder: holder, Run: run, Role: role, Kind: need.Kind, Count: need.Count, OneDomain: need.OneDomain, Fast: need.Fast,
 		MemoryBytes: need.MemoryBytes, Queue: n.Queue, Priority: n.Priority}
 }
 

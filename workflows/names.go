@@ -70,6 +70,14 @@ const (
 // contract, or a digest that does not match.
 const NonRetryable = "turnwise.NonRetryable"
 
+// OutOfMemory is the type of an activity error that says that a device had too little memory, while somebody else
+// held enough of it: trying again helps once that is given back.
+const OutOfMemory = "turnwise.OutOfMemory"
+
+// DeviceFailed is the type of an activity error that says that a device has failed the activity's process, which
+// leaves: the work goes on under the next lease.
+const DeviceFailed = "turnwise.DeviceFailed"
+
 // LeaseLost is the type of an activity error that says that the activity's lease has ended, or never was.
 // Nothing is wrong with the work itself.
 const LeaseLost = "turnwise.LeaseLost"

@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/turnwise-rl/turnwise/configs"
+	"github.com/turnwise-rl/turnwise/internal/agent"
 	"github.com/turnwise-rl/turnwise/internal/connect"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
@@ -31,6 +32,7 @@ const (
 	exitUsage       = 2 // a mistake in arguments, config or input
 	exitCancelled   = 3 // the run was cancelled
 	exitUnreachable = 4 // Temporal could not be reached
+	exitDevice      = 5 // a device failed this process: another one, or this one started again, goes on
 )
 
 // app is one invocation of the program. Results go to out, everything else to err.
@@ -90,6 +92,7 @@ func exitCode(err error) int {
 	var coded codedError
 	var usage interface{ UsageError() }
 	var mistake usageError
+	var failed *agent.FailedError
 	switch {
 	case errors.As(err, &coded):
 		return coded.code
@@ -97,6 +100,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case connect.IsUnreachable(err):
 		return exitUnreachable
+	case errors.As(err, &failed):
+		return exitDevice
 	}
 	return exitFailed
 }

@@ -42,7 +42,7 @@ func (a *app) plan(ctx context.Context, s submission, resolved *configs.Resolved
 	if err := a.checkStart(ctx, "", resolved); err != nil {
 		return err
 	}
-	fleet, err := a.anyFleet(ctx)
+	fleet, err := a.anyFleet(ctx, resolved.Run.Device.Leased())
 	if err != nil {
 		return err
 	}

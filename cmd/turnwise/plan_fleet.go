@@ -28,10 +28,10 @@ const (
 )
 
 // anyFleet is that of the device pool, or this machine where there is no server.
-func (a *app) anyFleet(ctx context.Context) (fleet, error) {
+func (a *app) anyFleet(ctx context.Context, kind gpu.Kind) (fleet, error) {
 	c, _, err := a.dial(ctx)
 	if connect.IsUnreachable(err) {
-		own, err := machineFleet(ctx)
+		own, err := machineFleet(ctx, kind)
 		own.note = "no Temporal server is reached, so roles are placed on this machine's own devices"
 		return own, err
 	}
@@ -63,13 +63,14 @@ func poolFleet(ctx context.Context, c client.Client) (fleet, error) {
 	return known, nil
 }
 
-// machineFleet is this machine, as if one process on it served all roles.
-func machineFleet(ctx context.Context) (fleet, error) {
-	host := agent.Host()
+// machineFleet is this machine, as if one process on it served all roles, for a run on devices of a kind.
+func machineFleet(ctx context.Context, kind gpu.Kind) (fleet, error) {
+	host, sources := agent.Host(), machineSources(kind)
+	computes := machineComputing(ctx, kind, sources)
 	report := lease.Report{Agent: host, Session: "plan", Host: host, Machine: host, Number: 1, Clock: time.Now(),
-		Serves: lease.Capacity{Learner: 1, Rollout: loopsOfHost, Evaluate: loopsOfHost}, Computes: []gpu.Kind{gpu.CPU},
+		Serves: lease.Capacity{Learner: 1, Rollout: loopsOfHost, Evaluate: loopsOfHost}, Computes: computes.kinds, Lacks: computes.lacks,
 		Inventory: &gpu.Inventory{}, Conditions: map[string]gpu.Condition{}}
-	for _, source := range machineSources() {
+	for _, source := range sources {
 		inventory, err := source.Inventory(ctx)
 		if err != nil {
 			return fleet{}, fmt.Errorf("devices of this machine: %w", err)

@@ -30,6 +30,8 @@ func (p *runPlan) judge(fleet lease.Snapshot) {
 		switch {
 		case role.MemoryBytes > r.alone && r.alone > 0:
 			advice = p.advice(r)
+		case p.placedExactly(fleet, role.Role):
+			advice = "set device.exact=true, or start a worker that has cuBLASLt"
 		case role.Kind == gpu.GPU:
 			advice = "set device=cpu, or start a worker that computes on a gpu"
 		}
@@ -40,6 +42,17 @@ func (p *runPlan) judge(fleet lease.Snapshot) {
 		p.Refused = fmt.Sprintf("the %s and the %s need the only %s at once, which has %s; they need %s and %s: %s", first.name, second.name,
 			p.resolved.Run.Device.Leased(), memoryText(r.together), memoryText(first.bytes), memoryText(second.bytes), p.advice(r))
 	}
+}
+
+// placedExactly says whether a role could be placed if nothing had to compute fast.
+func (p *runPlan) placedExactly(fleet lease.Snapshot, role lease.Role) bool {
+	config := p.resolved.Run
+	if config.Device.Exact {
+		return false
+	}
+	config.Device.Exact = true
+	_, _, _, never := lease.Place(fleet, activity.Needs(config, p.shape).Request(p.Name, p.Name, role))
+	return !never
 }
 
 // weighQuota adds a note when the queue's quota keeps the run waiting even with no other run in the fleet: it starts,

@@ -53,7 +53,7 @@ func (a *app) quickstart(ctx context.Context, resolved *configs.Resolved, ports 
 	if err := a.checkStart(ctx, unfinished, resolved); err != nil {
 		return err
 	}
-	own, err := machineFleet(ctx)
+	own, err := machineFleet(ctx, resolved.Run.Device.Leased())
 	if err != nil {
 		return err
 	}

@@ -46,15 +46,15 @@ type deviceAgent struct {
 	ended  chan struct{}
 }
 
-// newAgent makes the agent of a process that serves so much and computes on a device. ended is told of leases that
-// this process has no more.
-func (a *app) newAgent(c client.Client, serves lease.Capacity, compute device.Device, ended func(fence int), log *slog.Logger) (*deviceAgent, error) {
-	config := agent.Config{Serves: serves, Computes: []gpu.Kind{gpu.CPU}, Device: compute, Ended: ended, Log: log,
+// newAgent makes the agent of a process that serves so much and computes on its processor and its GPUs. ended is told
+// of leases that this process has no more.
+func (a *app) newAgent(c client.Client, serves lease.Capacity, processor device.Device, ended func(fence int), log *slog.Logger) (*deviceAgent, error) {
+	config := agent.Config{Serves: serves, Ended: ended, Log: log,
 		Readings: filepath.Join(a.dataDir, agent.ReadingsFolder),
 		Report: func(ctx context.Context, report lease.Report) (lease.Reply, error) {
 			return workflows.ReportDevices(ctx, c, report)
 		}}
-	host, err := a.findDevices(&config, log)
+	host, err := a.findDevices(&config, processor, log)
 	if err != nil {
 		return nil, err
 	}
@@ -98,9 +98,10 @@ func claimName(dataDir, given, host string) (name string, free func() error, err
 }
 
 // findDevices opens the doors to this machine's devices, or to those of a fake fleet, and returns the host's name.
-func (a *app) findDevices(config *agent.Config, log *slog.Logger) (host string, err error) {
+func (a *app) findDevices(config *agent.Config, processor device.Device, log *slog.Logger) (host string, err error) {
 	if a.agent.fleet == "" {
 		config.Sources = ownSources()
+		computesOn(config, onMachine(processor, ofSources(context.Background(), config.Sources)), log)
 		return agent.Host(), nil
 	}
 	data, err := os.ReadFile(a.agent.fleet)
@@ -120,8 +121,19 @@ func (a *app) findDevices(config *agent.Config, log *slog.Logger) (host string, 
 	door := gpufake.Open(pretended)
 	door.Follow(a.agent.fleet+fleetNow, func(sentence string) { log.Info("fake devices", "note", sentence) })
 	config.Sources, config.Boot = []gpu.Source{door}, door.Boot
-	config.Computes = append(config.Computes, gpu.GPU) // on the processor
+	computes := onProcessor(processor, true)
+	if os.Getenv(cudaDriverVariable) != "" { // which is a rehearsal of the way to a GPU
+		computes = onMachine(processor, ofSources(context.Background(), config.Sources))
+	}
+	computesOn(config, computes, log)
 	return pretended.Name, nil
+}
+
+func computesOn(config *agent.Config, c computing, log *slog.Logger) {
+	config.Computes, config.Lacks, config.Open = c.kinds, c.lacks, c.open
+	for _, lack := range c.lacks {
+		log.Info("runs do not compute on GPUs here", "device", lack.UUID, "fast_only", lack.Fast, "reason", lack.Why)
+	}
 }
 
 // start lets the agent report until it is stopped.

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/turnwise-rl/turnwise/internal/agent"
-	"github.com/turnwise-rl/turnwise/internal/gpu"
 	"github.com/turnwise-rl/turnwise/internal/lease"
 	"github.com/turnwise-rl/turnwise/workflows/runstate"
 )
@@ -105,8 +104,8 @@ func TestFleetStandsForTheMachine(t *testing.T) {
 	}
 	for kinds, flags := range map[int]agentFlags{1: {}, 2: {fleet: fleet, name: "alpha"}} {
 		a := &app{dataDir: t.TempDir(), agent: flags}
-		config := agent.Config{Computes: []gpu.Kind{gpu.CPU}}
-		host, err := a.findDevices(&config, slog.New(slog.DiscardHandler))
+		config := agent.Config{}
+		host, err := a.findDevices(&config, nil, slog.New(slog.DiscardHandler))
 		if err != nil || len(config.Computes) != kinds || len(config.Sources) == 0 || kinds == 2 && (host != "alpha" || config.Boot == nil) {
 			t.Errorf("%+v: host %s computes for %v, %v", flags, host, config.Computes, err)
 		}

@@ -5,6 +5,10 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/gpu/hostcpu"
 )
 
-// machineSources are the doors to this machine's devices that a plan without a server places roles on: those that
-// the program computes on.
-func machineSources() []gpu.Source { return []gpu.Source{hostcpu.New()} }
+// machineSources are the doors to this machine's devices of a kind, which a plan without a server places roles on.
+func machineSources(kind gpu.Kind) []gpu.Source {
+	if kind == gpu.GPU {
+		return ownSources()
+	}
+	return []gpu.Source{hostcpu.New()}
+}

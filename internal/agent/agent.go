@@ -18,7 +18,6 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/gpu"
 	"github.com/turnwise-rl/turnwise/internal/lease"
-	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
 // Reporter takes a report to the device pool and brings its reply. A report that is brought again gets the
@@ -28,11 +27,13 @@ type Reporter func(ctx context.Context, report lease.Report) (lease.Reply, error
 // Config says what an agent is and what it serves.
 type Config struct {
 	Identity Identity
-	// Serves is what the process has slots for, Computes the kinds of device that Device computes for.
+	// Serves is what the process has slots for, Computes the kinds of device that Open opens.
 	Serves   lease.Capacity
 	Computes []gpu.Kind
-	// Device computes for every device that is leased from this agent.
-	Device device.Device
+	// Lacks says what of the machine this process does not compute on.
+	Lacks []lease.Lack
+	// Open opens the devices that are leased from this agent.
+	Open Opener
 	// Sources are the doors to the devices of this machine.
 	Sources []gpu.Source
 	// Own are the ids of all our processes on this machine, whose memory is not foreign; nil is this one alone.
@@ -76,7 +77,10 @@ type Agent struct {
 	sources []*source
 	// urgent and news ask for a report, at once or after a while; both are of capacity 1.
 	urgent, news chan struct{}
+	idle         chan struct{} // asks for devices to be closed that nobody needs any more; of capacity 1
 	over         chan struct{} // closed when the agent has stopped serving
+	failing      chan struct{} // closed when a device has failed this process
+	computers    computers
 
 	mu sync.Mutex // guards what follows
 	// number counts the reports composed; judged is the last one whose reply said which leases there are.
@@ -93,6 +97,7 @@ type Agent struct {
 	told           told
 	skewed         bool  // clocks differ, and that was said
 	why            error // why the agent does not serve any more
+	failure        *FailedError
 }
 
 // told is what the device pool knows by reports that it has taken.
@@ -103,8 +108,8 @@ type told struct {
 
 // New returns an agent, which serves once it runs.
 func New(config Config) *Agent {
-	a := &Agent{config: config, log: config.Log.With("agent", config.Identity.Name), urgent: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		over: make(chan struct{}), replied: make(chan struct{}), leases: map[int]lease.Lease{}, doubted: map[int]bool{}, uses: map[*use]struct{}{}}
+	a := &Agent{config: config, log: config.Log.With("agent", config.Identity.Name), urgent: make(chan struct{}, 1), news: make(chan struct{}, 1), idle: make(chan struct{}, 1),
+		over: make(chan struct{}), failing: make(chan struct{}), replied: make(chan struct{}), leases: map[int]lease.Lease{}, doubted: map[int]bool{}, uses: map[*use]struct{}{}}
 	for _, door := range config.Sources {
 		a.sources = append(a.sources, newSource(door))
 	}
@@ -122,7 +127,8 @@ func (e *RefusedError) Error() string {
 var errStopped = errors.New("its device agent stops")
 
 // Run watches devices and reports until ctx ends, and then says goodbye. It returns a [*RefusedError] when the
-// device pool refuses the agent. Whatever is at work under a lease at its end is cancelled.
+// device pool refuses the agent, and a [*FailedError] when a device has failed this process. Whatever is at work
+// under a lease at its end is cancelled.
 func (a *Agent) Run(ctx context.Context) error {
 	watching, stop := context.WithCancel(ctx)
 	var parts sync.WaitGroup
@@ -132,17 +138,34 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	parts.Go(func() { a.fence(watching) })
 	parts.Go(func() { a.keepReadings(watching) })
-	err := a.report(watching)
+	parts.Go(func() { a.tidy(watching) })
+	reporting, quit := context.WithCancel(watching)
+	parts.Go(func() {
+		select {
+		case <-a.failing:
+		case <-watching.Done():
+		}
+		quit()
+	})
+	err := a.report(reporting)
 	stop()
 	parts.Wait()
+	defer a.closeIdle()
 	var refused *RefusedError
-	if !errors.As(err, &refused) {
+	if errors.As(err, &refused) {
+		a.end(refused)
+		return refused
+	}
+	failed := a.failed()
+	if failed == nil {
 		a.end(errStopped)
 		a.leave(context.WithoutCancel(ctx))
 		return nil
 	}
-	a.end(refused)
-	return refused
+	a.end(failed)
+	a.confess(context.WithoutCancel(ctx))
+	a.leave(context.WithoutCancel(ctx))
+	return failed
 }
 
 // end cancels all work, and lets none begin.

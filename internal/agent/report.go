@@ -88,7 +88,7 @@ func (a *Agent) compose() lease.Report {
 		id.Boot = a.config.Boot()
 	}
 	report := lease.Report{Agent: id.Name, Session: id.Session, Host: id.Host, Machine: id.Machine, Boot: id.Boot, Number: a.number,
-		Clock: time.Now().UTC(), Serves: a.config.Serves, Computes: a.config.Computes, Held: a.held()}
+		Clock: time.Now().UTC(), Serves: a.config.Serves, Computes: a.config.Computes, Lacks: a.config.Lacks, Held: a.held()}
 	if a.told.inventory == nil || !reflect.DeepEqual(*a.told.inventory, inventory) {
 		report.Inventory = &inventory
 	}
@@ -174,6 +174,9 @@ func (a *Agent) judge(report lease.Report, sent time.Time, reply lease.Reply) ti
 			a.config.Ended(fence)
 		}
 	}
+	if len(ended) > 0 {
+		ask(a.idle)
+	}
 	if reply.Forgot || more {
 		return reportGap
 	}
@@ -193,6 +196,17 @@ func (t *told) note(report lease.Report) {
 		if t.inventory != nil && !slices.ContainsFunc(t.inventory.Devices, func(d gpu.Device) bool { return d.UUID == uuid }) {
 			delete(t.conditions, uuid) // it is told anew should it come back
 		}
+	}
+}
+
+// confess tells the pool, if it listens, what a device has done to this process: a goodbye tells of nothing else.
+func (a *Agent) confess(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leavePatience)
+	defer cancel()
+	report := a.compose()
+	report.Held = nil
+	if _, err := a.config.Report(ctx, report); err != nil {
+		a.log.Warn("the device pool was not told of the device", "error", err)
 	}
 }
 

@@ -32,9 +32,13 @@ type use struct {
 // Use begins work under the lease with a fencing token, on the devices with these UUIDs. It waits until the
 // device pool has confirmed the lease, and refuses one that the pool does not have, or not any more, with a
 // [*LostError]. The returned context ends with a [*LostError] as its cause when the lease is taken back, when
-// its device fails, or when the pool has not been heard of for too long. release ends the use; it may be
-// called more than once.
-func (a *Agent) Use(ctx context.Context, fence int, devices []string) (context.Context, device.Device, func(), error) {
+// its device fails, or when the pool has not been heard of for too long. compute returns the first of the devices,
+// open for computing in either way, until the use has ended; what is allocated there stays beyond that, for as long
+// as the lease does. release ends the use; it may be called more than once.
+func (a *Agent) Use(ctx context.Context, fence int, devices []string) (leased context.Context, compute func(exact bool) (device.Device, error), release func(), err error) {
+	if len(devices) == 0 {
+		return nil, nil, nil, a.lost(fence, "it is for no device")
+	}
 	if err := a.confirm(ctx, fence); err != nil {
 		return nil, nil, nil, err
 	}
@@ -56,16 +60,22 @@ func (a *Agent) Use(ctx context.Context, fence int, devices []string) (context.C
 			return nil, nil, nil, a.lost(fence, fmt.Sprintf("device %s is not there", uuid))
 		}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
+	leased, cancel := context.WithCancelCause(ctx)
 	u := &use{fence: fence, devices: devices, cancel: cancel}
 	a.uses[u] = struct{}{}
-	release := func() {
+	release = func() {
 		a.mu.Lock()
 		delete(a.uses, u)
+		over := a.why != nil
 		a.mu.Unlock()
 		cancel(nil)
+		if over {
+			a.closeIdle()
+		} else {
+			ask(a.idle)
+		}
 	}
-	return ctx, a.config.Device, release, nil
+	return leased, func(exact bool) (device.Device, error) { return a.compute(u, exact) }, release, nil
 }
 
 func (a *Agent) lost(fence int, reason string) *LostError {

@@ -178,6 +178,10 @@ const (
 	DoubleBitECC  EventKind = "double_bit_ecc"
 	Reloaded      EventKind = "reloaded" // the driver was loaded anew, or the device was reset: UUID "" is all of them
 	RecoveryEvent EventKind = "recovery" // the driver changed its mind about Recovery
+	// ComputeFailed and ComputeLost are what a program of ours was told that computed on the device: it failed the
+	// program for good, or is not there any more.
+	ComputeFailed EventKind = "compute_failed"
+	ComputeLost   EventKind = "compute_lost"
 )
 
 // Source is a door to devices. Its methods may be called at the same time.

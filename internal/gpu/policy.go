@@ -59,6 +59,7 @@ const (
 	RemapPending   = "remap-pending"
 	RemapFailed    = "remap-failed"
 	Gone           = "gone"
+	Failure        = "compute-failure"
 	RecoveryAction = "recovery-action"
 )
 
@@ -103,6 +104,9 @@ var Faults = []Fault{
 	{0, RemapFailed, "has bad memory and no spare row for it", Replace, OfDevice},
 	// It may be back after a reset; often it is not before its machine was booted, and a boot resets.
 	{0, Gone, "does not answer", Reset, OfDevice},
+	// Told by the program that computed on it. The driver says more where it is the device's fault; a process that
+	// begins anew may find it well.
+	{0, Failure, "has failed a program that computed on it", Restart, OfDevice},
 	{0, RecoveryAction, "has a driver that wants nothing done with it", Ignore, OfDevice},
 }
 
@@ -154,6 +158,10 @@ func OfEvent(event Event, condition Condition) (fault Fault, ok bool) {
 		return OfXid(48, condition.Recovery), true
 	case RecoveryEvent:
 		return OfRecovery(condition.Recovery)
+	case ComputeFailed:
+		return named(Failure), true
+	case ComputeLost:
+		return named(Gone), true
 	}
 	return Fault{}, false
 }

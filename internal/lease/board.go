@@ -170,7 +170,7 @@ func (b *board) addAgents(fleet Snapshot) map[string]*boardAgent {
 	for _, a := range b.agents {
 		for _, d := range byHost[a.Host] {
 			// The devices of an agent that is not heard may have nobody who reports them.
-			if slices.Contains(d.Agents, a.Agent) || len(d.Agents) == 0 {
+			if (slices.Contains(d.Agents, a.Agent) || len(d.Agents) == 0) && !a.blind(d) {
 				a.addDevice(d)
 			}
 		}

@@ -48,7 +48,7 @@ func (b *board) placement(c choice) Placement {
 
 // open says that an agent could take a request if it had a slot and devices.
 func (a *boardAgent) open(r Request) bool {
-	return !a.Silent && a.capacity(r.Role) > 0 && slices.Contains(a.Computes, r.Kind)
+	return !a.Silent && a.capacity(r.Role) > 0 && a.computes(r)
 }
 
 // fits says that a device is free for a request: a processor is shared by everybody within its memory, a GPU

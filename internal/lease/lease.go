@@ -35,6 +35,8 @@ type Request struct {
 	Count int      `json:"count"`
 	// OneDomain wants all of them in one NVLink domain.
 	OneDomain bool `json:"one_domain,omitempty"`
+	// Fast wants a program that computes fast on the devices; without it one that computes exactly will do.
+	Fast bool `json:"fast,omitempty"`
 	// MemoryBytes is what the role needs of each device.
 	MemoryBytes int64 `json:"memory_bytes"`
 	// Queue is whose share the lease counts against, Priority from 1, which comes first, to 5.
@@ -109,6 +111,8 @@ type Report struct {
 	// Serves is what the process has slots for, Computes the kinds of device that its program can compute on.
 	Serves   Capacity   `json:"serves"`
 	Computes []gpu.Kind `json:"computes"`
+	// Lacks says what of the machine the program does not compute on.
+	Lacks []Lack `json:"lacks,omitempty"`
 	// Inventory is nil when it is that of the last report that was taken.
 	Inventory *gpu.Inventory `json:"inventory,omitempty"`
 	// Conditions are by UUID; those of the last report hold for devices that are not named.

@@ -60,6 +60,8 @@ func troubles() []trouble {
 		switch {
 		case fault.Xid != 0:
 			list = append(list, trouble{name: fmt.Sprintf("XID %d %s", fault.Xid, name), fault: fault, xid: fault.Xid, kind: gpu.XidEvent})
+		case fault.Name == gpu.Failure:
+			list = append(list, trouble{name: "event " + name, fault: fault, kind: gpu.ComputeFailed})
 		case is:
 			list = append(list, trouble{name: "condition " + name, fault: fault, condition: &condition})
 		}

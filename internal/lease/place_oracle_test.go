@@ -19,12 +19,18 @@ func everyPlace(fleet Snapshot, r Request) []Placement {
 				slots--
 			}
 		}
-		if a.Silent || slots <= 0 || !slices.Contains(a.Computes, r.Kind) {
+		blind := map[string]bool{}
+		for _, l := range a.Lacks {
+			if l.Kind == r.Kind && (!l.Fast || r.Fast) {
+				blind[l.UUID] = true
+			}
+		}
+		if a.Silent || slots <= 0 || !slices.Contains(a.Computes, r.Kind) || blind[""] {
 			continue
 		}
 		var mine []DeviceStatus
 		for _, d := range fleet.Devices {
-			if d.Host == a.Host && slices.Contains(d.Agents, a.Agent) && takes(fleet, d, r) {
+			if d.Host == a.Host && slices.Contains(d.Agents, a.Agent) && !blind[d.UUID] && takes(fleet, d, r) {
 				mine = append(mine, d)
 			}
 		}

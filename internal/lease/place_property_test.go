@@ -48,6 +48,12 @@ func anyHost(t *rapid.T, fleet *Snapshot, host string) {
 		if rapid.IntRange(0, 9).Draw(t, "computes") == 0 {
 			a.Computes = []gpu.Kind{gpu.CPU}
 		}
+		switch rapid.IntRange(0, 9).Draw(t, "lacks") {
+		case 0:
+			a.Lacks = []Lack{{Kind: gpu.GPU, Fast: true, Why: "no cuBLASLt"}}
+		case 1:
+			a.Lacks = []Lack{{Kind: gpu.GPU, UUID: fmt.Sprintf("gpu-%s-0", host), Why: "hidden"}}
+		}
 		fleet.Agents, agents = append(fleet.Agents, a), append(agents, a.Agent)
 	}
 	device := func(kind gpu.Kind, i int) {
@@ -85,6 +91,7 @@ func anyRequest(t *rapid.T) Request {
 	r := Request{Run: rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "run"), Role: rapid.SampledFrom([]Role{Learner, Rollout}).Draw(t, "role"),
 		Kind: rapid.SampledFrom([]gpu.Kind{gpu.GPU, gpu.GPU, gpu.GPU, gpu.CPU}).Draw(t, "kind"), Count: 1,
 		MemoryBytes: rapid.SampledFrom([]int64{0, 10, 20, 30, 60, 100}).Draw(t, "need") * gib,
+		Fast:        rapid.Bool().Draw(t, "fast"),
 		Queue:       rapid.SampledFrom([]string{"q0", "q1", "q2"}).Draw(t, "queue"), Priority: rapid.IntRange(1, 5).Draw(t, "priority")}
 	if r.Kind == gpu.GPU {
 		r.Count, r.OneDomain = rapid.IntRange(1, 4).Draw(t, "count"), rapid.Bool().Draw(t, "one domain")

@@ -244,6 +244,12 @@ func (s *placeStory) host(name string, keys func(int, func(key, value string))) 
 			for _, kind := range strings.Split(value, ",") {
 				a.Computes = append(a.Computes, gpu.Kind(kind))
 			}
+		case "exactly": // it computes on GPUs exactly alone
+			a.Lacks = append(a.Lacks, Lack{Kind: gpu.GPU, Fast: true, Why: strings.ReplaceAll(value, "_", " ")})
+		case "lacks":
+			a.Lacks = append(a.Lacks, Lack{Kind: gpu.GPU, Why: strings.ReplaceAll(value, "_", " ")})
+		case "hidden":
+			a.Lacks = append(a.Lacks, Lack{Kind: gpu.GPU, UUID: value, Why: "hidden"})
 		case "note":
 			a.Reason = strings.ReplaceAll(value, "_", " ")
 		default:
@@ -270,7 +276,7 @@ func (s *placeStory) split(uuid, sizes string) {
 	}
 }
 
-// request reads HOLDER ROLE COUNT KIND GIB [domain] [priority=N] [queue=NAME]; the run is what stands before
+// request reads HOLDER ROLE COUNT KIND GIB [domain] [fast] [priority=N] [queue=NAME]; the run is what stands before
 // the holder's slash.
 func (s *placeStory) request(w []string) Request {
 	if len(w) < 5 {
@@ -287,6 +293,8 @@ func (s *placeStory) request(w []string) Request {
 			r.Priority = s.number(value)
 		case "queue":
 			r.Queue = value
+		case "fast":
+			r.Fast = true
 		case "yields", "since":
 		default:
 			s.t.Fatalf("request %q: unknown word %q", w, word)

@@ -44,7 +44,7 @@ func served(r Role) Role {
 // able are the agents, silent or heard, that could do a request if all of their devices were healthy and free.
 func (b *board) able(r Request, silent bool) []*boardAgent {
 	return filter(b.agents, func(a *boardAgent) bool {
-		return a.Silent == silent && a.capacity(r.Role) > 0 && slices.Contains(a.Computes, r.Kind) && a.largest(r, r.MemoryBytes) >= r.Count
+		return a.Silent == silent && a.capacity(r.Role) > 0 && a.computes(r) && a.largest(r, r.MemoryBytes) >= r.Count
 	})
 }
 
@@ -79,15 +79,13 @@ func (a *boardAgent) largest(r Request, bytes int64) int {
 
 // beyond says what the known fleet lacks.
 func (b *board) beyond(r Request, serving []*boardAgent) string {
-	computing := filter(serving, func(a *boardAgent) bool { return slices.Contains(a.Computes, r.Kind) })
+	computing := filter(serving, func(a *boardAgent) bool { return a.computes(r) })
 	if len(computing) == 0 {
 		a := serving[0]
-		hosts := hostsOf(filter(serving, func(other *boardAgent) bool { return slices.Equal(other.Computes, a.Computes) }))
-		verb := "computes"
-		if len(hosts) > 1 {
-			verb = "compute"
-		}
-		return fmt.Sprintf("needs %s; %s %s on %s only", counted(r.Count, r.Kind), listed("host", hosts, 3), verb, kinds(a.Computes))
+		hosts := hostsOf(filter(serving, func(other *boardAgent) bool {
+			return slices.Equal(other.Computes, a.Computes) && slices.Equal(other.Lacks, a.Lacks)
+		}))
+		return fmt.Sprintf("needs %s; %s", counted(r.Count, r.Kind), lacking(r, a, hosts))
 	}
 	most, largest, where := 0, int64(0), computing[0]
 	for _, a := range computing {
@@ -106,7 +104,7 @@ func (b *board) beyond(r Request, serving []*boardAgent) string {
 	case most == 0:
 		note := ""
 		for _, a := range computing {
-			note = cmp.Or(note, a.Reason)
+			note = cmp.Or(note, a.hidden(r), a.Reason)
 		}
 		if note != "" {
 			note = ": " + note

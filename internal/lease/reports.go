@@ -100,14 +100,14 @@ func (p *Pool) heard(a *AgentState, r Report) {
 		p.note("agent %s on %s reports again after %s", a.Agent, r.Host, p.now.Sub(a.Heard).Round(time.Second))
 		p.changed = true
 	}
-	if a.Serves != r.Serves || !slices.Equal(a.Computes, r.Computes) || a.Host != r.Host {
+	if a.Serves != r.Serves || !slices.Equal(a.Computes, r.Computes) || !slices.Equal(a.Lacks, r.Lacks) || a.Host != r.Host {
 		p.changed = true
 	}
 	if a.Host != r.Host && a.Host != "" {
 		p.renameHost(a, r.Host)
 	}
 	a.Host, a.Machine, a.Boot, a.Number = r.Host, r.Machine, r.Boot, r.Number
-	a.Serves, a.Computes, a.Silent = r.Serves, slices.Clone(r.Computes), false
+	a.Serves, a.Computes, a.Lacks, a.Silent = r.Serves, slices.Clone(r.Computes), slices.Clone(r.Lacks), false
 	var skew time.Duration
 	if !r.Clock.IsZero() {
 		skew = r.Clock.Sub(p.now)

@@ -25,6 +25,7 @@ type AgentStatus struct {
 	Host     string        `json:"host"`
 	Serves   Capacity      `json:"serves"`
 	Computes []gpu.Kind    `json:"computes"`
+	Lacks    []Lack        `json:"lacks,omitempty"`
 	Driver   string        `json:"driver"`
 	Reason   string        `json:"reason,omitempty"` // why it has no GPU
 	Heard    time.Time     `json:"heard"`            // last report, by the pool's clock

@@ -45,6 +45,7 @@ type AgentState struct {
 	Number   int        `json:"number"`
 	Serves   Capacity   `json:"serves"`
 	Computes []gpu.Kind `json:"computes,omitempty"`
+	Lacks    []Lack     `json:"lacks,omitempty"`
 	Driver   string     `json:"driver,omitempty"`
 	Reason   string     `json:"reason,omitempty"`
 	// Known is false while the agent has to tell its inventory; Early are events told before that.
@@ -122,7 +123,7 @@ func (s State) clone() State {
 	s.Agents = cloned(s.Agents)
 	for i := range s.Agents {
 		a := &s.Agents[i]
-		a.Past, a.Computes, a.Early = cloned(a.Past), cloned(a.Computes), cloned(a.Early)
+		a.Past, a.Computes, a.Lacks, a.Early = cloned(a.Past), cloned(a.Computes), cloned(a.Lacks), cloned(a.Early)
 		a.Disputed, a.Unclaimed = cloned(a.Disputed), cloned(a.Unclaimed)
 	}
 	s.Devices = cloned(s.Devices)

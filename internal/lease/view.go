@@ -60,7 +60,7 @@ func (a *AgentState) status() AgentStatus {
 		also := fmt.Sprintf("another machine reports %s as well: two devices cannot have one UUID, so they do not count here", strings.Join(a.Disputed, ", "))
 		reason = strings.TrimPrefix(reason+"; "+also, "; ")
 	}
-	return AgentStatus{Agent: a.Agent, Host: a.Host, Serves: a.Serves, Computes: slices.Clone(a.Computes), Driver: a.Driver, Reason: reason,
+	return AgentStatus{Agent: a.Agent, Host: a.Host, Serves: a.Serves, Computes: slices.Clone(a.Computes), Lacks: slices.Clone(a.Lacks), Driver: a.Driver, Reason: reason,
 		Heard: a.Heard, Silent: a.Silent, Skew: a.Skew}
 }
 

@@ -107,9 +107,11 @@ func play(t *testing.T) []string {
 // standing are leases that hold.
 type standing struct{ compute device.Device }
 
-func (s standing) Use(ctx context.Context, _ int, _ []string) (context.Context, device.Device, func(), error) {
-	return ctx, s.compute, func() {}, nil
+func (s standing) Use(ctx context.Context, _ int, _ []string) (context.Context, func(bool) (device.Device, error), func(), error) {
+	return ctx, func(bool) (device.Device, error) { return s.compute, nil }, func() {}, nil
 }
+
+func (s standing) Failed(string, *device.Failure) {}
 
 // SignalWorkflow takes what the loop says.
 func (r *rehearsal) SignalWorkflow(_ context.Context, _, _, _ string, message any) error {

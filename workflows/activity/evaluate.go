@@ -12,7 +12,6 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
-	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/render"
 	"github.com/turnwise-rl/turnwise/rollout/worker"
@@ -43,12 +42,14 @@ func (a *Activities) evaluate(ctx context.Context, input workflows.EvaluateInput
 	if _, err := r.folder.Evaluation(ctx, input.Version); !errors.Is(err, blob.ErrNotFound) {
 		return err // recorded already, or unreadable
 	}
-	return a.underLease(ctx, input.Lease, func(ctx context.Context, on device.Device) error { return a.play(ctx, input, r, on) })
+	return a.underLease(ctx, job{run: input.Run, under: input.Lease, spares: samplerSpares}, func(ctx context.Context, at *bay) error {
+		return a.play(ctx, input, r, at)
+	})
 }
 
 // play plays the evaluation that input asks for.
-func (a *Activities) play(ctx context.Context, input workflows.EvaluateInput, r *run, on device.Device) error {
-	engine, err := a.newEngine(on, r)
+func (a *Activities) play(ctx context.Context, input workflows.EvaluateInput, r *run, at *bay) error {
+	engine, err := a.newEngine(at, r)
 	if err != nil {
 		return err
 	}

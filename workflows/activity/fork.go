@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/blob"
@@ -111,6 +112,10 @@ func (a *Activities) materialise(ctx context.Context, r *run, last runfolder.Man
 	}
 	if whole {
 		return r.folder.AdoptManifest(ctx, last)
+	}
+	if here := computedWith(a.Processor); last.Step > 0 && last.ISA != here && strings.HasPrefix(last.ISA, "cuda") {
+		return lasting(fmt.Errorf("step %d was computed with %s and has no checkpoint any more, and a fork begins on the processor, which makes no step again that was computed elsewhere: "+
+			"fork from a step with a checkpoint, of which checkpoint.keep stay", last.Step, last.ISA))
 	}
 	model, err := newModel(a.Processor, r, 0)
 	if err != nil {

@@ -117,7 +117,7 @@ func TestForkWithChanges(t *testing.T) {
 		}
 	}
 	again.restart()
-	s, release, err := again.a.session(t.Context(), again.run, 0, again.a.Processor)
+	s, release, err := again.a.session(t.Context(), again.run, 0, on(again.a.Processor))
 	if err != nil {
 		t.Fatal(err)
 	}

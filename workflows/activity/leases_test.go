@@ -32,9 +32,10 @@ type revocable struct {
 	revokes []context.CancelCauseFunc
 	under   []int // fences of the work that began
 	done    int   // pieces of work that ended
+	failed  []*device.Failure
 }
 
-func (r *revocable) Use(ctx context.Context, fence int, _ []string) (context.Context, device.Device, func(), error) {
+func (r *revocable) Use(ctx context.Context, fence int, _ []string) (context.Context, func(bool) (device.Device, error), func(), error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.refuse != nil {
@@ -42,12 +43,18 @@ func (r *revocable) Use(ctx context.Context, fence int, _ []string) (context.Con
 	}
 	ctx, revoke := context.WithCancelCause(ctx)
 	r.revokes, r.under = append(r.revokes, revoke), append(r.under, fence)
-	return ctx, r.Device, func() {
+	return ctx, func(bool) (device.Device, error) { return r.Device, nil }, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.done++
 		revoke(nil)
 	}, nil
+}
+
+func (r *revocable) Failed(_ string, failure *device.Failure) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed = append(r.failed, failure)
 }
 
 // revoke takes every lease back.
@@ -176,13 +183,13 @@ func TestStepWithoutItsLease(t *testing.T) {
 // TestLearnerInUseOutlivesItsLease is freed once, by who uses it.
 func TestLearnerInUseOutlivesItsLease(t *testing.T) {
 	p := newApprentice(t)
-	s, release, err := p.a.session(t.Context(), p.run, 7, p.a.Processor)
+	s, release, err := p.a.session(t.Context(), p.run, 7, on(p.a.Processor))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var waiting sync.WaitGroup
 	waiting.Go(func() { // somebody who waits for it gets another one
-		other, done, err := p.a.session(t.Context(), p.run, 7, p.a.Processor)
+		other, done, err := p.a.session(t.Context(), p.run, 7, on(p.a.Processor))
 		if err != nil {
 			t.Error(err)
 			return
@@ -298,7 +305,7 @@ func TestEvaluationLosesItsLease(t *testing.T) {
 func TestCancelledWorkIsNotLost(t *testing.T) {
 	a := fresh(t.TempDir())
 	ctx, cancel := context.WithCancelCause(t.Context())
-	err := a.underLease(ctx, workflows.Under{}, func(ctx context.Context, _ device.Device) error {
+	err := a.underLease(ctx, job{}, func(ctx context.Context, _ *bay) error {
 		cancel(&rollout.Failure{Kind: rollout.FailedCancelled, Err: errTaken})
 		<-ctx.Done()
 		return ctx.Err()

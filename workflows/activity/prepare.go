@@ -10,7 +10,6 @@ import (
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
-	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/env"
 	"github.com/turnwise-rl/turnwise/rollout/journal"
@@ -217,7 +216,7 @@ func (a *Activities) initialise(ctx context.Context, folder *runfolder.Folder, i
 		return err
 	}
 	defer learner.free()
-	manifest := runfolder.Manifest{Kind: runfolder.InitKind, Committed: time.Now().UTC(), ISA: cpu.ISA()}
+	manifest := runfolder.Manifest{Kind: runfolder.InitKind, Committed: time.Now().UTC(), ISA: computedWith(a.Processor)}
 	if manifest.Inputs, err = inputs(ctx, folder); err != nil {
 		return err
 	}

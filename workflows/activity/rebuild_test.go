@@ -15,6 +15,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/journal"
 	"github.com/turnwise-rl/turnwise/rollout/record"
@@ -31,7 +32,7 @@ func (p *apprentice) play(number, version int) rollout.Group {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	engine, err := p.a.newEngine(p.a.Processor, r)
+	engine, err := p.a.newEngine(&bay{compute: func(bool) (device.Device, error) { return p.a.Processor, nil }, leave: func(error) {}}, r)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
-	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 )
 
 // goTo brings the learner to a committed step: from memory, or from the newest checkpoint by redo.
@@ -169,9 +168,8 @@ func (s *session) compare(manifest runfolder.Manifest, what string) error {
 		{"an optimizer state", state, manifest.OptimizerDigest},
 	} {
 		if part.got != part.want {
-			return lasting(fmt.Errorf("%s gave %s with digest %s, the manifest records %s (computed with %s, here %s): "+
-				"continue on a machine with the same instruction set, or set TURNWISE_CPU=%s",
-				what, part.name, part.got, part.want, manifest.ISA, cpu.ISA(), manifest.ISA))
+			return lasting(fmt.Errorf("%s gave %s with digest %s, the manifest records %s (computed with %s, here %s): %s",
+				what, part.name, part.got, part.want, manifest.ISA, s.computedWith(), elsewhere(manifest.ISA)))
 		}
 	}
 	return nil

@@ -10,7 +10,6 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
-	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/workflows"
 )
 
@@ -39,14 +38,7 @@ func (a *Activities) repair(ctx context.Context, input workflows.RepairInput) er
 	} else if err != nil && !errors.Is(err, blob.ErrNotFound) {
 		return err
 	}
-	return a.underLease(ctx, input.Lease, func(ctx context.Context, on device.Device) error {
-		s, release, err := a.session(ctx, input.Run, input.Lease.Fence, on)
-		if err != nil {
-			return err
-		}
-		defer release()
-		return s.remake(ctx, manifest, ref)
-	})
+	return a.withLearner(ctx, input.Run, input.Lease, func(ctx context.Context, s *session) error { return s.remake(ctx, manifest, ref) })
 }
 
 // remake makes one object of a committed step whole again.

@@ -21,17 +21,41 @@ type Engine interface {
 	Close() error
 }
 
-// newEngine returns an engine for a run's policy on a device, without weights.
-func (a *Activities) newEngine(on device.Device, r *run) (Engine, error) {
+// newEngine returns an engine for a run's policy on the run's device, without weights.
+func (a *Activities) newEngine(at *bay, r *run) (Engine, error) {
 	if a.Engines != nil {
-		return a.Engines(r.config, r.renderers)
+		engine, err := a.Engines(r.config, r.renderers)
+		return attentive{engine, at.heard}, err
+	}
+	on, err := at.device(r)
+	if err != nil {
+		return nil, err
 	}
 	s := r.config.Sampling
 	decoder, err := decode.New(decode.Config{Slots: s.Slots, MaxTokens: s.MaxTokens, CacheBytes: s.CacheBytes})
 	if err != nil {
 		return nil, lasting(err)
 	}
-	return &builtIn{decoder, on, r}, nil
+	return attentive{&builtIn{decoder, on, r}, at.heard}, nil
+}
+
+// attentive has errors of an engine heard. An episode that fails is made good and ends no loop; when the device is
+// what failed, no other episode does better.
+type attentive struct {
+	Engine
+	heard func(error)
+}
+
+func (e attentive) Use(ctx context.Context, weights blob.Ref, version int) error {
+	err := e.Engine.Use(ctx, weights, version)
+	e.heard(err)
+	return err
+}
+
+func (e attentive) Generate(ctx context.Context, request sampler.Request) (sampler.Result, error) {
+	result, err := e.Engine.Generate(ctx, request)
+	e.heard(err)
+	return result, err
 }
 
 // builtIn is the engine that comes with this program.

@@ -11,7 +11,6 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"github.com/turnwise-rl/turnwise/configs"
-	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/rollout/journal"
 	"github.com/turnwise-rl/turnwise/workflows"
 )
@@ -65,19 +64,19 @@ func (a *Activities) rolloutLoop(ctx context.Context, input workflows.LoopInput,
 		return workflows.LoopResult{}, err
 	}
 	var result workflows.LoopResult
-	err := a.underLease(ctx, input.Lease, func(ctx context.Context, on device.Device) (err error) {
-		result, err = a.serveLoop(ctx, input, progress, stop, on)
+	err := a.underLease(ctx, job{run: input.Run, under: input.Lease, spares: samplerSpares}, func(ctx context.Context, at *bay) (err error) {
+		result, err = a.serveLoop(ctx, input, progress, stop, at)
 		return err
 	})
 	return result, err
 }
 
-func (a *Activities) serveLoop(ctx context.Context, input workflows.LoopInput, progress *loopProgress, stop <-chan struct{}, on device.Device) (workflows.LoopResult, error) {
+func (a *Activities) serveLoop(ctx context.Context, input workflows.LoopInput, progress *loopProgress, stop <-chan struct{}, at *bay) (workflows.LoopResult, error) {
 	r, err := a.openRun(ctx, input.Run)
 	if err != nil {
 		return workflows.LoopResult{}, err
 	}
-	engine, err := a.newEngine(on, r)
+	engine, err := a.newEngine(at, r)
 	if err != nil {
 		return workflows.LoopResult{}, err
 	}

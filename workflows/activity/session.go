@@ -101,7 +101,7 @@ func (a *Activities) collect(s *session) {
 
 // newModel makes a network of the run's shape.
 func newModel(on device.Device, r *run, seed uint64) (*policy.Model, error) {
-	return policy.New(on, r.shape, options(r.config, seed))
+	return policy.New(on, r.shape, computed(options(r.config, seed), on, r.config))
 }
 
 // options are those of the network that is trained. All copies of it have the same tensors, those that are
@@ -112,9 +112,12 @@ func options(config configs.Run, seed uint64) policy.Options {
 	}
 }
 
+// opener opens the device that a run computes on.
+type opener func(r *run) (device.Device, error)
+
 // session returns the learner of a run under a lease, at whatever step it is, and the function that gives it
 // back. One from another lease is forgotten: the work begins again from what is committed.
-func (a *Activities) session(ctx context.Context, id string, fence int, on device.Device) (*session, func(), error) {
+func (a *Activities) session(ctx context.Context, id string, fence int, open opener) (*session, func(), error) {
 	for {
 		a.mu.Lock()
 		s := a.sessions[id]
@@ -124,7 +127,7 @@ func (a *Activities) session(ctx context.Context, id string, fence int, on devic
 			s = nil
 		}
 		if s == nil {
-			fresh, err := a.openSession(ctx, id, fence, on)
+			fresh, err := a.openSession(ctx, id, fence, open)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -143,8 +146,12 @@ func (a *Activities) session(ctx context.Context, id string, fence int, on devic
 }
 
 // openSession makes a learner that is at no step yet.
-func (a *Activities) openSession(ctx context.Context, id string, fence int, on device.Device) (*session, error) {
+func (a *Activities) openSession(ctx context.Context, id string, fence int, open opener) (*session, error) {
 	r, err := a.openRun(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	on, err := open(r)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +202,7 @@ func (r *run) frozen(ctx context.Context, dev device.Device, ref blob.Ref) (*pol
 	if err != nil {
 		return nil, err
 	}
-	frozen := options(r.config, 0)
+	frozen := computed(options(r.config, 0), dev, r.config)
 	frozen.Frozen = true
 	model, err := policy.DecodeWeights(dev, r.shape, frozen, data)
 	if err != nil {
@@ -210,7 +217,7 @@ func loadNetwork(ctx context.Context, on device.Device, r *run, ref blob.Ref) (*
 	if err != nil {
 		return nil, err
 	}
-	network, err := policy.DecodeNetwork(on, r.shape, options(r.config, 0), data)
+	network, err := policy.DecodeNetwork(on, r.shape, computed(options(r.config, 0), on, r.config), data)
 	if err != nil {
 		return nil, lasting(fmt.Errorf("%s: %w", ref.Key, err))
 	}

@@ -67,10 +67,15 @@ func resolve(t *testing.T, overrides ...string) *configs.Resolved {
 // open are leases that hold for ever.
 type open struct{ device.Device }
 
-func (o open) Use(ctx context.Context, _ int, _ []string) (context.Context, device.Device, func(), error) {
+func (o open) Use(ctx context.Context, _ int, _ []string) (context.Context, func(bool) (device.Device, error), func(), error) {
 	ctx, release := context.WithCancel(ctx)
-	return ctx, o.Device, release, nil
+	return ctx, func(bool) (device.Device, error) { return o.Device, nil }, release, nil
 }
+
+func (o open) Failed(string, *device.Failure) {}
+
+// on opens a device for whoever asks.
+func on(d device.Device) opener { return func(*run) (device.Device, error) { return d, nil } }
 
 // fresh returns activities of a process that has just started.
 func fresh(dataDir string) *Activities {

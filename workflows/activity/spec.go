@@ -49,7 +49,7 @@ func Needs(config configs.Run, shape policy.Config) workflows.Needs {
 		if said == 0 {
 			said = e.Bytes(asked.Leased())
 		}
-		return workflows.Need{Kind: asked.Leased(), Count: 1, MemoryBytes: said}
+		return workflows.Need{Kind: asked.Leased(), Count: 1, Fast: asked.Kind == configs.CUDA && !asked.Exact, MemoryBytes: said}
 	}
 	return workflows.Needs{
 		Learner: need(asked.LearnerMemory, estimates.Learner), Rollout: need(asked.RolloutMemory, estimates.Rollout),

@@ -50,8 +50,13 @@ func TestInputAsksForDevices(t *testing.T) {
 	}
 	said := settingsOf(t, "device={kind: cuda, queue: night, priority: 1, learner_memory: 5, rollout_memory: 7}")
 	want = workflows.Needs{Learner: need(gpu.GPU, 5), Rollout: need(gpu.GPU, 7), Evaluate: need(gpu.GPU, 7), Queue: "night", Priority: 1}
+	want.Learner.Fast, want.Rollout.Fast, want.Evaluate.Fast = true, true, true
 	if diff := cmp.Diff(want, Needs(said.Run, shape)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+	said.Run.Device.Exact = true
+	if exact := Needs(said.Run, shape); exact.Learner.Fast || exact.Rollout.Fast || exact.Evaluate.Fast {
+		t.Errorf("an exact run asks for %+v", exact)
 	}
 }
 

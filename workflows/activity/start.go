@@ -138,7 +138,7 @@ func startModel(on device.Device, r *run) (*policy.Model, error) {
 	if r.config.Policy.From == "" {
 		return newModel(on, r, rollout.Seed(r.config.Seed, weightsStream))
 	}
-	return policy.LoadFolder(on, r.config.Policy.From, options(r.config, rollout.Seed(r.config.Seed, weightsStream)))
+	return policy.LoadFolder(on, r.config.Policy.From, computed(options(r.config, rollout.Seed(r.config.Seed, weightsStream)), on, r.config))
 }
 
 // beginning makes the policy before training once more, with the config that made step 0.

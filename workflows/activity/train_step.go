@@ -13,8 +13,6 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/internal/runfolder"
 	"github.com/turnwise-rl/turnwise/kernels"
-	"github.com/turnwise-rl/turnwise/kernels/device"
-	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/trainer/weights"
@@ -40,19 +38,14 @@ func (a *Activities) TrainStep(ctx context.Context, input workflows.TrainInput) 
 }
 
 func (a *Activities) trainStep(ctx context.Context, input workflows.TrainInput, fence int) (result workflows.TrainResult, err error) {
-	err = a.underLease(ctx, input.Lease, func(ctx context.Context, on device.Device) error {
-		result, err = a.makeStep(ctx, input, fence, on)
+	err = a.withLearner(ctx, input.Run, input.Lease, func(ctx context.Context, s *session) error {
+		result, err = a.makeStep(ctx, input, fence, s)
 		return err
 	})
 	return result, err
 }
 
-func (a *Activities) makeStep(ctx context.Context, input workflows.TrainInput, fence int, on device.Device) (workflows.TrainResult, error) {
-	s, release, err := a.session(ctx, input.Run, input.Lease.Fence, on)
-	if err != nil {
-		return workflows.TrainResult{}, err
-	}
-	defer release()
+func (a *Activities) makeStep(ctx context.Context, input workflows.TrainInput, fence int, s *session) (workflows.TrainResult, error) {
 	folder := s.run.folder
 	if err := folder.Acquire(ctx, fence); err != nil {
 		return workflows.TrainResult{}, err
@@ -103,7 +96,7 @@ func trainResult(m runfolder.Manifest) workflows.TrainResult {
 // commit stores what the step made and creates its manifest.
 func (s *session) commit(ctx context.Context, input workflows.TrainInput, fence int, out result) (runfolder.Manifest, error) {
 	started := time.Now()
-	manifest := runfolder.Manifest{Step: input.Step, Kind: input.Kind, Fence: fence, ISA: cpu.ISA(), Config: input.Config, Batch: input.Batch,
+	manifest := runfolder.Manifest{Step: input.Step, Kind: input.Kind, Fence: fence, ISA: s.computedWith(), Config: input.Config, Batch: input.Batch,
 		Report: out.report, Rewards: out.rewards, Ledger: out.ledger, Seconds: out.seconds}
 	for _, drop := range input.Dropped {
 		manifest.Dropped = append(manifest.Dropped, runfolder.Dropped{Group: drop.Number, Reason: drop.Reason, Object: drop.Object})

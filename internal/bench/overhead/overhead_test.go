@@ -35,10 +35,12 @@ func (l listener) SignalWorkflow(_ context.Context, _, _, signal string, message
 // open are leases that hold for ever.
 type open struct{ device.Device }
 
-func (o open) Use(ctx context.Context, _ int, _ []string) (context.Context, device.Device, func(), error) {
+func (o open) Use(ctx context.Context, _ int, _ []string) (context.Context, func(bool) (device.Device, error), func(), error) {
 	ctx, release := context.WithCancel(ctx)
-	return ctx, o.Device, release, nil
+	return ctx, func(bool) (device.Device, error) { return o.Device, nil }, release, nil
 }
+
+func (o open) Failed(string, *device.Failure) {}
 
 // TestTheLoopIsReal prepares the measured run, lets the rollout loop play two shares with the engine that
 // sleeps, trains a step of what it reported, and looks at what is on disk and in the marks.
