@@ -16,8 +16,12 @@ func (d *Device) AddBias(y device.Rows, bias device.Buffer, rows int) {
 		return
 	}
 	defer d.leave()
-	launch(d, "add_bias"+suffix(to.t), line(min(rows, 32*d.multiprocessors)), 256,
-		addBiasArgs{to.at, from, int64(to.stride), int32(rows), int32(width)})
+	d.addBias(to, from, rows, width)
+}
+
+func (d *Device) addBias(y operand, bias pointer, rows, width int) {
+	launch(d, "add_bias"+suffix(y.t), line(min(rows, 32*d.multiprocessors)), 256,
+		addBiasArgs{y.at, bias, int64(y.stride), int32(rows), int32(width)})
 }
 
 type biasGradArgs struct {
@@ -34,6 +38,11 @@ func (d *Device) BiasGrad(dBias device.Buffer, dy device.Rows, rows int) {
 		return
 	}
 	defer d.leave()
+	d.sumRows(to, from, rows, width)
+}
+
+// sumRows adds the rows to a sum in ascending order.
+func (d *Device) sumRows(sum pointer, from operand, rows, width int) {
 	launch(d, "bias_grad"+suffix(from.t), line(blocks(width, 32)), 256,
-		biasGradArgs{to, from.at, int64(from.stride), int32(rows), int32(width)})
+		biasGradArgs{sum, from.at, int64(from.stride), int32(rows), int32(width)})
 }
