@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -237,18 +238,21 @@ func TestNumbersOutsideAreNoticed(t *testing.T) {
 		before := l.get(table.Data)
 		heads := device.Heads{X: matrix(), Rows: rows, Count: 2, Dim: 2, Positions: numbers, Cos: l.put(device.F32, l.draw(rows)),
 			Sin: l.put(device.F32, l.draw(rows)), Weight: l.put(device.F32, l.draw(2)), Roots: l.put(device.F32, l.draw(2*rows))}
-		for name, call := range map[string]func(){
-			"Gather":                func() { l.d.Gather(matrix(), table, numbers, rows, width) },
-			"ScatterAdd":            func() { l.d.ScatterAdd(matrix(), numbers, table, rows, width) },
-			"Rotate":                func() { l.d.Rotate(matrix(), heads) },
-			"RotateBack":            func() { l.d.RotateBack(matrix(), device.Buffer{}, table, heads) },
-			"RotateBack of weights": func() { l.d.RotateBack(matrix(), l.put(device.F32, l.draw(2)), table, heads) },
+		for _, test := range []struct {
+			name, want string
+			call       func()
+		}{
+			{"Gather", "row 2: index %d is outside the table", func() { l.d.Gather(matrix(), table, numbers, rows, width) }},
+			{"ScatterAdd", "row 2: index %d is outside the table", func() { l.d.ScatterAdd(matrix(), numbers, table, rows, width) }},
+			{"Rotate", "row 2: position %d is outside", func() { l.d.Rotate(matrix(), heads) }},
+			{"RotateBack", "row 2: position %d is outside", func() { l.d.RotateBack(matrix(), device.Buffer{}, table, heads) }},
+			{"RotateBack of weights", "row 2: position %d is outside", func() { l.d.RotateBack(matrix(), l.put(device.F32, l.draw(2)), table, heads) }},
 		} {
-			call()
-			err := l.d.Sync()
+			test.call()
+			err, want := l.d.Sync(), fmt.Sprintf(test.want, bad)
 			var mistake *Mistake
-			if !errors.As(err, &mistake) || !strings.Contains(err.Error(), "row 2: ") {
-				t.Errorf("%s with %d: want a complaint of row 2, got %v", name, bad, err)
+			if !errors.As(err, &mistake) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: want %q, got %v", test.name, want, err)
 			}
 		}
 		l.equal("an input", l.get(table.Data), before)
