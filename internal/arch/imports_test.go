@@ -53,6 +53,8 @@ var arrows = []arrow{
 	{folder: "internal/footprint", alone: true, may: []string{"configs", "internal/gpu/.", "kernels/.", "kernels/device/.", "trainer/decode", "trainer/policy"},
 		tests:  []string{"kernels/device/cpu", "rollout/sampler", "trainer/.", "trainer/optim"},
 		reason: "an estimate of memory is a pure function of settings and shapes, made before anything is started; its tests compare it with what is allocated"},
+	{folder: "internal/gpucheck", alone: true, tests: []string{"internal/gpu/nvml", "kernels/device", "rollout/sampler", "trainer"},
+		reason: "the check of a GPU is tests of what computes on it, in one binary that knows no run"},
 	{folder: "internal/gpu", reason: "the vendor stays behind a narrow door that speaks our words and needs none of our packages"},
 	{folder: "internal/lease", alone: true, may: []string{"internal/gpu/."},
 		reason: "who may use a device is decided by a pure state machine without Temporal, clock, network or vendor"},

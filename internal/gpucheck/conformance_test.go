@@ -1,0 +1,156 @@
+package gpucheck
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"hash"
+	"math"
+	"os"
+	"testing"
+
+	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/kernels/device/cuda"
+	"github.com/turnwise-rl/turnwise/kernels/device/devicetest"
+)
+
+// TestFastConforms holds the fast mode to the oracle; the tolerances are those of every device.
+func TestFastConforms(t *testing.T) {
+	d := open(t, false)
+	if !emulated {
+		devicetest.Run(t, d, devicetest.Options{})
+		t.Logf("products that cuBLASLt has no algorithm for: %+v", d.Declined())
+		return
+	}
+	for _, f := range devicetest.Check(d, devicetest.Options{Quick: true}, "Product", "ProductBack", "ProductGrad", "Score", "ScoreBack") {
+		t.Error(f)
+	}
+}
+
+// TestExactConforms holds the exact mode to the oracle, and to bits that depend on a row's own inputs alone. On
+// the emulated GPU package cuda's own tests do.
+func TestExactConforms(t *testing.T) {
+	if emulated {
+		for _, f := range devicetest.Check(open(t, true), devicetest.Options{Exact: true, Quick: true}, "Allocate", "Upload", "Copy", "CopyRows", "Zero", "Each") {
+			t.Error(f)
+		}
+		return
+	}
+	devicetest.Run(t, open(t, true), devicetest.Options{Exact: true})
+}
+
+// recorded are the digests that the emulated GPU gave.
+//
+//go:embed testdata/digests.json
+var recorded []byte
+
+// digests are of what went to a device and of what came from it, for one operation of the suite.
+type digests struct {
+	In  string `json:"in"`
+	Out string `json:"out"`
+}
+
+// TestBitsAreTheEmulators holds the code that the driver made of the PTX to the bits of the same sources compiled for
+// the host, over everything that the suite's shapes bring back. Equal inputs with other outputs are a kernel, a compiler or a GPU that
+// computes otherwise; other inputs are a suite that has changed.
+func TestBitsAreTheEmulators(t *testing.T) {
+	want := map[string]digests{}
+	must(t, json.Unmarshal(recorded, &want))
+	got := map[string]digests{}
+	d := open(t, true)
+	for _, operation := range devicetest.Operations() {
+		w := &witness{Device: d, in: sha256.New(), out: sha256.New()}
+		for _, f := range devicetest.Check(w, devicetest.Options{Exact: true, Quick: true, Seed: 7}, operation) {
+			t.Error(f)
+		}
+		got[operation] = digests{In: hex.EncodeToString(w.in.Sum(nil)[:16]), Out: hex.EncodeToString(w.out.Sum(nil)[:16])}
+	}
+	if *rewrite && emulated {
+		text, err := json.MarshalIndent(got, "", "  ")
+		must(t, err)
+		must(t, os.WriteFile("testdata/digests.json", append(text, '\n'), 0o600))
+		return
+	}
+	for operation, g := range got {
+		switch w := want[operation]; {
+		case g.In != w.In:
+			t.Errorf("%s: the suite asks for other things than it did when the digests were recorded: run this test with -rewrite", operation)
+		case g.Out != w.Out && emulated:
+			t.Errorf("%s: other bits than those recorded: run this test with -rewrite if that was meant", operation)
+		case g.Out != w.Out:
+			t.Errorf("%s: other bits than those of the same sources on a host", operation)
+		}
+	}
+}
+
+// witness is a device that takes down what goes in and what comes out. NaNs count as one: which of them a sum gives is
+// left open by IEEE 754, and differs between processors.
+type witness struct {
+	*cuda.Device
+	in, out hash.Hash
+}
+
+func floats(h hash.Hash, values []float32) {
+	bytes := make([]byte, 0, 4*len(values))
+	for _, v := range values {
+		bits := math.Float32bits(v)
+		if v != v {
+			bits = 0x7fc00000
+		}
+		bytes = binary.LittleEndian.AppendUint32(bytes, bits)
+	}
+	h.Write(bytes)
+}
+
+func integers(h hash.Hash, values []int32) {
+	bytes := make([]byte, 0, 4*len(values))
+	for _, v := range values {
+		bytes = binary.LittleEndian.AppendUint32(bytes, uint32(v))
+	}
+	h.Write(bytes)
+}
+
+func (w *witness) Upload(dst device.Buffer, src []float32) {
+	floats(w.in, src)
+	w.Device.Upload(dst, src)
+}
+
+func (w *witness) UploadInts(dst device.Buffer, src []int32) {
+	integers(w.in, src)
+	w.Device.UploadInts(dst, src)
+}
+
+func (w *witness) Download(dst []float32, src device.Buffer) error {
+	err := w.Device.Download(dst, src)
+	floats(w.out, dst)
+	return err
+}
+
+func (w *witness) DownloadInts(dst []int32, src device.Buffer) error {
+	err := w.Device.DownloadInts(dst, src)
+	integers(w.out, dst)
+	return err
+}
+
+func (w *witness) Sample(dst []device.Sampled, logits device.Rows, vocabulary int, how []device.Sampling) error {
+	err := w.Device.Sample(dst, logits, vocabulary, how)
+	for _, s := range dst {
+		integers(w.out, []int32{s.Token})
+		floats(w.out, []float32{s.LogProb, s.SamplingLogProb, s.UntemperedLogProb, s.Entropy})
+	}
+	return err
+}
+
+func (w *witness) SquaredNorm(b device.Buffer) (float64, error) {
+	sum, err := w.Device.SquaredNorm(b)
+	floats(w.out, []float32{float32(sum), float32(sum - float64(float32(sum)))})
+	return sum, err
+}
+
+func (w *witness) FirstNonFinite(b device.Buffer) (int, error) {
+	at, err := w.Device.FirstNonFinite(b)
+	integers(w.out, []int32{int32(at)})
+	return at, err
+}
