@@ -26,6 +26,7 @@ type Storage interface {
 	// Usage is the memory held by allocations now and at most so far, in bytes.
 	Usage() Usage
 	// Upload copies host values into dst, rounded to nearest even where dst is narrower. len(src) = dst.Len().
+	// src is the caller's to change when it returns, here and in UploadInts.
 	Upload(dst Buffer, src []float32)
 	// UploadInts copies host values into dst of type I32.
 	UploadInts(dst Buffer, src []int32)

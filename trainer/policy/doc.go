@@ -13,8 +13,12 @@
 // families differ in whether queries and keys are normalised per head and where there is a bias. LoRA
 // adapters and a value head are options.
 //
-// The bits of a token's log-probability depend on the weights and on the tokens before it in its
-// sequence, and on nothing else: every row is computed in a fixed order whatever shares the batch,
+// Passes compute in float32 or, on a device that supports it, in bf16 (Options.Compute). Activations, cached keys
+// and values, and what products read of the weights then have that type; weights, gradients, statistics and
+// scores stay float32, and so does what is saved.
+//
+// On an exact device the bits of a token's log-probability depend on the weights, on the compute type and on the
+// tokens before it in its sequence, and on nothing else: every row is computed in a fixed order whatever shares the batch,
 // from a cache or not, by any number of threads. So what decoding reports is what Score computes later,
 // to the last bit.
 //

@@ -3,6 +3,7 @@ package devicetest
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -236,6 +237,10 @@ func checkUpload(c *check) {
 	c.device.Upload(b.Slice(3, 10), make([]float32, 7))
 	copy(values[3:10], make([]float32, 7))
 	c.equal("Upload to a view", c.download(b), values)
+	own := slices.Clone(values)
+	c.device.Upload(b, own)
+	clear(own)
+	c.equal("Upload of numbers that change when it has returned", c.download(b), values)
 	c.device.Free(b)
 
 	whole := []int32{math.MinInt32, -1, 0, 1, 1<<24 + 1, math.MaxInt32, 7}
@@ -245,6 +250,13 @@ func checkUpload(c *check) {
 	c.must(c.device.DownloadInts(got, integers.Slice(3, 6)))
 	if [3]int32(got) != [3]int32(whole[3:6]) {
 		c.failf("DownloadInts of a view: %v, want %v", got, whole[3:6])
+	}
+	changed := slices.Clone(whole)
+	c.device.UploadInts(integers, changed)
+	clear(changed)
+	c.must(c.device.DownloadInts(changed, integers))
+	if !slices.Equal(changed, whole) {
+		c.failf("UploadInts of numbers that change when it has returned: %v, want %v", changed, whole)
 	}
 	c.device.Free(integers)
 }

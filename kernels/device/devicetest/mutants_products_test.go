@@ -155,8 +155,10 @@ func (d staleBack) ProductBack(dx, dy device.Rows, rows int, w device.Weights, a
 type eager struct{ *Reference }
 
 func (d eager) Product(y, x device.Rows, rows int, w device.Weights, add bool) {
-	d.Refresh(w)
-	d.Reference.Product(y, x, rows, w, add)
+	m := *w.(*referenceWeights)
+	m.values = nil // calls run side by side: each looks for itself
+	d.Refresh(&m)
+	d.Reference.Product(y, x, rows, &m, add)
 }
 
 type backAdd struct{ *Reference }

@@ -14,6 +14,8 @@ func typeMutants() []mutant {
 		{"Allocate", "weights that name another compute type", misnamed{r()}},
 		{"Allocate", "pages of a type that it does not compute in", boastful{r()}},
 		{"Allocate", "a refusal that does not name the type", curt{r()}},
+		{"Upload", "numbers read when they are needed", &lazy{Reference: r()}},
+		{"Upload", "integers read when they are needed", &lazyInts{Reference: r()}},
 		{"Product", "float32 results rounded to bf16", roundedResults{r()}},
 		{"Product", "weights truncated to bf16", truncatedWeights{r()}},
 		{"Gather", "a float32 table truncated to bf16", truncatedTable{r()}},
@@ -24,6 +26,45 @@ func typeMutants() []mutant {
 		{"Shapes", "rows of two types accepted", mixing{r()}},
 		{"Shapes", "a bias of bf16 accepted", biasMixing{r()}},
 	}
+}
+
+// lazy reads what is uploaded at the next upload or download.
+type lazy struct {
+	*Reference
+	queued func()
+}
+
+func (d *lazy) settle() {
+	if d.queued != nil {
+		d.queued()
+	}
+	d.queued = nil
+}
+
+func (d *lazy) Upload(dst device.Buffer, src []float32) {
+	d.settle()
+	d.queued = func() { d.Reference.Upload(dst, src) }
+}
+
+func (d *lazy) Download(dst []float32, src device.Buffer) error {
+	d.settle()
+	return d.Reference.Download(dst, src)
+}
+
+type lazyInts struct {
+	*Reference
+	queued func()
+}
+
+func (d *lazyInts) UploadInts(dst device.Buffer, src []int32) {
+	d.queued = func() { d.Reference.UploadInts(dst, src) }
+}
+
+func (d *lazyInts) DownloadInts(dst []int32, src device.Buffer) error {
+	if d.queued != nil {
+		d.queued()
+	}
+	return d.Reference.DownloadInts(dst, src)
 }
 
 type misnamed struct{ *Reference }
