@@ -97,6 +97,15 @@ FN void mix(float sum[4][4], const float *scores, const four *right, int all, co
 	}
 }
 
+FN void clear_sums(float sum[4][4]) {
+	UNROLL for (int i = 0; i < 4; i++)
+		UNROLL for (int j = 0; j < 4; j++) sum[i][j] = 0.0f;
+}
+FN void multiply_sums(float sum[4][4], const float factor[4]) {
+	UNROLL for (int i = 0; i < 4; i++)
+		UNROLL for (int j = 0; j < 4; j++) sum[i][j] = sum[i][j] * factor[i];
+}
+
 // put_scores writes a thread's scores to the tile of them.
 FN void put_scores(float *scores, const float s[4][2]) {
 	UNROLL for (int i = 0; i < 4; i++)
@@ -156,6 +165,19 @@ FN void join(struct softmax *all, struct softmax part, float *weight_of_all, flo
 	*weight_of_part = exponential(part.top - zero);
 	all->top = top;
 	all->sum = multiply_add(part.sum, *weight_of_part, all->sum * *weight_of_all);
+}
+
+// weigh turns the products of a tile of keys into the terms of the softmax of four rows, which see so many of the keys; sums
+// so far are to be multiplied by raised.
+FN void weigh(float s[4][2], const int visible[4], float scale, struct softmax all[4], float raised[4]) {
+	UNROLL for (int i = 0; i < 4; i++) {
+		UNROLL for (int j = 0; j < 2; j++) s[i][j] = THREAD % 16 + 16 * j < visible[i] ? s[i][j] * scale : -INFINITE;
+		raised[i] = raise(&all[i].top, most_of_row(s[i][0], s[i][1]));
+		UNROLL for (int j = 0; j < 2; j++)
+			s[i][j] = THREAD % 16 + 16 * j < visible[i] ? exponential(s[i][j] - score_of_zero(all[i].top)) : 0.0f;
+		float more = sum_of_row(s[i][0], s[i][1]);
+		all[i].sum = multiply_add(all[i].sum, raised[i], more);
+	}
 }
 
 // Four elements at once, where addresses allow it.

@@ -5,6 +5,15 @@
 ATTEND_BACK_ARGS(WIDE_ARGS(attend_back_queries))
 ATTEND_BACK_ARGS(WIDE_ARGS(attend_back_keys))
 
+// row_dot is D, of a row that is there, from a column on; 16 threads compute it.
+FN float WIDELY(row_dot)(const struct WIDE_ARGS(attend_back_queries) *a, long long row, int column, int there) {
+	const TYPE *x = a->d_out + row * a->d_out_stride + column, *y = a->out + row * a->out_stride + column;
+	float dot = 0.0f;
+	UNROLL_BY(1)
+	for (int j = THREAD % 16; there && j < a->dim; j += 16) dot = multiply_add(LOAD(x + j), LOAD(y + j), dot);
+	return sum_of_row(dot, 0.0f);
+}
+
 // The gradient of a tile of queries: 6 operations an element of a head for each position that a query sees.
 ENTRY(WIDELY(attend_back_queries), ATTENTION_THREADS) {
 	int tile, sequence = find_sequence(a.offsets, a.sequences, a.share, BLOCKS - 1 - BLOCK, &tile);
@@ -24,18 +33,10 @@ ENTRY(WIDELY(attend_back_queries), ATTENTION_THREADS) {
 	UNROLL for (int i = 0; i < 4; i++) {
 		int query = from + 4 * (THREAD / 16) + i, row = query / a.share;
 		seen[i] = query < queries ? row + 1 : 0;
-		float dot = 0.0f;
-		if (query < queries) {
-			long long column = heads + query % a.share * a.dim;
-			const TYPE *x = a.d_out + (first + row) * a.d_out_stride + column, *y = a.out + (first + row) * a.out_stride + column;
-			UNROLL_BY(1)
-			for (int j = THREAD % 16; j < a.dim; j += 16) dot = multiply_add(LOAD(x + j), LOAD(y + j), dot);
-		}
-		mean[i] = sum_of_row(dot, 0.0f);
+		mean[i] = WIDELY(row_dot)(&a, first + row, heads + query % a.share * a.dim, query < queries);
 		all[i] = softmax_of_none();
-		UNROLL for (int c = 0; c < CHUNKS; c++)
-			UNROLL for (int j = 0; j < 4; j++) sum[c][i][j] = 0.0f;
 	}
+	UNROLL for (int c = 0; c < CHUNKS; c++) clear_sums(sum[c]);
 	UNROLL_BY(1)
 	for (int position = 0; position < end; position += TILE) {
 		struct lines keys = lines_of(0, 1, a.dim, end - position);
@@ -56,25 +57,16 @@ ENTRY(WIDELY(attend_back_queries), ATTENTION_THREADS) {
 		}
 		float raised[4];
 		int visible[4];
-		UNROLL for (int i = 0; i < 4; i++) {
-			visible[i] = seen[i] - position;
-			UNROLL for (int j = 0; j < 2; j++) s[i][j] = THREAD % 16 + 16 * j < visible[i] ? s[i][j] * a.scale : -INFINITE;
-			raised[i] = raise(&all[i].top, most_of_row(s[i][0], s[i][1]));
-			UNROLL for (int j = 0; j < 2; j++) {
-				int sees = THREAD % 16 + 16 * j < visible[i];
-				s[i][j] = sees ? exponential(s[i][j] - score_of_zero(all[i].top)) : 0.0f;
-				ds[i][j] = sees ? s[i][j] * (ds[i][j] - mean[i]) : 0.0f;
-			}
-			float more = sum_of_row(s[i][0], s[i][1]);
-			all[i].sum = multiply_add(all[i].sum, raised[i], more);
-		}
+		UNROLL for (int i = 0; i < 4; i++) visible[i] = seen[i] - position;
+		weigh(s, visible, a.scale, all, raised);
+		UNROLL for (int i = 0; i < 4; i++)
+			UNROLL for (int j = 0; j < 2; j++) ds[i][j] = s[i][j] * (ds[i][j] - mean[i]); // mix passes over what is not seen
 		put_scores(scores, ds);
 		UNROLL for (int c = 0; c < CHUNKS; c++) {
 			barrier();
 			BRING_ROWS(right_tile, k_tile, a.k_stride, &keys, c * CHUNK, a.fours);
 			barrier();
-			UNROLL for (int i = 0; i < 4; i++)
-				UNROLL for (int j = 0; j < 4; j++) sum[c][i][j] = sum[c][i][j] * raised[i];
+			multiply_sums(sum[c], raised);
 			mix(sum[c], scores, right_tile, position + TILE <= least_seen, none, visible);
 		}
 	}
@@ -114,8 +106,10 @@ ENTRY(WIDELY(attend_back_keys), ATTENTION_THREADS) {
 	UNROLL for (int i = 0; i < 4; i++) {
 		int key = position + 4 * (THREAD / 16) + i;
 		seeing[i] = key < rows ? key * a.share : queries;
-		UNROLL for (int c = 0; c < CHUNKS; c++)
-			UNROLL for (int j = 0; j < 4; j++) dk[c][i][j] = dv[c][i][j] = 0.0f;
+	}
+	UNROLL for (int c = 0; c < CHUNKS; c++) {
+		clear_sums(dk[c]);
+		clear_sums(dv[c]);
 	}
 	UNROLL_BY(1)
 	for (int from = position * a.share; from < queries; from += TILE) {

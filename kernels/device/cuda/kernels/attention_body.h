@@ -18,6 +18,21 @@ struct WIDE_ARGS(attend) {
 	float scale;
 };
 
+// join_part joins what the rows that see the part from start on have of it.
+FN void WIDELY(join_part)(int start, const int seen[4], struct softmax all[4], const struct softmax part[4], float sum[CHUNKS][4][4],
+                          float part_sum[CHUNKS][4][4]) {
+	UNROLL for (int i = 0; i < 4; i++) {
+		float weight = 0.0f, weight_of_part = 0.0f;
+		if (start == 0) all[i] = part[i];
+		else if (seen[i] > start) join(&all[i], part[i], &weight, &weight_of_part);
+		else continue;
+		UNROLL for (int c = 0; c < CHUNKS; c++)
+			UNROLL for (int j = 0; j < 4; j++)
+				sum[c][i][j] = start == 0 ? part_sum[c][i][j]
+				                          : multiply_add(part_sum[c][i][j], weight_of_part, sum[c][i][j] * weight);
+	}
+}
+
 ENTRY(WIDELY(attend), ATTENTION_THREADS) {
 	// The last tiles of a sequence see most and begin first.
 	int tile, sequence = find_sequence(a.offsets, a.sequences, a.share, BLOCKS - 1 - BLOCK, &tile);
@@ -39,17 +54,9 @@ ENTRY(WIDELY(attend), ATTENTION_THREADS) {
 
 	struct softmax all[4], part[4];
 	float sum[CHUNKS][4][4], part_sum[CHUNKS][4][4];
-	UNROLL for (int i = 0; i < 4; i++) {
-		all[i] = softmax_of_none();
-		UNROLL for (int c = 0; c < CHUNKS; c++)
-			UNROLL for (int j = 0; j < 4; j++) sum[c][i][j] = 0.0f;
-	}
 	for (int start = 0; start < end; start += PART * TILE) {
-		UNROLL for (int i = 0; i < 4; i++) {
-			part[i] = softmax_of_none();
-			UNROLL for (int c = 0; c < CHUNKS; c++)
-				UNROLL for (int j = 0; j < 4; j++) part_sum[c][i][j] = 0.0f;
-		}
+		UNROLL for (int i = 0; i < 4; i++) part[i] = softmax_of_none();
+		UNROLL for (int c = 0; c < CHUNKS; c++) clear_sums(part_sum[c]);
 		for (int position = start; position < end && position < start + PART * TILE; position += TILE) {
 			struct lines keys = lines_of(0, 1, a.dim, end - position);
 			const TYPE *k_tile = k, *v_tile = v;
@@ -70,36 +77,18 @@ ENTRY(WIDELY(attend), ATTENTION_THREADS) {
 			}
 			float raised[4];
 			int visible[4];
-			UNROLL for (int i = 0; i < 4; i++) {
-				visible[i] = seen[i] - position;
-				UNROLL for (int j = 0; j < 2; j++)
-					s[i][j] = THREAD % 16 + 16 * j < visible[i] ? s[i][j] * a.scale : -INFINITE;
-				raised[i] = raise(&part[i].top, most_of_row(s[i][0], s[i][1]));
-				UNROLL for (int j = 0; j < 2; j++)
-					s[i][j] = THREAD % 16 + 16 * j < visible[i] ? exponential(s[i][j] - score_of_zero(part[i].top)) : 0.0f;
-				float more = sum_of_row(s[i][0], s[i][1]);
-				part[i].sum = multiply_add(part[i].sum, raised[i], more);
-			}
+			UNROLL for (int i = 0; i < 4; i++) visible[i] = seen[i] - position;
+			weigh(s, visible, a.scale, part, raised);
 			put_scores(scores, s);
 			UNROLL for (int c = 0; c < CHUNKS; c++) {
 				barrier();
 				BRING_ROWS(right_tile, v_tile, a.v_stride, &keys, c * CHUNK, a.fours);
 				barrier();
-				UNROLL for (int i = 0; i < 4; i++)
-					UNROLL for (int j = 0; j < 4; j++) part_sum[c][i][j] = part_sum[c][i][j] * raised[i];
+				multiply_sums(part_sum[c], raised);
 				mix(part_sum[c], scores, right_tile, position + TILE <= least_seen, none, visible);
 			}
 		}
-		UNROLL for (int i = 0; i < 4; i++) {
-			if (seen[i] <= start) continue;
-			float weight = 0.0f, weight_of_part = 1.0f;
-			if (start == 0) all[i] = part[i];
-			else join(&all[i], part[i], &weight, &weight_of_part);
-			UNROLL for (int c = 0; c < CHUNKS; c++)
-				UNROLL for (int j = 0; j < 4; j++)
-					sum[c][i][j] = start == 0 ? part_sum[c][i][j]
-					                          : multiply_add(part_sum[c][i][j], weight_of_part, sum[c][i][j] * weight);
-		}
+		WIDELY(join_part)(start, seen, all, part, sum, part_sum);
 	}
 	float inverse[4];
 	UNROLL for (int i = 0; i < 4; i++) inverse[i] = 1.0f / all[i].sum;

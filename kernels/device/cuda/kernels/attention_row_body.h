@@ -29,110 +29,87 @@ FN void NAMED(bring_by_warp)(four *tile, const TYPE *keys, int count, int first,
 	}
 }
 
-ENTRY(NAMED(attend_row), ATTENTION_THREADS) {
-	int low = 0, high = a.sequences - 1;
-	while (low < high) {
-		int middle = (low + high + 1) / 2;
-		if (a.parts_before[middle] <= BLOCK) low = middle;
-		else high = middle - 1;
-	}
-	int start = (BLOCK - a.parts_before[low]) * PART * TILE, end = least(a.cached[low] + 1, start + PART * TILE);
-	int tiles = (end - start + TILE - 1) / TILE;
-	const int *table = a.tables + a.starts[low] + start / TILE;
-	const TYPE *q = a.q + a.offsets[low] * a.q_stride + (long long)BLOCK_Y * a.share * a.dim;
-	const TYPE *k = a.k + BLOCK_Y * a.head, *v = a.v + BLOCK_Y * a.head;
-	int chunks = (a.dim + CHUNK - 1) / CHUNK;
-
-	for (int i = THREAD; i < a.share * chunks * CHUNK; i += ATTENTION_THREADS) {
-		int column = i % (chunks * CHUNK);
-		((float *)row_queries)[i / (chunks * CHUNK) * WIDEST + column] =
-			column < a.dim ? LOAD(q + i / (chunks * CHUNK) * a.dim + column) : 0.0f;
-	}
-	// Scores: a warp takes two tiles of keys, a lane a key.
+// row_scores computes the scores of a part: a warp takes tiles WARP and WARP + ROW_WARPS of keys, a lane a key.
+FN void NAMED(row_scores)(const struct ARGS(attend_row) *a, const struct row_part *part, const TYPE *k, float s[2][ROW_SHARE]) {
 	four *own = row_keys + WARP * TILE * PITCH;
-	float s[2][ROW_SHARE];
 	UNROLL for (int round = 0; round < 2; round++) {
-		int tile = WARP + round * ROW_WARPS, count = end - start - tile * TILE;
-		const TYPE *keys = tile < tiles ? k + table[tile] * a.page : 0;
+		int tile = WARP + round * ROW_WARPS, count = part->positions - tile * TILE;
+		const TYPE *keys = count > 0 ? k + part->table[tile] * a->page : 0;
 		UNROLL for (int h = 0; h < ROW_SHARE; h++) s[round][h] = 0.0f;
 		UNROLL_BY(1)
-		for (int c = 0; c < chunks; c++) {
+		for (int first = 0; first < a->dim; first += CHUNK) {
 			barrier();
-			if (keys) NAMED(bring_by_warp)(own, keys, count, c * CHUNK, a.dim, a.fours);
+			if (keys) NAMED(bring_by_warp)(own, keys, count, first, a->dim, a->fours);
 			barrier();
-			if (!keys) continue;
-			int columns = least(CHUNK, a.dim - c * CHUNK);
+			int columns = keys ? least(CHUNK, a->dim - first) : 0;
 			UNROLL_BY(1)
 			for (int d = 0; d < columns; d += 4) {
 				four x = own[LANE * PITCH + d / 4];
 				UNROLL for (int h = 0; h < ROW_SHARE; h++) {
-					if (h >= a.share) continue;
-					four y = row_queries[h * (WIDEST / 4) + (c * CHUNK + d) / 4];
+					if (h >= a->share) continue;
+					four y = row_queries[h * (WIDEST / 4) + (first + d) / 4];
 					UNROLL for (int e = 0; e < 4; e++) s[round][h] = multiply_add(y[e], x[e], s[round][h]);
 				}
 			}
 		}
-	}
-	UNROLL for (int round = 0; round < 2; round++) {
-		int tile = WARP + round * ROW_WARPS;
 		UNROLL for (int h = 0; h < ROW_SHARE; h++) {
-			s[round][h] = start + tile * TILE + LANE < end ? s[round][h] * a.scale : -INFINITE;
+			s[round][h] = LANE < count ? s[round][h] * a->scale : -INFINITE;
 			float top = warp_most(s[round][h]);
 			if (LANE == 0) row_tops[tile][h] = top;
 		}
 	}
-	barrier();
-	// Their exponentials, with the largest score up to their tile.
-	float *scores = (float *)row_keys;
-	UNROLL for (int round = 0; round < 2; round++) {
-		int tile = WARP + round * ROW_WARPS;
-		UNROLL for (int h = 0; h < ROW_SHARE; h++) {
-			if (h >= a.share || tile >= tiles) continue;
-			float top = -INFINITE, raised = 0.0f;
-			UNROLL_BY(1)
-			for (int t = 0; t <= tile; t++) raised = raise(&top, row_tops[t][h]);
-			float p = start + tile * TILE + LANE < end ? exponential(s[round][h] - score_of_zero(top)) : 0.0f;
-			float sum = warp_sum(p);
-			scores[h * PART * TILE + tile * TILE + LANE] = p;
-			if (LANE != 0) continue;
-			row_raised[tile][h] = raised;
-			row_sums[tile][h] = sum;
-		}
-	}
-	barrier();
-	float *parts = a.parts + ((long long)BLOCK * a.key_heads + BLOCK_Y) * a.share * part_size(a.dim);
-	if (THREAD < a.share) {
-		struct softmax part = softmax_of_none();
-		for (int t = 0; t < tiles; t++) {
-			float raised = raise(&part.top, row_tops[t][THREAD]);
-			part.sum = multiply_add(part.sum, raised, row_sums[t][THREAD]);
-		}
-		parts[THREAD * part_size(a.dim) + a.dim] = part.top;
-		parts[THREAD * part_size(a.dim) + a.dim + 1] = part.sum;
-	}
-	// The mix of the values: a thread takes a column.
-	for (int column = THREAD; column < a.dim; column += ATTENTION_THREADS) {
+}
+
+// row_mix adds up the values of a part: a thread takes a column.
+FN void NAMED(row_mix)(const struct ARGS(attend_row) *a, const struct row_part *part, const TYPE *v, const float *terms, float *to) {
+	for (int column = THREAD; column < a->dim; column += ATTENTION_THREADS) {
 		float sum[ROW_SHARE];
 		UNROLL for (int h = 0; h < ROW_SHARE; h++) sum[h] = 0.0f;
-		for (int tile = 0; tile < tiles; tile++) {
-			const TYPE *values = v + table[tile] * a.page + column;
+		for (int tile = 0; tile * TILE < part->positions; tile++) {
+			const TYPE *values = v + part->table[tile] * a->page + column;
 			UNROLL for (int h = 0; h < ROW_SHARE; h++)
-				if (h < a.share) sum[h] = sum[h] * row_raised[tile][h];
-			int count = least(TILE, end - start - tile * TILE);
+				if (h < a->share) sum[h] = sum[h] * row_raised[tile][h];
+			int count = least(TILE, part->positions - tile * TILE);
 			UNROLL_BY(1)
 			for (int t = 0; t < count; t += 8) {
 				float x[8];
-				UNROLL for (int e = 0; e < 8; e++) x[e] = t + e < count ? LOAD(values + (long long)(t + e) * a.dim) : 0.0f;
+				UNROLL for (int e = 0; e < 8; e++) x[e] = t + e < count ? LOAD(values + (long long)(t + e) * a->dim) : 0.0f;
 				UNROLL for (int h = 0; h < ROW_SHARE; h++) {
-					if (h >= a.share) continue;
-					const float *p = scores + h * PART * TILE + tile * TILE + t;
+					if (h >= a->share) continue;
+					const float *p = terms + h * PART * TILE + tile * TILE + t;
 					UNROLL for (int e = 0; e < 8; e++) sum[h] = t + e < count ? multiply_add(p[e], x[e], sum[h]) : sum[h];
 				}
 			}
 		}
 		UNROLL for (int h = 0; h < ROW_SHARE; h++)
-			if (h < a.share) parts[h * part_size(a.dim) + column] = sum[h];
+			if (h < a->share) to[h * part_size(a->dim) + column] = sum[h];
 	}
+}
+
+ENTRY(NAMED(attend_row), ATTENTION_THREADS) {
+	int sequence = sequence_of_part(a.parts_before, a.sequences, BLOCK);
+	int start = (BLOCK - a.parts_before[sequence]) * PART * TILE;
+	struct row_part part = {a.tables + a.starts[sequence] + start / TILE, least(a.cached[sequence] + 1 - start, PART * TILE)};
+	const TYPE *q = a.q + a.offsets[sequence] * a.q_stride + (long long)BLOCK_Y * a.share * a.dim;
+
+	int padded = (a.dim + CHUNK - 1) / CHUNK * CHUNK;
+	for (int i = THREAD; i < a.share * padded; i += ATTENTION_THREADS) {
+		int h = i / padded, column = i % padded;
+		((float *)row_queries)[h * WIDEST + column] = column < a.dim ? LOAD(q + h * a.dim + column) : 0.0f;
+	}
+	float s[2][ROW_SHARE];
+	NAMED(row_scores)(&a, &part, a.k + BLOCK_Y * a.head, s);
+	barrier(); // the keys have been read and make room for the terms
+	float *terms = (float *)row_keys;
+	row_terms(s, part.positions, a.share, terms);
+	barrier();
+	float *to = a.parts + ((long long)BLOCK * a.key_heads + BLOCK_Y) * a.share * part_size(a.dim);
+	if (THREAD < a.share) {
+		struct softmax own = row_softmax(part.positions, THREAD);
+		to[THREAD * part_size(a.dim) + a.dim] = own.top;
+		to[THREAD * part_size(a.dim) + a.dim + 1] = own.sum;
+	}
+	NAMED(row_mix)(&a, &part, a.v + BLOCK_Y * a.head, terms, to);
 }
 
 struct ARGS(attend_join) {
