@@ -53,6 +53,12 @@ var (
 	onBoth = []gpu.Kind{gpu.CPU, gpu.GPU}
 )
 
+// lacking is the report of a machine whose program does not compute on all that it has.
+func lacking(r lease.Report, lacks ...lease.Lack) lease.Report {
+	r.Lacks = lacks
+	return r
+}
+
 // planOf plans a preset with overrides in a fleet.
 func planOf(t *testing.T, known fleet, preset string, overrides ...string) *runPlan {
 	t.Helper()
@@ -157,6 +163,10 @@ func TestAdviceHelps(t *testing.T) {
 		{"many pools", one(4 * gib), []string{"sampling.pools=12"}, "the learner and the rollout pools need the only cpu at once, .*: set "},
 		{"everything", one(5 * gib / 2), []string{"training.micro_batch_tokens=200000", "sampling.slots=20000", "training.groups_per_step=8000"}, ": set .* and "},
 		{"no gpu", one(4 * gib), []string{"device=cuda"}, "the learner can never be placed: .*computes on cpu only: set device=cpu, or start a worker that computes on a gpu$"},
+		{"no driver", fleetOf(lacking(machineOf("node-1", 64*gib, onCPU), lease.Lack{Kind: gpu.GPU, Why: "no NVIDIA driver on this machine: install it"})), []string{"device=cuda"},
+			`computes on cpu only \(no NVIDIA driver on this machine: install it\): set device=cpu, or start a worker that computes on a gpu$`},
+		{"no cuBLASLt", fleetOf(lacking(machineOf("node-1", 64*gib, onBoth, 141*gib), lease.Lack{Kind: gpu.GPU, Fast: true, Why: "no usable cuBLASLt"})), []string{"device=cuda"},
+			`computes on gpu in exact mode only \(no usable cuBLASLt\): set device.exact=true, or start a worker that has cuBLASLt$`},
 		{"too large a policy", one(gib), []string{"policy={hidden: 2048, ffn: 8192, layers: 24, heads: 16, head_dim: 128}"}, "choose a smaller policy, see policy.layers and policy.hidden"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -172,6 +182,7 @@ func TestAdviceHelps(t *testing.T) {
 				return
 			}
 			advice = strings.ReplaceAll(strings.ReplaceAll(advice, ", the estimate", ""), ", or start a worker that computes on a gpu", "")
+			advice = strings.ReplaceAll(advice, ", or start a worker that has cuBLASLt", "")
 			for _, way := range strings.Split(advice, " or ") {
 				taken := append(append([]string{}, tt.overrides...), strings.Split(way, " and ")...)
 				if after := planOf(t, tt.fleet, "quickstart", taken...); after.Refused != "" {

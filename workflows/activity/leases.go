@@ -84,7 +84,7 @@ func (a *Activities) underLease(ctx context.Context, j job, work func(ctx contex
 	switch {
 	case errors.As(said, &failure):
 		a.Leases.Failed(strings.Join(j.under.Devices[:min(1, len(j.under.Devices))], ""), failure)
-		return temporal.NewApplicationErrorWithCause(failure.Error(), workflows.DeviceFailed, failure)
+		return temporal.NewApplicationError(failure.Error(), workflows.DeviceFailed)
 	case leased.Err() != nil:
 		return leaseLost(context.Cause(leased))
 	case errors.As(said, &full):

@@ -54,9 +54,8 @@ const (
 // while, which the run's events say: they may give it back. Else nothing changes unless somebody changes a setting.
 func (a *Activities) outOfMemory(ctx context.Context, j job, full *device.OutOfMemory) error {
 	message := fmt.Sprintf("%v: what helps is %s", full, j.spares.advice(full))
-	others := othersHold(full)
-	if others == 0 || others+full.Free+full.Cached < full.Wanted {
-		return temporal.NewNonRetryableApplicationError(message, workflows.OutOfMemory, full)
+	if othersHold(full) < full.Wanted {
+		return temporal.NewNonRetryableApplicationError(message, workflows.OutOfMemory, nil)
 	}
 	message += fmt.Sprintf(", or device.%s set to what it takes, so that it is placed where that is free; tried again every %s until others give memory back", j.asks(), memoryPause)
 	attempt := 1
@@ -66,7 +65,7 @@ func (a *Activities) outOfMemory(ctx context.Context, j job, full *device.OutOfM
 	if attempt%sayEvery == 1 {
 		a.tell(ctx, j.run, message)
 	}
-	return temporal.NewApplicationErrorWithOptions(message, workflows.OutOfMemory, temporal.ApplicationErrorOptions{NextRetryDelay: memoryPause, Cause: full})
+	return temporal.NewApplicationErrorWithOptions(message, workflows.OutOfMemory, temporal.ApplicationErrorOptions{NextRetryDelay: memoryPause})
 }
 
 // asks is the key of the config's section device that says how much memory the job asks for.
@@ -77,12 +76,16 @@ func (j job) asks() string {
 	return "learner_memory"
 }
 
-// othersHold is what programs and processes other than this one hold of a device's memory; 0 when nobody knows.
+// nobodys is memory that belongs to no allocation: what the driver takes for itself and for the context of each process.
+const nobodys = 1 << 30
+
+// othersHold is what programs and processes other than this one hold of a device's memory at least; 0 when nobody
+// knows.
 func othersHold(full *device.OutOfMemory) int64 {
 	if full.Total == 0 {
 		return 0
 	}
-	others := full.Total - full.Free - full.Cached
+	others := full.Total - full.Free - full.Cached - nobodys
 	for _, holding := range full.Held {
 		others -= holding.Bytes
 	}
