@@ -15,14 +15,21 @@ import (
 // Address is one in a device's memory.
 type Address uint64
 
-// Handles of what the driver makes.
+// Handles of what the driver makes. 0 is none.
 type (
-	Context    uintptr
-	Stream     uintptr
-	Event      uintptr
-	Module     uintptr
-	Function   uintptr
-	Graph      uintptr
+	// Context is a process's state on a device.
+	Context uintptr
+	// Stream is a queue of work.
+	Stream uintptr
+	// Event is a mark between pieces of work.
+	Event uintptr
+	// Module is compiled code.
+	Module uintptr
+	// Function is a kernel of a module.
+	Function uintptr
+	// Graph is work that was written down.
+	Graph uintptr
+	// Executable is a graph that is ready to run.
 	Executable uintptr
 )
 

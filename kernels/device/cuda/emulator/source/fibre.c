@@ -192,8 +192,8 @@ static const char *run_block(int threads) {
 extern char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
 extern char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
 
-// What a kernel was seen to write of it, so that not all of it has to be filled for each block.
-static struct { size_t from, to; } dirty[MAX_KERNELS];
+// What a kernel was seen to write of it, so that not all of it has to be filled for each block, and after how many.
+static struct { size_t from, to; unsigned long blocks; } dirty[MAX_KERNELS];
 
 static void poison(const struct kernel *k) {
 	int i = (int)(k - kernels);
@@ -225,7 +225,6 @@ const char *emulator_run(const struct kernel *k, const void *args, const unsigne
 	random_state = emulator_order | 1;
 	emulator_threads = threads;
 	emulator_blocks = (int)grid[0];
-	unsigned long done = 0;
 	const char *wrong = NULL;
 	for (unsigned z = 0; z < grid[2]; z++)
 		for (unsigned y = 0; y < grid[1]; y++)
@@ -234,10 +233,9 @@ const char *emulator_run(const struct kernel *k, const void *args, const unsigne
 				emulator_block[0] = (int)from, emulator_block[1] = (int)y, emulator_block[2] = (int)z;
 				wrong = run_block(threads);
 				if (__start_emulated_shared == NULL) continue;
-				if ((done & (done + 1)) == 0) inspect(k); // after 1, 2, 4, ... blocks
+				unsigned long blocks = ++dirty[k - kernels].blocks;
+				if ((blocks & (blocks - 1)) == 0) inspect(k); // after 1, 2, 4, ... blocks
 				else poison(k);
-				done++;
 			}
-	if (__start_emulated_shared != NULL) inspect(k);
 	return wrong;
 }
