@@ -174,6 +174,23 @@ func fill(z []float32, v float32) {
 	}
 }
 
+// TestSampleKeepsTheLikeliest whatever is cut, and both zeros for equal.
+func TestSampleKeepsTheLikeliest(t *testing.T) {
+	d := open(t, Options{Exact: true})
+	zero := math.Float32frombits(1 << 31)
+	logits := []float32{-1, zero, 0, zero, -2}
+	var how []device.Sampling
+	for _, uniform := range []float64{0, 0.4, 1 - 1.0/(1<<53)} {
+		how = append(how, device.Sampling{Temperature: 1, TopP: 1e-40, Uniform: uniform}, device.Sampling{Temperature: 0.1, TopP: 1e-13, Uniform: uniform},
+			device.Sampling{Temperature: 3, TopK: 1, TopP: 1e-20, MinP: 1, Uniform: uniform}, device.Sampling{TopP: 1, Uniform: uniform})
+	}
+	for i, got := range choices(t, d, logits, how) {
+		if got.Token != 1 || got.SamplingLogProb != 0 {
+			t.Errorf("%+v: %+v, want token 1 with 0", how[i], got)
+		}
+	}
+}
+
 // TestSampleTakesOneLookAtEachRow wants the results of many rows at once to be those of each alone.
 func TestSampleTakesOneLookAtEachRow(t *testing.T) {
 	const vocabulary, n = 700, 37

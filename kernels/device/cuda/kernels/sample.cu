@@ -240,12 +240,12 @@ KERNEL(sample_rows, PART_THREADS) {
 			weigh_kept(&t, r, b, 0.0f, &some, &all);
 			double share = (double)how.top_p * (double)some;
 			long long goal = (long long)share;
-			goal += (double)goal < share || goal == 0;
+			goal += (double)goal < share; // at least 1
 			b = cut(&t, r, b, WEIGHTS, goal);
 		}
 		weigh_kept(&t, r, b, how.min_p, &some, &all);
 		threshold = (long long)(how.uniform * (double)some);
-		if (threshold >= some) threshold = some - 1; // rounding
+		if (threshold >= some) threshold = some - 1; // 2⁵³ units and more may be rounded up
 	}
 	int token = find(&t, r, b, how.min_p, how.greedy ? EQUALS : DRAWN, threshold);
 	if (THREAD != 0) return;
