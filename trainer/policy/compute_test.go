@@ -123,9 +123,13 @@ func TestExtendHasTheBitsOfScoreInBF16(t *testing.T) {
 }
 
 // TestTrainingBitsAreFixedInBF16 computes gradients with activations kept and computed again, and on one
-// core and several.
+// core and several. With -short one variant that has nearly everything stands for all.
 func TestTrainingBitsAreFixedInBF16(t *testing.T) {
-	for name, v := range variants() {
+	all := variants()
+	if testing.Short() {
+		all = map[string]variant{"adapters": all["adapters"]}
+	}
+	for name, v := range all {
 		t.Run(name, func(t *testing.T) {
 			v.options.Seed = 7
 			p := randomPacked(v.config, 13, 30, 1, 17, 40, 8, 25, 39, 2)
