@@ -7,18 +7,17 @@
 // does not: the PTX, which is checked for its entries only, memory that is slow or lost, cuBLASLt's own
 // rounding, and time.
 //
-// Building takes a C compiler, cc or what the environment variable CC says.
+// Building takes a C compiler, cc or what the environment variable CC says, and some seconds the first time: what was
+// built is kept in the user's cache folder, by its sources, compiler and processor.
 package emulator
 
 import (
+	"cmp"
 	"context"
 	"embed"
-	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"github.com/turnwise-rl/turnwise/kernels/device/cuda/kernels"
 )
@@ -31,23 +30,26 @@ type Libraries struct{ Driver, CuBLASLt string }
 
 // Build compiles both libraries into a folder, which must exist.
 func Build(ctx context.Context, dir string) (Libraries, error) {
+	return build(ctx, dir, kernels.Sources)
+}
+
+// build compiles the libraries with the given kernels.
+func build(ctx context.Context, dir string, kernelSources ...fs.FS) (Libraries, error) {
 	l := Libraries{Driver: filepath.Join(dir, "libcuda.so.1"), CuBLASLt: filepath.Join(dir, "libcublasLt.so.12")}
 	from := filepath.Join(dir, "source")
-	for _, part := range []struct {
-		files fs.FS
-		root  string
-	}{{kernels.Sources, "."}, {sources, "source"}} {
-		files, err := fs.Sub(part.files, part.root)
-		if err == nil {
-			err = unpack(from, files)
-		}
-		if err != nil {
+	parts, err := fs.Sub(sources, "source")
+	if err != nil {
+		return l, err
+	}
+	for _, files := range append(kernelSources, parts) {
+		if err := unpack(from, files); err != nil {
 			return l, err
 		}
 	}
-	compiler := os.Getenv("CC")
-	if compiler == "" {
-		compiler = "cc"
+	c := compiler{command: cmp.Or(os.Getenv("CC"), "cc"), from: from}
+	kept := c.cache(ctx)
+	if kept != "" && copyFile(l.Driver, filepath.Join(kept, "driver")) == nil && copyFile(l.CuBLASLt, filepath.Join(kept, "cublaslt")) == nil {
+		return l, nil
 	}
 	all, err := filepath.Glob(filepath.Join(from, "*.cu"))
 	if err != nil {
@@ -56,12 +58,13 @@ func Build(ctx context.Context, dir string) (Libraries, error) {
 	driver := append([]string{"-o", l.Driver, "-x", "c"}, all...)
 	driver = append(driver, "-x", "none", filepath.Join(from, "fibre.c"), filepath.Join(from, "driver.c"), "-lm")
 	for _, arguments := range [][]string{driver, {"-o", l.CuBLASLt, filepath.Join(from, "cublaslt.c"), "-lm", "-ldl"}} {
-		// Multiplications and additions are contracted only where a kernel says so.
-		arguments = append([]string{"-std=gnu11", "-shared", "-fPIC", "-O2", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-I", from}, arguments...)
-		out, err := exec.CommandContext(ctx, compiler, arguments...).CombinedOutput()
-		if err != nil {
-			return l, fmt.Errorf("emulator: %s %s: %w\n%s", compiler, strings.Join(arguments, " "), err, out)
+		if err := c.run(ctx, arguments); err != nil {
+			return l, err
 		}
+	}
+	if kept != "" && os.MkdirAll(kept, 0o700) == nil { // without a cache it goes on, slower the next time
+		_ = copyFile(filepath.Join(kept, "cublaslt"), l.CuBLASLt)
+		_ = copyFile(filepath.Join(kept, "driver"), l.Driver)
 	}
 	return l, nil
 }

@@ -192,8 +192,8 @@ static const char *run_block(int threads) {
 extern char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
 extern char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
 
-// What a kernel was seen to write of it, so that not all of it has to be filled for each block, and after how many.
-static struct { size_t from, to; unsigned long blocks; } dirty[MAX_KERNELS];
+// What a kernel was seen to write of it, so that not all of it has to be filled for each block.
+static struct { size_t from, to; } dirty[MAX_KERNELS];
 
 static void poison(const struct kernel *k) {
 	int i = (int)(k - kernels);
@@ -205,7 +205,10 @@ static void inspect(const struct kernel *k) {
 	size_t size = (size_t)(__stop_emulated_shared - __start_emulated_shared), from = 0, to = size;
 	int i = (int)(k - kernels);
 	poison(k);
-	while (from < size && __start_emulated_shared[from] == (char)0xff) from++;
+	uint64_t word;
+	while (to - from >= sizeof word && (memcpy(&word, __start_emulated_shared + from, sizeof word), word == ~0ull)) from += sizeof word;
+	while (from < to && __start_emulated_shared[from] == (char)0xff) from++;
+	while (to - from >= sizeof word && (memcpy(&word, __start_emulated_shared + to - sizeof word, sizeof word), word == ~0ull)) to -= sizeof word;
 	while (to > from && __start_emulated_shared[to - 1] == (char)0xff) to--;
 	if (from == to) return;
 	if (dirty[i].to == dirty[i].from) dirty[i].from = from, dirty[i].to = to;
@@ -225,6 +228,7 @@ const char *emulator_run(const struct kernel *k, const void *args, const unsigne
 	random_state = emulator_order | 1;
 	emulator_threads = threads;
 	emulator_blocks = (int)grid[0];
+	unsigned long blocks = 0;
 	const char *wrong = NULL;
 	for (unsigned z = 0; z < grid[2]; z++)
 		for (unsigned y = 0; y < grid[1]; y++)
@@ -233,8 +237,8 @@ const char *emulator_run(const struct kernel *k, const void *args, const unsigne
 				emulator_block[0] = (int)from, emulator_block[1] = (int)y, emulator_block[2] = (int)z;
 				wrong = run_block(threads);
 				if (__start_emulated_shared == NULL) continue;
-				unsigned long blocks = ++dirty[k - kernels].blocks;
-				if ((blocks & (blocks - 1)) == 0) inspect(k); // after 1, 2, 4, ... blocks
+				blocks++;
+				if ((blocks & (blocks - 1)) == 0 && (blocks == 1 || blocks >= 16)) inspect(k); // a launch that writes more shows it soon
 				else poison(k);
 			}
 	return wrong;
