@@ -189,3 +189,21 @@ func TestScoreTellsThatMemoryIsLacking(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestScoreBackIsZeroWithoutDerivatives says so of rows that no loss looks at, even of one that is not a number.
+func TestScoreBackIsZeroWithoutDerivatives(t *testing.T) {
+	const rows, hidden, vocabulary = 3, 8, 70
+	d := open(t, Options{Exact: true})
+	s, _, _ := scoredOn(t, d, rows, hidden, vocabulary)
+	derivatives := brought(t, d, []float32{1, 0, -0.5})
+	sound, dx := brought(t, d, make([]float32, rows*hidden)), brought(t, d, make([]float32, rows*hidden))
+	d.ScoreBack(device.Dense(sound, hidden), device.Buffer{}, derivatives, derivatives, s)
+	d.Upload(s.X.Data.Slice(hidden, hidden+1), []float32{float32(math.NaN())})
+	d.ScoreBack(device.Dense(dx, hidden), device.Buffer{}, derivatives, derivatives, s)
+	want, got := fetched(t, d, sound), fetched(t, d, dx)
+	for i := range got {
+		if got[i] != want[i] || i/hidden == 1 && got[i] != 0 || i/hidden != 1 && got[i] == 0 {
+			t.Errorf("row %d, column %d: %v with a NaN in row 1, %v without", i/hidden, i%hidden, got[i], want[i])
+		}
+	}
+}

@@ -193,7 +193,7 @@ func TestSampleKeepsTheLikeliest(t *testing.T) {
 
 // TestSampleTakesOneLookAtEachRow wants the results of many rows at once to be those of each alone.
 func TestSampleTakesOneLookAtEachRow(t *testing.T) {
-	const vocabulary, n = 700, 37
+	const vocabulary, n = 700, 61
 	random := rand.New(rand.NewPCG(3, 4))
 	rows := make([]float32, n*vocabulary)
 	for i := range rows {
@@ -212,6 +212,9 @@ func TestSampleTakesOneLookAtEachRow(t *testing.T) {
 	for i := range how {
 		if alone := choices(t, d, rows[i*vocabulary:(i+1)*vocabulary], how[i:i+1])[0]; alone != together[i] {
 			t.Errorf("row %d, %+v: %+v alone and %+v in company", i, how[i], alone, together[i])
+		}
+		if h := how[i]; h.Temperature > 0 && h.TopK == 0 && h.TopP == 1 && h.MinP == 0 && together[i].SamplingLogProb != together[i].LogProb {
+			t.Errorf("row %d, %+v: nothing is cut, but %+v", i, h, together[i])
 		}
 	}
 }

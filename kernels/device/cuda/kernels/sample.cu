@@ -250,10 +250,9 @@ KERNEL(sample_rows, PART_THREADS) {
 	int token = find(&t, r, b, how.min_p, how.greedy ? EQUALS : DRAWN, threshold);
 	if (THREAD != 0) return;
 	float logit = r.logits[token], drawn = 0.0f;
-	if (!how.greedy) {
+	if (!how.greedy) { // the likeliest, whose weight is 1, is kept: the logarithm is never negative
 		float log_total = some == all ? r.d.log_total : logarithm((float)some * (1.0f / UNITS));
 		drawn = centered(logit, r.d.top, r.d.scale) - log_total;
-		if (drawn > 0.0f) drawn = 0.0f;
 	}
 	out->token = token;
 	out->log_prob = log_prob(r.d, logit);
