@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -175,6 +176,52 @@ func (k kernelCase) check(t *testing.T, d *Device, operands, results device.DTyp
 			}
 		}
 		result.want(t, d, want)
+	}
+}
+
+// TestProductKernelsAgree compares the kernels on numbers whose products are not exact. The suite holds the small
+// parts, which a small device chooses, to fused multiply-adds.
+func TestProductKernelsAgree(t *testing.T) {
+	const rows, columns, steps = 130, 67, 50
+	d := open(t, Options{Exact: true})
+	random := rand.New(rand.NewPCG(5, 6))
+	numbers := func(n int) device.Buffer {
+		b, err := d.Allocate(device.ForActivations, device.F32, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Free(b) })
+		values := make([]float32, n)
+		for i := range values {
+			values[i] = float32(random.NormFloat64())
+		}
+		d.Upload(b, values)
+		return b
+	}
+	for _, form := range productForms {
+		side := func(lines int, bySteps bool) operand {
+			if bySteps {
+				return d.operand("test", device.Dense(numbers(lines*steps), steps))
+			}
+			return d.operand("test", device.Dense(numbers(lines*steps), lines))
+		}
+		left, right, want := side(rows, form.leftBySteps), side(columns, form.rightBySteps), make([]float32, rows*columns)
+		for i, p := range form.parts {
+			result, got := numbers(rows*columns), make([]float32, rows*columns)
+			if d.enter("test") {
+				d.multiplyBy(p, form.name, d.operand("test", device.Dense(result, columns)), left, right, rows, columns, steps, false)
+				d.leave()
+			}
+			if err := d.Download(got, result); err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				copy(want, got)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s%s gives other bits than %s", form.name, p.name, form.parts[0].name)
+			}
+		}
 	}
 }
 
