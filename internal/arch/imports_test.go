@@ -51,7 +51,7 @@ var arrows = []arrow{
 		reason: "faults and the audit after them judge by what is on disk; they start no run and know no engine"},
 	{folder: "internal/connect", alone: true, reason: "finding a Temporal server needs nothing of a run"},
 	{folder: "internal/footprint", alone: true, may: []string{"configs", "internal/gpu/.", "kernels/.", "kernels/device/.", "trainer/decode", "trainer/policy"},
-		tests:  []string{"kernels/device/cpu", "rollout/sampler", "trainer/.", "trainer/optim"},
+		tests:  []string{"kernels/device", "rollout/sampler", "trainer/.", "trainer/optim"},
 		reason: "an estimate of memory is a pure function of settings and shapes, made before anything is started; its tests compare it with what is allocated"},
 	{folder: "internal/gpucheck", alone: true, tests: []string{"internal/gpu/nvml", "kernels/device", "rollout/sampler", "trainer"},
 		reason: "the check of a GPU is tests of what computes on it, in one binary that knows no run"},

@@ -13,12 +13,14 @@
 package footprint
 
 import (
+	"fmt"
 	"math"
 	"math/bits"
 
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/gpu"
 	"github.com/turnwise-rl/turnwise/kernels"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
 
@@ -47,12 +49,13 @@ const (
 	NewWeights  = "new weights"
 	Copies      = "copies"
 	Experience  = "experience"
+	Context     = "context"
 	Program     = "program"
 )
 
 // Names lists the names of lines in their order.
 func Names() []string {
-	return []string{Weights, Gradients, Optimizer, Activations, Cache, Reference, Workspace, Logits, NewWeights, Copies, Experience, Program}
+	return []string{Weights, Gradients, Optimizer, Activations, Cache, Reference, Workspace, Logits, NewWeights, Copies, Experience, Context, Program}
 }
 
 // Estimate is what one role takes. Lines that are 0 are left out.
@@ -91,13 +94,16 @@ type Machine struct {
 	Cores int
 	// PassRows is the number of rows at which a task computes best.
 	PassRows int
+	// Kind is gpu for one that keeps a matrix once, in the type that it computes in, and has work of its own beside.
+	// The zero value is a processor.
+	Kind gpu.Kind
 }
 
 // Assumed is the machine that estimates count with, since nobody knows yet which one will be leased. On a
 // processor each task works in memory of its own: more cores than these take more.
 func Assumed(kind gpu.Kind) Machine {
 	if kind == gpu.GPU {
-		return Machine{Cores: 1, PassRows: math.MaxInt32} // all rows at once
+		return Machine{Cores: 1, PassRows: math.MaxInt32, Kind: gpu.GPU} // all rows at once
 	}
 	return Machine{Cores: 16, PassRows: 384}
 }
@@ -109,7 +115,10 @@ func Of(run configs.Run, shape policy.Config) Estimates {
 
 // On is Of for a machine that is known.
 func On(m Machine, run configs.Run, shape policy.Config) Estimates {
-	p := plan{machine: m, run: run, shape: shape.Complete()}
+	p := plan{machine: m, run: run, shape: shape.Complete(), compute: device.F32}
+	if run.Device.Precision == configs.BF16 {
+		p.compute = device.BF16
+	}
 	p.reads()
 	p.sizes = policy.SizesOf(p.shape, p.options())
 	return Estimates{Learner: p.learner(), Rollout: p.sampler(true), Evaluate: p.sampler(false)}
@@ -121,6 +130,8 @@ type plan struct {
 	run     configs.Run
 	shape   policy.Config
 	sizes   policy.Sizes
+	// compute is the type of activations, of cached keys and values, and of matrices as products read them.
+	compute device.DType
 	// critic, reference and scores: the policy has a value head, there is a frozen policy to compare with, and the
 	// learner scores with its own weights besides training them. whole: a loss is evaluated for an update at once.
 	critic, reference, scores, whole bool
@@ -138,7 +149,7 @@ func (p *plan) reads() {
 
 // options are those of the network that is trained.
 func (p *plan) options() policy.Options {
-	return policy.Options{Recompute: p.run.Policy.Recompute, LoRA: p.run.Policy.LoRA, ValueHead: p.critic}
+	return policy.Options{Recompute: p.run.Policy.Recompute, LoRA: p.run.Policy.LoRA, ValueHead: p.critic, Compute: p.compute}
 }
 
 // stepTokens bounds the tokens of a step's batch, its whole minibatches together.
@@ -184,17 +195,34 @@ const panel = 32
 
 func padded(n int) int { return (n + panel - 1) / panel * panel }
 
-// forms is what products read, in numbers: each matrix as it is multiplied with, and for training also the
-// other way round.
+// forms is what products read, in bytes: on a processor each matrix as it is multiplied with, and for training also
+// the other way round; on a GPU each once.
 func (p *plan) forms(back bool) int64 {
 	total := int64(0)
 	for _, m := range p.sizes.Matrices {
-		total += int64(padded(m.Out)) * int64(m.In)
-		if back {
-			total += int64(padded(m.In)) * int64(m.Out)
+		switch {
+		case p.onGPU():
+			total += int64(p.compute.Size()) * int64(m.Out) * int64(m.In)
+		case back:
+			total += number * (int64(padded(m.Out))*int64(m.In) + int64(padded(m.In))*int64(m.Out))
+		default:
+			total += number * int64(padded(m.Out)) * int64(m.In)
 		}
 	}
-	return total + int64(p.sizes.Joined)
+	return total + number*int64(p.sizes.Joined)
+}
+
+func (p *plan) onGPU() bool { return p.machine.Kind == gpu.GPU }
+
+// formsFrom says what forms has of the matrices.
+func (p *plan) formsFrom(back bool) string {
+	switch {
+	case p.onGPU():
+		return fmt.Sprintf("and each matrix once more in %s as products read it", p.compute)
+	case back:
+		return "and each matrix twice more as products read it"
+	}
+	return "and each matrix once more"
 }
 
 // rotations is what the angles of positions take, in numbers; while the table grows there are two.

@@ -2,31 +2,32 @@ package footprint
 
 import (
 	"fmt"
-
-	"github.com/turnwise-rl/turnwise/kernels/device"
+	"math/bits"
+	"strings"
 )
 
 // learner estimates the role that trains.
 func (p *plan) learner() Estimate {
 	var e Estimate
 	s, tokens := p.sizes, p.passTokens()
-	e.add(Weights, false, number*(int64(s.Parameters)+p.forms(true)),
-		count(s.Parameters)+" weights in float32, and each matrix twice more as products read it")
+	e.add(Weights, false, number*int64(s.Parameters)+p.forms(true),
+		count(s.Parameters)+" weights in float32, "+p.formsFrom(true))
 	lanes := min(s.Lanes, p.chunks(tokens))
 	e.add(Gradients, false, number*int64(lanes)*(int64(s.Trained)+int64(s.JoinedGradient)),
 		fmt.Sprintf("%s trained weights, in %s", count(s.Trained), plural(lanes, "partial sum")))
 	e.add(Optimizer, false, number*2*int64(s.Trained), "two moments of each trained weight")
-	e.add(Activations, false, product(s.Kept.Bytes(device.F32), int64(tokens)), p.activations(tokens))
+	e.add(Activations, false, product(s.Kept.Bytes(p.compute), int64(tokens)), p.activations(tokens))
 	if p.reference {
-		e.add(Reference, false, number*(int64(s.Parameters)+p.forms(false))+p.scoring(tokens),
-			"the frozen policy that the method compares with: weights, each matrix once more, and its work")
+		e.add(Reference, false, number*int64(s.Parameters)+p.forms(false)+p.scoring(tokens),
+			"the frozen policy that the method compares with: weights, "+strings.TrimPrefix(p.formsFrom(false), "and ")+", and its work")
 	}
 	e.add(Workspace, false, p.training(tokens),
 		fmt.Sprintf("%s of a pass under way at once, its tokens and scores", plural(p.tasks(tokens), "part")))
-	e.add(Logits, false, p.headWork(), fmt.Sprintf("rows of %s logits, a block for each part under way", count(p.shape.VocabSize)))
+	e.add(Logits, false, p.headWork(tokens), fmt.Sprintf("rows of %s logits, a block for each part under way", count(p.shape.VocabSize)))
 	e.add(Copies, true, number*(int64(s.Parameters)+2*int64(s.Trained))+2*piece,
 		"weights and moments once more, on their way into a checkpoint or out of one")
 	e.add(Experience, true, p.experience(tokens), p.experienceFrom())
+	p.addContext(&e)
 	e.add(Program, true, program, "the program itself, before it computes")
 	return e
 }
@@ -68,23 +69,29 @@ func (p *plan) training(tokens int) int64 {
 		row = p.sizes.BothRow
 	}
 	tasks := int64(p.tasks(tokens))
-	return tasks*p.taskRows(tokens)*row.Bytes(device.F32) + number*p.rotations(p.run.Sampling.MaxTokens) + product(number*perTrained, int64(tokens)) + tasks*p.attention()
+	return tasks*p.taskRows(tokens)*row.Bytes(p.compute) + number*p.rotations(p.run.Sampling.MaxTokens) + product(number*perTrained, int64(tokens)) + p.attention(tokens)
 }
 
 // scoring is the work of passes that only score.
 func (p *plan) scoring(tokens int) int64 {
-	return int64(p.tasks(tokens))*p.taskRows(tokens)*p.sizes.ScoreRow.Bytes(device.F32) + number*p.rotations(p.run.Sampling.MaxTokens) + product(number*perScored, int64(tokens))
+	return int64(p.tasks(tokens))*p.taskRows(tokens)*p.sizes.ScoreRow.Bytes(p.compute) + number*p.rotations(p.run.Sampling.MaxTokens) + product(number*perScored, int64(tokens))
 }
 
 // tileRows is the most query rows whose scores are held at once: four strips of the widest kernel.
 const tileRows = 4 * 16
 
-// attention is what a processor's attention over one sequence works in: keys and values in the order of its
+// backBytes is what a GPU's attention keeps of each query head of each row between the two halves of its gradient.
+const backBytes = 16
+
+// attention is what attention works in. On a processor each task has keys and values of one sequence in the order of its
 // products, and the scores of a tile with their gradient.
-func (p *plan) attention() int64 {
+func (p *plan) attention(tokens int) int64 {
+	if p.onGPU() {
+		return product(backBytes, int64(p.shape.Heads), int64(tokens))
+	}
 	longest := p.run.Sampling.MaxTokens
 	packed := 2*padded(longest)*p.shape.HeadDim + 2*padded(p.shape.HeadDim)*longest
-	return number * spare(packed+2*tileRows*longest)
+	return int64(p.tasks(tokens)) * number * spare(packed+2*tileRows*longest)
 }
 
 // What a processor holds of logits: rows, up to so many numbers in all, and no fewer rows than the least.
@@ -93,14 +100,62 @@ const (
 	logitNumbers               = 8 << 20
 )
 
+// A GPU holds logits of as many rows as fit into so many bytes, in rows of a multiple of alignedLogits, with so many
+// bytes for each part of partLogits of a row.
+const (
+	logitBytes                           = 256 << 20
+	partLogits, partBytes, alignedLogits = 2048, 12, 16
+)
+
+// logitRow is what a GPU holds of a row of logits.
+func (p *plan) logitRow() int64 {
+	vocabulary := p.shape.VocabSize
+	return number*int64((vocabulary+alignedLogits-1)/alignedLogits*alignedLogits) + partBytes*int64((vocabulary+partLogits-1)/partLogits)
+}
+
 // headWork is the logits of the parts under way, and the rows that they are computed from.
-func (p *plan) headWork() int64 {
-	rows := min(logitRows, max(logitNumbers/p.shape.VocabSize, fewestLogitRows))
-	if p.machine.Cores == 1 && p.machine.PassRows > logitRows {
-		rows = logitRows
+func (p *plan) headWork(tokens int) int64 {
+	if p.onGPU() {
+		return max(p.logitRow(), min(logitBytes, product(p.logitRow(), int64(tokens))))
 	}
+	rows := min(logitRows, max(logitNumbers/p.shape.VocabSize, fewestLogitRows))
 	in := p.shape.Hidden + p.run.Policy.LoRA.Rank
 	return number * int64(p.machine.Cores) * spare(rows*(p.shape.VocabSize+panel/2)+2*logitRows*in)
+}
+
+// What a process that computes on a GPU takes of it besides: the driver's context with the kernels, the blocks of the
+// allocator that small pieces share, and what cuBLASLt splits products in.
+const (
+	contextBytes  = 512 << 20
+	sharedBytes   = 32 << 20
+	cublasLtBytes = 32 << 20
+)
+
+// addContext adds what the process takes of a GPU whatever it computes. Roles that share a process share it.
+func (p *plan) addContext(e *Estimate) {
+	switch {
+	case !p.onGPU():
+	case p.run.Device.Exact:
+		e.add(Context, false, contextBytes+sharedBytes+p.rounding(), "the driver's context with the kernels, and blocks that small pieces share")
+	default:
+		e.add(Context, false, contextBytes+sharedBytes+p.rounding()+cublasLtBytes, "the driver's context with the kernels, blocks that small pieces share, and cuBLASLt's workspace")
+	}
+}
+
+// rounding is what is left over in the blocks of a GPU's allocator that hold the matrices: large ones are given out in
+// steps, small ones in powers of two.
+func (p *plan) rounding() int64 {
+	const step, shared = 2 << 20, 1 << 20
+	total := int64(0)
+	for _, m := range p.sizes.Matrices {
+		bytes := int64(p.compute.Size()) * int64(m.Out) * int64(m.In)
+		whole := (bytes + step - 1) / step * step
+		if bytes <= shared {
+			whole = 1 << bits.Len64(uint64(max(bytes, 1)-1))
+		}
+		total += whole - bytes
+	}
+	return total
 }
 
 // spare is what memory that grows with its use has at most.

@@ -12,6 +12,7 @@ import (
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/internal/footprint"
 	"github.com/turnwise-rl/turnwise/internal/gpu"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
 	"github.com/turnwise-rl/turnwise/rollout/sampler"
 	"github.com/turnwise-rl/turnwise/trainer"
@@ -146,11 +147,19 @@ func trained(t *testing.T, run configs.Run, shape policy.Config, cores int, time
 	optimizer.Free()
 }
 
+// computed is the type that the activations of a run have.
+func computed(run configs.Run) device.DType {
+	if run.Device.Precision == configs.BF16 {
+		return device.BF16
+	}
+	return device.F32
+}
+
 // learn makes a learner and lets it do all that takes memory once, on passes that are as long as they may be.
-func learn(t *testing.T, dev *cpu.Device, run configs.Run, shape policy.Config) (*policy.Model, *optim.AdamW) {
+func learn(t *testing.T, dev device.Device, run configs.Run, shape policy.Config) (*policy.Model, *optim.AdamW) {
 	t.Helper()
 	critic := run.Method.NeedsCritic()
-	model, err := policy.New(dev, shape, policy.Options{Seed: 1, Recompute: run.Policy.Recompute, LoRA: run.Policy.LoRA, ValueHead: critic})
+	model, err := policy.New(dev, shape, policy.Options{Seed: 1, Recompute: run.Policy.Recompute, LoRA: run.Policy.LoRA, ValueHead: critic, Compute: computed(run)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +298,7 @@ func published(t *testing.T, run configs.Run, shape policy.Config) []byte {
 }
 
 // play fills an engine's slots, and exchanges its weights while it is at work.
-func play(t *testing.T, dev *cpu.Device, run configs.Run, shape policy.Config, file []byte, swaps bool) *decode.Engine {
+func play(t *testing.T, dev device.Device, run configs.Run, shape policy.Config, file []byte, swaps bool) *decode.Engine {
 	t.Helper()
 	s := run.Sampling
 	engine, err := decode.New(decode.Config{Slots: s.Slots, MaxTokens: s.MaxTokens, CacheBytes: s.CacheBytes})
@@ -297,7 +306,7 @@ func play(t *testing.T, dev *cpu.Device, run configs.Run, shape policy.Config, f
 		t.Fatal(err)
 	}
 	use := func(version int) {
-		network, err := policy.DecodeNetwork(dev, shape, policy.Options{LoRA: run.Policy.LoRA}, file)
+		network, err := policy.DecodeNetwork(dev, shape, policy.Options{LoRA: run.Policy.LoRA, Compute: computed(run)}, file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -333,24 +342,27 @@ func play(t *testing.T, dev *cpu.Device, run configs.Run, shape policy.Config, f
 
 func TestEveryLineSaysWhereItComesFrom(t *testing.T) {
 	run, shape := load(t, setting{"all", []string{"method={preset: ppo, loss: {regularizers: [{type: value, coef: 0.5}, {type: kl}]}}", "policy.lora={rank: 8, alpha: 16, targets: [q_proj, lm_head]}"}})
-	all := footprint.Of(run, shape)
 	seen := map[string]bool{}
-	for role, e := range map[string]footprint.Estimate{"learner": all.Learner, "rollout": all.Rollout, "evaluate": all.Evaluate} {
-		at := 0
-		for _, line := range e.Lines {
-			seen[line.Name] = true
-			for at < len(footprint.Names()) && footprint.Names()[at] != line.Name {
-				at++
+	for _, kind := range []configs.DeviceKind{configs.CPU, configs.CUDA} {
+		run.Device.Kind = kind
+		all := footprint.Of(run, shape)
+		for role, e := range map[string]footprint.Estimate{"learner": all.Learner, "rollout": all.Rollout, "evaluate": all.Evaluate} {
+			at := 0
+			for _, line := range e.Lines {
+				seen[line.Name] = true
+				for at < len(footprint.Names()) && footprint.Names()[at] != line.Name {
+					at++
+				}
+				if at == len(footprint.Names()) {
+					t.Errorf("%s on %s: %q is no name, or comes out of order", role, kind, line.Name)
+				}
+				if line.From == "" || line.Bytes <= 0 || strings.HasSuffix(line.From, ".") {
+					t.Errorf("%s on %s: %+v", role, kind, line)
+				}
 			}
-			if at == len(footprint.Names()) {
-				t.Errorf("%s: %q is no name, or comes out of order", role, line.Name)
+			if e.Bytes(gpu.GPU) >= e.Bytes(gpu.CPU) {
+				t.Errorf("%s on %s: nothing lies in the machine's memory beside a GPU's", role, kind)
 			}
-			if line.From == "" || line.Bytes <= 0 || strings.HasSuffix(line.From, ".") {
-				t.Errorf("%s: %+v", role, line)
-			}
-		}
-		if e.Bytes(gpu.GPU) >= e.Bytes(gpu.CPU) {
-			t.Errorf("%s: nothing lies in the machine's memory beside a GPU's", role)
 		}
 	}
 	for _, name := range footprint.Names() {

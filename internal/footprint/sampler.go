@@ -13,9 +13,9 @@ import (
 func (p *plan) sampler(swaps bool) Estimate {
 	var e Estimate
 	s := p.sizes
-	whole, own := number*int64(s.Parameters), s.Direct.Bytes(device.F32)+number*p.forms(false)
+	whole, own := number*int64(s.Parameters), s.Direct.Bytes(p.compute)+p.forms(false)
 	cache, work, logits := p.cache(), p.decoding(), p.choosing()
-	e.add(Weights, false, own, count(s.Parameters)+" weights in float32, matrices as products read them")
+	e.add(Weights, false, own, fmt.Sprintf("%s weights, matrices in %s as products read them", count(s.Parameters), p.compute))
 	e.add(Cache, false, cache, p.cacheFrom())
 	e.add(Workspace, false, work, plural(p.machine.Cores, "part")+" of a pass under way at once")
 	e.add(Logits, false, logits, fmt.Sprintf("rows of %s logits to choose from, for each part under way", count(p.shape.VocabSize)))
@@ -26,6 +26,7 @@ func (p *plan) sampler(swaps bool) Estimate {
 	}
 	e.add(Copies, true, whole+2*piece, "one copy of a version's file")
 	e.add(Experience, true, p.episodes(), fmt.Sprintf("%d episodes in flight and as many on their way into groups", p.run.Sampling.Slots))
+	p.addContext(&e)
 	e.add(Program, true, program, "the program itself, before it computes")
 	return e
 }
@@ -35,7 +36,7 @@ func pagesFor(tokens int) int { return (tokens + device.PageTokens - 1) / device
 // cache is the memory of cached keys and values.
 func (p *plan) cache() int64 {
 	sampling := p.run.Sampling
-	shape := device.PageShape{DType: device.F32, Layers: p.shape.Layers, KVHeads: p.shape.KVHeads, Dim: p.shape.HeadDim, Pages: 1}
+	shape := device.PageShape{DType: p.compute, Layers: p.shape.Layers, KVHeads: p.shape.KVHeads, Dim: p.shape.HeadDim, Pages: 1}
 	if sampling.CacheBytes > 0 {
 		return sampling.CacheBytes / shape.Bytes() * shape.Bytes()
 	}
@@ -56,7 +57,8 @@ const endlessRows = 1 << 30
 // sequence.
 func (p *plan) passRows() int {
 	most := min(max(p.machine.PassRows, decode.FewestPassTokens), decode.MostPassTokens)
-	return max(most, min(p.run.Sampling.Slots, endlessRows)) + device.PageTokens
+	inFlight := int(min(product(int64(p.run.Sampling.Slots), int64(p.run.Sampling.MaxTokens)), endlessRows))
+	return min(max(most, min(p.run.Sampling.Slots, endlessRows)), inFlight) + device.PageTokens
 }
 
 func (p *plan) partRows() int {
@@ -69,15 +71,34 @@ func (p *plan) partRows() int {
 func (p *plan) decoding() int64 {
 	cores, rows := int64(p.machine.Cores), int64(p.partRows())
 	// The last block computes the last row of each sequence alone.
-	perRow := p.sizes.DecodeRow.Bytes(device.F32) + p.sizes.LastRow.Bytes(device.F32) + 4*number
+	perRow := p.sizes.DecodeRow.Bytes(p.compute) + p.sizes.LastRow.Bytes(p.compute) + 4*number
 	scores := number * int64(tileRows) * int64(p.run.Sampling.MaxTokens)
+	if p.onGPU() {
+		scores = p.splits()
+	}
 	return cores*(rows*perRow+scores) + number*p.rotations(p.run.Sampling.MaxTokens)
 }
+
+// splitTokens is how many tokens of a sequence that is decoded a part of a GPU's attention takes.
+const splitTokens = 256
+
+// splits is what a GPU's attention of decoded tokens leaves to be joined: the result of each part of each sequence, in
+// each head, with two numbers beside it.
+func (p *plan) splits() int64 {
+	longest := p.run.Sampling.MaxTokens
+	return product(number, int64(p.run.Sampling.Slots), int64((longest+splitTokens-1)/splitTokens), int64(p.shape.Heads), int64(p.shape.HeadDim+2))
+}
+
+// samplingBytes is what a GPU is told of how a row's token is chosen, and answers.
+const samplingBytes = 64
 
 // choosing is the logits that tokens are drawn from, and the work of drawing.
 func (p *plan) choosing() int64 {
 	vocabulary := p.shape.VocabSize
 	rows := min(p.run.Sampling.Slots, p.partRows(), policy.LogitRows(p.machine.PassRows, vocabulary))
+	if p.onGPU() {
+		return int64(rows) * (number*int64(vocabulary) + samplingBytes + 2*partBytes*int64((vocabulary+partLogits-1)/partLogits))
+	}
 	return number * int64(p.machine.Cores) * (int64(rows)*int64(vocabulary) + 2*spare(vocabulary))
 }
 
