@@ -38,9 +38,12 @@ type longAttention struct {
 func longAttentions() []longAttention {
 	random := rand.New(rand.NewPCG(7, 1))
 	var all []longAttention
-	for i, shape := range [][3]int{{2, 1, 64}, {3, 3, 6}, {9, 1, 10}, {4, 2, 68}, {1, 1, 256}, {8, 1, 34}, {2, 1, 130}} {
+	for i, shape := range [][3]int{{4, 2, 64}, {3, 3, 6}, {9, 1, 10}, {1, 1, 256}, {8, 1, 34}, {2, 1, 130}} {
 		for _, dtype := range []device.DType{device.F32, device.BF16} {
-			l := longAttention{dtype: dtype, heads: shape[0], keyHeads: shape[1], dim: shape[2], offsets: []int32{0, 33, 33, 290 + int32(i), 291 + int32(i), 560}}
+			l := longAttention{dtype: dtype, heads: shape[0], keyHeads: shape[1], dim: shape[2], offsets: []int32{0, 33, 33, 290 + int32(i), 291 + int32(i), 324 + int32(i)}}
+			if l.dim < 8 {
+				l.offsets[5] = 900
+			}
 			for _, values := range []*[]float32{&l.q, &l.k, &l.v, &l.dOut} {
 				*values = make([]float32, l.rows()*l.width(values == &l.q || values == &l.dOut))
 				for j := range *values {
