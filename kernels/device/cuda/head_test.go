@@ -12,13 +12,14 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device/devicetest"
 )
 
-// TestHeadConforms is the part of the suite about the head, in all orders of a block's threads.
+// TestHeadConforms is the part of the suite about the head, in all orders of a block's threads. TestDeviceConforms takes
+// more shapes.
 func TestHeadConforms(t *testing.T) {
 	for name, order := range map[string]int64{"ascending": 0, "descending": 1, "shuffled": 7} {
 		t.Run(name, func(t *testing.T) {
 			set(t, "order", order)
 			defer set(t, "order", 0)
-			options := devicetest.Options{Exact: true, Quick: order != 0 || testing.Short()}
+			options := devicetest.Options{Exact: true, Quick: true}
 			for _, f := range devicetest.Check(open(t, Options{Exact: true}), options, "Score", "ScoreBack", "Sample", "SampleCuts") {
 				t.Error(f)
 			}
@@ -204,6 +205,29 @@ func TestScoreBackIsZeroWithoutDerivatives(t *testing.T) {
 	for i := range got {
 		if got[i] != want[i] || i/hidden == 1 && got[i] != 0 || i/hidden != 1 && got[i] == 0 {
 			t.Errorf("row %d, column %d: %v with a NaN in row 1, %v without", i/hidden, i%hidden, got[i], want[i])
+		}
+	}
+}
+
+// TestScoreBackPassesOverImpossibleTokens has a token whose logit is −∞ in each row.
+func TestScoreBackPassesOverImpossibleTokens(t *testing.T) {
+	const rows, hidden, vocabulary = 3, 8, 70
+	d := open(t, Options{Exact: true})
+	s, _, _ := scoredOn(t, d, rows, hidden, vocabulary)
+	d.UploadInts(s.Targets.Slice(0, rows), []int32{3, 4, 5})
+	for i := range rows {
+		d.Upload(s.X.Data.Slice(i*hidden, i*hidden+1), []float32{2})
+	}
+	d.Upload(s.Matrix.Slice(0, 1), []float32{-3e38})
+	d.Refresh(s.Head)
+	derivatives, dx := brought(t, d, []float32{1, 2, -0.5}), brought(t, d, make([]float32, rows*hidden))
+	d.Score(s)
+	d.ScoreBack(device.Dense(dx, hidden), device.Buffer{}, derivatives, derivatives, s)
+	for name, b := range map[string]device.Buffer{"log-probabilities": s.LogProbs, "entropies": s.Entropies, "dx": dx} {
+		for i, v := range fetched(t, d, b) {
+			if v == 0 || math.Abs(float64(v)) > 100 || v != v {
+				t.Errorf("%s: element %d is %v", name, i, v)
+			}
 		}
 	}
 }
