@@ -41,8 +41,8 @@ type calls struct {
 	init, version, count, get, uuid, name, memory, attribute                        uintptr
 	retain, release, setCurrent, waitAll, memoryInfo                                uintptr
 	alloc, free, allocHost, freeHost, toDevice, toHost, within, fill                uintptr
-	streamCreate, streamDestroy, streamWait, streamWaitEvent                        uintptr
-	eventCreate, eventDestroy, eventRecord, eventWait, eventQuery, eventElapsed     uintptr
+	streamCreate, streamDestroy, streamWait                                         uintptr
+	eventCreate, eventDestroy, eventRecord, eventWait, eventElapsed                 uintptr
 	moduleLoad, moduleUnload, moduleFunction, launch                                uintptr
 	captureBegin, captureEnd, graphInstantiate, graphLaunch, graphFree, graphUnload uintptr
 	errorName, errorText                                                            uintptr
@@ -55,9 +55,9 @@ func (c *calls) table() []symbol {
 		{"cuDevicePrimaryCtxRetain", &c.retain}, {"cuDevicePrimaryCtxRelease_v2", &c.release}, {"cuCtxSetCurrent", &c.setCurrent}, {"cuCtxSynchronize", &c.waitAll}, {"cuMemGetInfo_v2", &c.memoryInfo},
 		{"cuMemAlloc_v2", &c.alloc}, {"cuMemFree_v2", &c.free}, {"cuMemAllocHost_v2", &c.allocHost}, {"cuMemFreeHost", &c.freeHost},
 		{"cuMemcpyHtoDAsync_v2", &c.toDevice}, {"cuMemcpyDtoHAsync_v2", &c.toHost}, {"cuMemcpyDtoDAsync_v2", &c.within}, {"cuMemsetD8Async", &c.fill},
-		{"cuStreamCreate", &c.streamCreate}, {"cuStreamDestroy_v2", &c.streamDestroy}, {"cuStreamSynchronize", &c.streamWait}, {"cuStreamWaitEvent", &c.streamWaitEvent},
+		{"cuStreamCreate", &c.streamCreate}, {"cuStreamDestroy_v2", &c.streamDestroy}, {"cuStreamSynchronize", &c.streamWait},
 		{"cuEventCreate", &c.eventCreate}, {"cuEventDestroy_v2", &c.eventDestroy}, {"cuEventRecord", &c.eventRecord}, {"cuEventSynchronize", &c.eventWait},
-		{"cuEventQuery", &c.eventQuery}, {"cuEventElapsedTime", &c.eventElapsed},
+		{"cuEventElapsedTime", &c.eventElapsed},
 		{"cuModuleLoadDataEx", &c.moduleLoad}, {"cuModuleUnload", &c.moduleUnload}, {"cuModuleGetFunction", &c.moduleFunction}, {"cuLaunchKernel", &c.launch},
 		{"cuStreamBeginCapture_v2", &c.captureBegin}, {"cuStreamEndCapture", &c.captureEnd}, {"cuGraphInstantiateWithFlags", &c.graphInstantiate},
 		{"cuGraphLaunch", &c.graphLaunch}, {"cuGraphDestroy", &c.graphFree}, {"cuGraphExecDestroy", &c.graphUnload},

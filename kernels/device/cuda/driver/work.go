@@ -70,11 +70,6 @@ func (d *Driver) Wait(s Stream) error {
 	return d.call("cuStreamSynchronize", d.calls.streamWait, uintptr(s))
 }
 
-// WaitFor has a stream's further work wait for an event.
-func (d *Driver) WaitFor(s Stream, e Event) error {
-	return d.call("cuStreamWaitEvent", d.calls.streamWaitEvent, uintptr(s), uintptr(e), 0)
-}
-
 // NewEvent makes an event.
 func (d *Driver) NewEvent() (Event, error) {
 	var e Event

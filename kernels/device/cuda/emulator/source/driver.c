@@ -9,7 +9,7 @@
 typedef int result;
 enum {
 	SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101,
-	INVALID_CONTEXT = 201, INVALID_IMAGE = 200, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700,
+	INVALID_CONTEXT = 201, INVALID_IMAGE = 200, INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700,
 	LAUNCH_OUT_OF_RESOURCES = 701, LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901,
 };
 
@@ -405,21 +405,6 @@ EXPORT result cuStreamSynchronize(void *stream) {
 	drain(s, s->queued);
 	return broken;
 }
-struct joining {
-	struct stream *stream;
-	long at;
-};
-static void join_now(void *argument) {
-	struct joining *j = argument;
-	drain(j->stream, j->at);
-}
-EXPORT result cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
-	CHECK_CONTEXT();
-	struct event *e = event;
-	if (flags != 0) return INVALID_VALUE;
-	if (e->recorded) emulator_enqueue(stream, join_now, &(struct joining){e->stream, e->at}, sizeof(struct joining));
-	return SUCCESS;
-}
 EXPORT result cuEventCreate(void **event, unsigned flags) {
 	CHECK_CONTEXT();
 	(void)flags;
@@ -444,11 +429,6 @@ EXPORT result cuEventSynchronize(void *event) {
 	struct event *e = event;
 	if (e->recorded) drain(e->stream, e->at);
 	return broken;
-}
-EXPORT result cuEventQuery(void *event) {
-	CHECK_CONTEXT();
-	struct event *e = event;
-	return !e->recorded || e->stream->done >= e->at ? SUCCESS : NOT_READY;
 }
 EXPORT result cuEventElapsedTime(float *milliseconds, void *from, void *to) {
 	CHECK_CONTEXT();
