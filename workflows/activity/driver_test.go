@@ -27,6 +27,8 @@ type driver struct {
 	// beforeStep and onGroup disturb the run; nil does not.
 	beforeStep func(step int)
 	onGroup    func(number int)
+	// started is told of each process; nil is not told.
+	started func(a *Activities)
 	// retry says whether a failed attempt is made again.
 	retry func(err error) bool
 
@@ -64,6 +66,9 @@ func (d *driver) restart() {
 		}
 	})
 	d.a.faults = d.faults
+	if d.started != nil {
+		d.started(d.a)
+	}
 }
 
 // play takes the run to its end, or until the given step is committed, and returns the error that

@@ -43,6 +43,7 @@ const runID = "small-1"
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		os.RemoveAll(template.dir)
+		os.RemoveAll(emulated.dir)
 		os.Exit(code)
 	}))
 }
