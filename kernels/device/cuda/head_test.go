@@ -49,8 +49,7 @@ func TestHeadConformsInBlocks(t *testing.T) {
 	}
 }
 
-// TestFastHeadConforms is the part of the suite about the head with products by cuBLASLt, which declines none of the
-// head's.
+// TestFastHeadConforms is the part of the suite about the head with products by cuBLASLt.
 func TestFastHeadConforms(t *testing.T) {
 	d := open(t, Options{})
 	for _, f := range devicetest.Check(d, devicetest.Options{Quick: true}, "Score", "ScoreBack", "Sample") {
@@ -228,6 +227,44 @@ func TestScoreBackPassesOverImpossibleTokens(t *testing.T) {
 			if v == 0 || math.Abs(float64(v)) > 100 || v != v {
 				t.Errorf("%s: element %d is %v", name, i, v)
 			}
+		}
+	}
+}
+
+// TestFastHeadIsAligned counts products of an odd vocabulary in BF16 that a cuBLASLt declines which wants multiples
+// of 16 bytes everywhere: the rows of logits and of their gradients begin at some.
+func TestFastHeadIsAligned(t *testing.T) {
+	const rows, hidden, vocabulary = 5, 16, 71
+	d := open(t, Options{})
+	c := cublasLt(t)
+	c.leastAlignment(16)
+	defer c.leastAlignment(0)
+	s, x, _ := scoredOn(t, d, rows, hidden, vocabulary)
+	var err error
+	if s.Head, err = d.NewWeights(s.Matrix, device.BF16, vocabulary, hidden, device.ForwardBack); err != nil {
+		t.Fatal(err)
+	}
+	defer d.FreeWeights(s.Head)
+	narrow, err := d.Allocate(device.ForActivations, device.BF16, 2*len(x))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Free(narrow)
+	s.X = device.Dense(narrow.Slice(0, len(x)), hidden)
+	d.Upload(s.X.Data, x)
+	dHead, derivatives := brought(t, d, make([]float32, vocabulary*hidden)), brought(t, d, []float32{1, 2, 3, 4, 5})
+	const two = 2 * (80*4 + partBytes) // rows of logits
+	d.score(s, two)
+	d.scoreBack(device.Dense(narrow.Slice(len(x), 2*len(x)), hidden), dHead, derivatives, derivatives, s, two)
+	if err := d.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.Declined(); got.Products != 0 {
+		t.Errorf("%d products declined, first %v", got.Products, got.First)
+	}
+	for i, v := range fetched(t, d, dHead) {
+		if v == 0 || v != v {
+			t.Fatalf("dHead: element %d is %v", i, v)
 		}
 	}
 }
