@@ -18,7 +18,27 @@ const devicesTimeout = 10 * time.Second
 func (d *doctor) devices(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, devicesTimeout)
 	defer cancel()
-	return d.examineDevices(ctx, ownSources())
+	sources := ownSources()
+	text, err := d.examineDevices(ctx, sources)
+	if err == nil {
+		d.noteComputing(ofSources(ctx, sources))
+	}
+	return text, err
+}
+
+// noteComputing says what of the GPUs that are there runs do not compute on, and why.
+func (d *doctor) noteComputing(known []gpu.Device) {
+	if !slices.ContainsFunc(known, func(device gpu.Device) bool { return device.Kind == gpu.GPU }) {
+		return
+	}
+	for _, lack := range onMachine(nil, known).lacks {
+		switch {
+		case lack.Fast:
+			d.app.note("note: runs with device=cuda need device.exact=true here: %s", lack.Why)
+		default:
+			d.app.note("note: runs with device=cuda do not compute here: %s", lack.Why)
+		}
+	}
 }
 
 func (d *doctor) examineDevices(ctx context.Context, sources []gpu.Source) (string, error) {
