@@ -25,21 +25,21 @@ func (d *Device) Time(work func()) (time.Duration, error) {
 	mark(0)
 	work()
 	mark(1)
-	if !d.enter("Time") {
-		return 0, d.failed()
-	}
-	defer d.leave()
-	d.wait("Time")
 	var milliseconds float32
-	if d.failure == nil {
-		var err error
-		milliseconds, err = d.driver.Elapsed(marks[0], marks[1])
-		d.fail("Time", err)
-	}
-	for _, event := range marks {
-		if event != 0 {
-			d.fail("Time", d.driver.FreeEvent(event))
+	err := d.ask("Time", func() {
+		if d.wait("Time"); d.failure == nil {
+			var err error
+			milliseconds, err = d.driver.Elapsed(marks[0], marks[1])
+			d.fail("Time", err)
 		}
+	})
+	if d.enter("Time") {
+		for _, event := range marks {
+			if event != 0 {
+				d.fail("Time", d.driver.FreeEvent(event))
+			}
+		}
+		d.leave()
 	}
-	return time.Duration(float64(milliseconds) * float64(time.Millisecond)), d.tell()
+	return time.Duration(float64(milliseconds) * float64(time.Millisecond)), err
 }

@@ -206,13 +206,9 @@ func (d *Device) Each(tasks int, run func(task int)) {
 }
 
 // enter begins a call: it takes the device and makes its context that of the thread. It reports false, and there is
-// nothing to leave, when the device has failed before.
+// nothing to leave, while an error is kept. A call that returns an error is for ask.
 func (d *Device) enter(operation string) bool {
-	d.mu.Lock()
-	if d.closed {
-		d.mu.Unlock()
-		panic("cuda: " + operation + ": the device is closed")
-	}
+	d.take(operation)
 	if d.failure != nil {
 		d.mu.Unlock()
 		return false
@@ -226,6 +222,30 @@ func (d *Device) enter(operation string) bool {
 	return true
 }
 
+// take takes the device, which must not be closed.
+func (d *Device) take(operation string) {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		panic("cuda: " + operation + ": the device is closed")
+	}
+}
+
+// ask is a call that returns an error: it does work as between enter and leave, unless an error is kept, and tells the error kept
+// then, of which nobody else hears in between.
+func (d *Device) ask(operation string, work func()) error {
+	d.take(operation)
+	defer d.mu.Unlock()
+	if d.failure == nil {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if d.fail(operation, d.driver.SetCurrent(d.context)); d.failure == nil {
+			work()
+		}
+	}
+	return d.tell()
+}
+
 // leave ends a call.
 func (d *Device) leave() {
 	runtime.UnlockOSThread()
@@ -235,9 +255,5 @@ func (d *Device) leave() {
 // Sync waits until everything queued is done and returns the error kept: the device's failure, or what was lacking or wrong
 // since the last time.
 func (d *Device) Sync() error {
-	if d.enter("Sync") {
-		d.wait("Sync")
-		d.leave()
-	}
-	return d.failed()
+	return d.ask("Sync", func() { d.wait("Sync") })
 }

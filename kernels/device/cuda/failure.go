@@ -9,7 +9,7 @@ import (
 )
 
 // fail keeps the first error until it is told: one of the driver for good, as the device's failure, one of what was
-// asked of the device until [Device.failed]. While one is kept, nothing is queued. The caller holds mu.
+// asked of the device until it is told. While one is kept, nothing is queued. The caller holds mu.
 func (d *Device) fail(operation string, err error) {
 	if err == nil || d.failure != nil {
 		return
@@ -25,14 +25,7 @@ func (d *Device) fail(operation string, err error) {
 		Lost: code == driver.NoDevice || code == driver.InvalidDevice || code == driver.DeviceUnavailable}
 }
 
-// failed is the error kept, if any. What ends nothing is told once. The caller does not hold mu.
-func (d *Device) failed() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.tell()
-}
-
-// tell is failed for callers that hold mu.
+// tell is the error kept, if any. What ends nothing is told once. The caller holds mu.
 func (d *Device) tell() error {
 	err := d.failure
 	var forGood *device.Failure

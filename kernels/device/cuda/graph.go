@@ -23,21 +23,9 @@ type Graph struct {
 // numbers between host and device cannot be recorded, since a replay would not see the host's numbers of then, nor anything that waits: such calls do nothing, and the error
 // of Record names the first.
 func (d *Device) Record(work func()) (*Graph, error) {
-	if !d.enter("Record") {
-		return nil, d.failed()
-	}
-	if d.recording != nil {
-		d.leave()
-		panic("cuda: Record inside Record")
-	}
 	g := &Graph{device: d}
-	if d.fail("Record", d.driver.BeginCapture(d.stream)); d.failure == nil {
-		d.recording = g
-		d.memory.arena.Hold(true)
-	}
-	d.leave()
-	if g != d.recorded() {
-		return nil, d.failed()
+	if err := d.ask("Record", func() { d.begin(g) }); err != nil {
+		return nil, err
 	}
 	finished := false
 	defer func() {
@@ -50,11 +38,15 @@ func (d *Device) Record(work func()) (*Graph, error) {
 	return d.end(g)
 }
 
-// recorded is what is being recorded.
-func (d *Device) recorded() *Graph {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.recording
+// begin begins a recording. The caller holds mu, by ask.
+func (d *Device) begin(g *Graph) {
+	if d.recording != nil {
+		panic("cuda: Record inside Record")
+	}
+	if d.fail("Record", d.driver.BeginCapture(d.stream)); d.failure == nil {
+		d.recording = g
+		d.memory.arena.Hold(true)
+	}
 }
 
 // end ends a recording. What was lacking or wrong in it is its error.
@@ -64,24 +56,27 @@ func (d *Device) end(g *Graph) (*Graph, error) {
 	d.recording = nil
 	d.memory.arena.Hold(false)
 	d.mu.Unlock()
-	if !d.enter("Record") {
-		return nil, d.failed()
+	err := d.ask("Record", func() {
+		graph, err := d.driver.EndCapture(d.stream)
+		if wrong = cmp.Or(g.refused, wrong, err); wrong == nil {
+			g.executable, wrong = d.driver.Instantiate(graph)
+		}
+		if graph != 0 {
+			d.fail("Record", d.driver.FreeGraph(graph))
+		}
+		if wrong == nil {
+			d.graphs[g] = struct{}{}
+			return
+		}
+		d.unkeep(g)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case wrong != nil:
+		return nil, fmt.Errorf("%s: the work cannot be recorded: %w", d.name, wrong)
 	}
-	defer d.leave()
-	graph, err := d.driver.EndCapture(d.stream)
-	wrong = cmp.Or(g.refused, wrong, err)
-	if wrong == nil {
-		g.executable, wrong = d.driver.Instantiate(graph)
-	}
-	if graph != 0 {
-		d.fail("Record", d.driver.FreeGraph(graph))
-	}
-	if wrong == nil {
-		d.graphs[g] = struct{}{}
-		return g, d.tell()
-	}
-	d.unkeep(g)
-	return nil, fmt.Errorf("%s: the work cannot be recorded: %w", d.name, wrong)
+	return g, nil
 }
 
 // unkeep gives the memory of a graph back. The caller holds mu, by enter.

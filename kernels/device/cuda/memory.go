@@ -98,19 +98,20 @@ func (d *Device) Allocate(p device.Purpose, t device.DType, n int) (device.Buffe
 		panic(fmt.Sprintf("cuda: Allocate: want a length of at least 0, got %d", n))
 	}
 	size := t.Size()
-	if !d.enter("Allocate") {
-		return device.Buffer{}, d.failed()
-	}
-	defer d.leave()
-	m, err := d.reserve(p, int64(n)*int64(size))
-	if err != nil {
-		return device.Buffer{}, err
-	}
-	if d.fail("Allocate", d.driver.Fill(m.address, 0, max(m.bytes, 1), d.stream)); d.failure != nil {
-		d.give(m)
-		return device.Buffer{}, d.tell()
-	}
-	return device.NewBuffer(m, t, n), nil
+	var b device.Buffer
+	err := d.ask("Allocate", func() {
+		m, err := d.reserve(p, int64(n)*int64(size))
+		if err != nil {
+			d.fail("Allocate", err)
+			return
+		}
+		if d.fail("Allocate", d.driver.Fill(m.address, 0, max(m.bytes, 1), d.stream)); d.failure != nil {
+			d.give(m)
+			return
+		}
+		b = device.NewBuffer(m, t, n)
+	})
+	return b, err
 }
 
 // reserve takes memory, whose contents are whatever they were. The error of too little memory is a *device.OutOfMemory, that of the driver
@@ -198,13 +199,12 @@ type Occupied struct {
 
 // Occupied asks the driver, for comparison with what other tools show.
 func (d *Device) Occupied() (Occupied, error) {
-	if !d.enter("Occupied") {
-		return Occupied{}, d.failed()
-	}
-	defer d.leave()
-	o := Occupied{Taken: d.memory.arena.Taken(), Cached: d.memory.arena.Cached()}
-	var err error
-	o.Free, o.Total, err = d.driver.MemoryInfo()
-	d.fail("Occupied", err)
-	return o, d.tell()
+	var o Occupied
+	err := d.ask("Occupied", func() {
+		o = Occupied{Taken: d.memory.arena.Taken(), Cached: d.memory.arena.Cached()}
+		var err error
+		o.Free, o.Total, err = d.driver.MemoryInfo()
+		d.fail("Occupied", err)
+	})
+	return o, err
 }

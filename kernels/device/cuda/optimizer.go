@@ -126,15 +126,18 @@ func (d *Device) FirstNonFinite(b device.Buffer) (int, error) {
 // these numbers and leaves the one wanted in the first place. It is 0 for no elements.
 func (d *Device) number(operation string, n, room int, compute func(at pointer)) (uint64, error) {
 	var out [8]byte
-	if n > 0 && d.enter(operation) {
-		if m, err := d.reserve(device.ForWorkspace, int64(room)*8); err != nil {
-			d.fail(operation, err)
-		} else {
-			compute(m.address)
-			d.download(operation, out[:], m.address)
-			d.give(m)
+	err := d.ask(operation, func() {
+		if n == 0 {
+			return
 		}
-		d.leave()
-	}
-	return binary.LittleEndian.Uint64(out[:]), d.failed()
+		m, err := d.reserve(device.ForWorkspace, int64(room)*8)
+		if err != nil {
+			d.fail(operation, err)
+			return
+		}
+		compute(m.address)
+		d.download(operation, out[:], m.address)
+		d.give(m)
+	})
+	return binary.LittleEndian.Uint64(out[:]), err
 }

@@ -31,15 +31,16 @@ func (d *Device) NewPages(shape device.PageShape) (device.Pages, error) {
 		return nil, fmt.Errorf("cache of %d pages: %w", shape.Pages, err)
 	}
 	checkHead("NewPages", shape.Dim)
-	if !d.enter("NewPages") {
-		return nil, d.failed()
-	}
-	defer d.leave()
-	m, err := d.reserve(device.ForCache, int64(shape.Pages)*shape.Bytes())
+	p := &pages{shape: shape}
+	err := d.ask("NewPages", func() {
+		var err error
+		p.memory, err = d.reserve(device.ForCache, int64(shape.Pages)*shape.Bytes())
+		d.fail("NewPages", err)
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &pages{shape: shape, memory: m}, nil
+	return p, nil
 }
 
 // FreePages gives the memory of a cache back.

@@ -157,7 +157,7 @@ func (k kernelCase) check(t *testing.T, d *Device, operands, results device.DTyp
 		d.Upload(right.buffer, right.values)
 		d.Upload(result.buffer, result.values)
 		if !d.enter("test") {
-			t.Fatal(d.failed())
+			t.Fatal(d.Sync())
 		}
 		d.multiplyBy(k.part, k.form, d.operand("test", result.matrix()), d.operand("test", left.matrix()), d.operand("test", right.matrix()), k.rows, k.columns, k.steps, add)
 		d.leave()

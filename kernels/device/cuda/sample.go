@@ -23,13 +23,13 @@ func (d *Device) Sample(dst []device.Sampled, logits device.Rows, vocabulary int
 		panic(fmt.Sprintf("cuda: Sample: a vocabulary of %d tokens, want at most %d", vocabulary, mostTokens))
 	}
 	rows := d.operand("Sample", logits)
-	if len(how) == 0 || !d.enter("Sample") {
-		return d.failed()
-	}
 	words := make([]int32, sampledWords*len(how))
-	d.sample(words, rows, vocabulary, how)
-	d.leave()
-	if err := d.failed(); err != nil {
+	err := d.ask("Sample", func() {
+		if len(how) > 0 {
+			d.sample(words, rows, vocabulary, how)
+		}
+	})
+	if err != nil {
 		return err
 	}
 	for i := range dst {

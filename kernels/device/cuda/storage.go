@@ -39,29 +39,23 @@ func (d *Device) UploadInts(dst device.Buffer, src []int32) {
 func (d *Device) Download(dst []float32, src device.Buffer) error {
 	device.CheckHost("Download", src, len(dst), false)
 	from := d.at("Download", src)
-	if len(dst) > 0 && d.enter("Download") {
+	return d.ask("Download", func() {
 		if src.DType() == device.F32 {
 			d.download("Download", bytesOf(dst), from)
-		} else {
-			d.through("Download", len(dst), func(wide pointer, lo, hi int) {
-				d.convert(wide, from+pointer(lo*src.DType().Size()), device.F32, src.DType(), hi-lo)
-				d.download("Download", bytesOf(dst[lo:hi]), wide)
-			})
+			return
 		}
-		d.leave()
-	}
-	return d.failed()
+		d.through("Download", len(dst), func(wide pointer, lo, hi int) {
+			d.convert(wide, from+pointer(lo*src.DType().Size()), device.F32, src.DType(), hi-lo)
+			d.download("Download", bytesOf(dst[lo:hi]), wide)
+		})
+	})
 }
 
 // DownloadInts copies src to the host.
 func (d *Device) DownloadInts(dst []int32, src device.Buffer) error {
 	device.CheckHost("DownloadInts", src, len(dst), true)
 	from := d.at("DownloadInts", src)
-	if len(dst) > 0 && d.enter("DownloadInts") {
-		d.download("DownloadInts", bytesOf(dst), from)
-		d.leave()
-	}
-	return d.failed()
+	return d.ask("DownloadInts", func() { d.download("DownloadInts", bytesOf(dst), from) })
 }
 
 // through hands out device memory for n float32, piece by piece. The caller holds mu, by enter.

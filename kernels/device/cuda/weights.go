@@ -43,18 +43,19 @@ func (d *Device) weights(operation string, w device.Weights) *weights {
 func (d *Device) NewWeights(w device.Buffer, t device.DType, out, in int, use device.Use) (device.Weights, error) {
 	device.CheckNewWeights(w, t, out, in, use)
 	from := d.at("NewWeights", w)
-	if !d.enter("NewWeights") {
-		return nil, d.failed()
-	}
-	defer d.leave()
-	form, err := d.reserve(device.ForWeights, int64(out)*int64(in)*int64(t.Size()))
+	p := &weights{owner: d, matrix: w, t: t, out: out, in: in, use: use}
+	err := d.ask("NewWeights", func() {
+		var err error
+		if p.form, err = d.reserve(device.ForWeights, int64(out)*int64(in)*int64(t.Size())); err != nil {
+			d.fail("NewWeights", err)
+			return
+		}
+		if d.refresh("NewWeights", p, from); d.failure != nil {
+			d.give(p.form)
+		}
+	})
 	if err != nil {
 		return nil, err
-	}
-	p := &weights{owner: d, matrix: w, form: form, t: t, out: out, in: in, use: use}
-	d.refresh("NewWeights", p, from)
-	if d.failure != nil {
-		return nil, d.failure
 	}
 	return p, nil
 }
