@@ -231,40 +231,30 @@ func TestScoreBackPassesOverImpossibleTokens(t *testing.T) {
 	}
 }
 
-// TestFastHeadIsAligned counts products of an odd vocabulary in BF16 that a cuBLASLt declines which wants multiples
-// of 16 bytes everywhere: the rows of logits and of their gradients begin at some.
-func TestFastHeadIsAligned(t *testing.T) {
-	const rows, hidden, vocabulary = 5, 16, 71
-	d := open(t, Options{})
-	c := cublasLt(t)
-	c.leastAlignment(16)
-	defer c.leastAlignment(0)
-	s, x, _ := scoredOn(t, d, rows, hidden, vocabulary)
-	var err error
-	if s.Head, err = d.NewWeights(s.Matrix, device.BF16, vocabulary, hidden, device.ForwardBack); err != nil {
-		t.Fatal(err)
-	}
-	defer d.FreeWeights(s.Head)
-	narrow, err := d.Allocate(device.ForActivations, device.BF16, 2*len(x))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Free(narrow)
-	s.X = device.Dense(narrow.Slice(0, len(x)), hidden)
-	d.Upload(s.X.Data, x)
-	dHead, derivatives := brought(t, d, make([]float32, vocabulary*hidden)), brought(t, d, []float32{1, 2, 3, 4, 5})
-	const two = 2 * (80*4 + partBytes) // rows of logits
-	d.score(s, two)
-	d.scoreBack(device.Dense(narrow.Slice(len(x), 2*len(x)), hidden), dHead, derivatives, derivatives, s, two)
-	if err := d.Sync(); err != nil {
-		t.Fatal(err)
-	}
-	if got := d.Declined(); got.Products != 0 {
-		t.Errorf("%d products declined, first %v", got.Products, got.First)
-	}
-	for i, v := range fetched(t, d, dHead) {
-		if v == 0 || v != v {
-			t.Fatalf("dHead: element %d is %v", i, v)
+// TestLogitsAreAlignedAndBounded wants rows in every type to begin at multiples of 16 bytes, as cuBLASLt does, and
+// as many as fit.
+func TestLogitsAreAlignedAndBounded(t *testing.T) {
+	d := open(t, Options{Exact: true})
+	for _, vocabulary := range []int{1, 70, 2047, 151_936} {
+		for _, limit := range []int64{0, 100 << 10, 4 << 20} {
+			if !d.enter("test") {
+				t.Fatal("the device has failed")
+			}
+			l, err := d.newLogits(50, vocabulary, limit)
+			if err != nil {
+				d.leave()
+				t.Fatal(err)
+			}
+			d.give(l.memory)
+			d.leave()
+			wide, narrow := l.rows.stride*4, l.narrow(device.BF16).stride*2
+			if l.rows.at%16 != 0 || wide%16 != 0 || wide != narrow || l.rows.stride < vocabulary {
+				t.Errorf("%d tokens: rows at %#x, %d bytes apart, %d in BF16", vocabulary, l.rows.at, wide, narrow)
+			}
+			each := l.memory.bytes / int64(l.capacity)
+			if l.capacity < 1 || l.capacity > 50 || l.capacity > 1 && l.memory.bytes > limit || l.capacity < 50 && l.memory.bytes+each <= limit {
+				t.Errorf("%d tokens: %d rows in %d bytes, with at most %d", vocabulary, l.capacity, l.memory.bytes, limit)
+			}
 		}
 	}
 }
