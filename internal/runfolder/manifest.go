@@ -27,7 +27,7 @@ type Manifest struct {
 	// Fence is the token the learner held when it committed.
 	Fence     int       `json:"fence"`
 	Committed time.Time `json:"committed"`
-	// ISA is the instruction set that computed the step; bits agree only within one.
+	// ISA is what computed the step: a processor's instruction set, or "cuda" and "cuda fast". Bits agree only within one.
 	ISA string `json:"isa"`
 	// Config is the revision of the config that made the step; 0 is run.yaml. In the first steps of a fork it is a
 	// revision of the run that the fork comes from.
