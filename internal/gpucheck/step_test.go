@@ -109,6 +109,9 @@ func start(t *testing.T, role string, environment ...string) (*exec.Cmd, io.Read
 
 // TestKilledInMidStep ends a learner without a word, and wants its memory back and the next one well.
 func TestKilledInMidStep(t *testing.T) {
+	d := open(t, true)
+	before, err := d.Occupied()
+	must(t, err)
 	c, out := start(t, "train")
 	lines := bufio.NewScanner(out)
 	for lines.Scan() && lines.Text() != "step 2" {
@@ -119,6 +122,11 @@ func TestKilledInMidStep(t *testing.T) {
 	must(t, c.Process.Kill())
 	if err := c.Wait(); err == nil {
 		t.Error("the learner ended by itself")
+	}
+	after, err := d.Occupied()
+	must(t, err)
+	if !near(before.Free, after.Free) {
+		t.Errorf("%d bytes were free before the learner began, %d when it was killed", before.Free, after.Free)
 	}
 	c, out = start(t, "finish")
 	text, err := io.ReadAll(out)
