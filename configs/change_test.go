@@ -337,6 +337,8 @@ func FuzzReload(f *testing.F) {
 		f.Add(string(data))
 	}
 	f.Add(calcOnly + "seed: 1 # override 0\nname: a # :1\n")
+	f.Add(calcOnly + "devices:\n  kind: gpu # default\n  queue: night # override 1\n")
+	f.Add(calcOnly + "device: cuda # because device.kind is cuda\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		resolved, err := Reload("run.yaml", []byte(text))
 		if err != nil {

@@ -285,6 +285,7 @@ func FuzzLoad(f *testing.F) {
 	for _, seed := range []struct{ text, override string }{
 		{calcOnly, "seed=1"}, {"method: {preset: grpo, loss: {objective: {clip_high: 1}}}", "method.advantage.terms[0].scale=none"},
 		{"a: &x [1, *x]", "a[0].b=c"}, {"- {}", "=="}, {"? x\n: |\n  y", "environments=[{type: calc}]"},
+		{"device: cuda", "device.exact=true"}, {"device: {queue: night}", "device=cuda"},
 	} {
 		f.Add(seed.text, seed.override)
 	}
