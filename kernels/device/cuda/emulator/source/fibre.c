@@ -76,8 +76,8 @@ static const struct kernel *running;
 static const void *arguments;
 static uint64_t random_state;
 
-// The order of a block's threads, and how many of them have begun.
-static int order[MAX_THREADS], begun, running_threads;
+// The order of a block's threads, how many of them have begun, how many may, and on how many stacks they did.
+static int order[MAX_THREADS], begun, may_begin, used_stacks;
 
 static void wait_in(enum state s) {
 	struct fibre *f = &fibres[emulator_thread];
@@ -97,7 +97,7 @@ unsigned emulator_shuffle(unsigned value, int lane) {
 
 // run_threads is what a stack does: one thread after the other that has not begun, as long as none waits.
 static void run_threads(void) {
-	while (begun < running_threads) {
+	while (begun < may_begin) {
 		emulator_thread = order[begun++];
 		running->start(arguments);
 		fibres[emulator_thread].state = DONE;
@@ -131,6 +131,16 @@ static uint64_t next_random(void) {
 	return random_state;
 }
 
+// release_warp lets the lanes of a warp go on when all of them have come to the same shuffle.
+static int release_warp(int first, int threads) {
+	int lanes = 0;
+	for (int i = first; i < first + 32 && i < threads; i++)
+		lanes += fibres[i].state == AT_SHUFFLE && fibres[i].turn == fibres[first].turn;
+	if (lanes < 32) return 0;
+	for (int i = first; i < first + 32; i++) fibres[i].state = READY;
+	return 1;
+}
+
 // release lets threads go on that wait for each other and have all come. It reports whether any can.
 static int release(int threads, const char **wrong) {
 	int waiting = 0, done = 0, released = 0;
@@ -143,14 +153,7 @@ static int release(int threads, const char **wrong) {
 		for (int i = 0; i < threads; i++) fibres[i].state = READY;
 		return 1;
 	}
-	for (int first = 0; first < threads; first += 32) {
-		int lanes = 0;
-		for (int i = first; i < first + 32 && i < threads; i++)
-			lanes += fibres[i].state == AT_SHUFFLE && fibres[i].turn == fibres[first].turn;
-		if (lanes < 32) continue;
-		for (int i = first; i < first + 32; i++) fibres[i].state = READY;
-		released = 1;
-	}
+	for (int first = 0; first < threads; first += 32) released |= release_warp(first, threads);
 	if (!released)
 		*wrong = waiting > 0 ? "some threads of a block wait at a barrier and others never come"
 		                     : "some lanes of a warp wait at a shuffle and others never come";
@@ -165,6 +168,20 @@ static void shuffle_order(int threads) {
 	}
 }
 
+// run_some runs threads from one place in the order up to another, those that have not begun too, until they wait.
+static void run_some(int from, int to) {
+	for (int i = from; i < to && i < begun; i++) {
+		struct fibre *f = &fibres[order[i]];
+		if (f->state != READY) continue;
+		emulator_thread = order[i];
+		emulator_switch_stack(&scheduler, f->stack);
+	}
+	may_begin = to;
+	while (begun < to) emulator_switch_stack(&scheduler, prepare(used_stacks++));
+}
+
+// run_block runs a block's threads. In order, a warp runs as far as it can, up to a barrier or its end, before the next
+// one: nothing but barriers keeps warps together. Shuffled, all threads go on in turn.
 static const char *run_block(int threads) {
 	const char *wrong = NULL;
 	for (int i = 0; i < threads; i++) {
@@ -172,19 +189,20 @@ static const char *run_block(int threads) {
 		fibres[i].turn = 0;
 		order[i] = emulator_order == 1 ? threads - 1 - i : i;
 	}
-	if (emulator_order > 1) shuffle_order(threads);
-	running_threads = threads;
-	begun = 0;
-	for (int n = 0; begun < threads; n++) emulator_switch_stack(&scheduler, prepare(n));
-	while (release(threads, &wrong)) {
-		if (emulator_order > 1) shuffle_order(threads);
-		for (int i = 0; i < threads; i++) {
-			struct fibre *f = &fibres[order[i]];
-			if (f->state != READY) continue;
-			emulator_thread = order[i];
-			emulator_switch_stack(&scheduler, f->stack);
+	begun = used_stacks = 0;
+	do {
+		if (emulator_order > 1) {
+			if (begun == 0 || begun == threads) shuffle_order(threads);
+			run_some(0, threads);
+			continue;
 		}
-	}
+		for (int from = 0, to; from < threads; from = to) {
+			int warp = order[from] & ~31;
+			for (to = from; to < threads && (order[to] & ~31) == warp;) to++;
+			do run_some(from, to);
+			while (release_warp(warp, threads));
+		}
+	} while (release(threads, &wrong));
 	return wrong;
 }
 
