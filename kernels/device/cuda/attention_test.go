@@ -11,20 +11,6 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device/devicetest"
 )
 
-// TestAttentionConforms is the part of the suite about attention, quickly, in all orders of a block's threads.
-func TestAttentionConforms(t *testing.T) {
-	for name, order := range map[string]int64{"ascending": 0, "descending": 1, "shuffled": 20261121} {
-		t.Run(name, func(t *testing.T) {
-			set(t, "order", order)
-			defer set(t, "order", 0)
-			options := devicetest.Options{Exact: true, Quick: true}
-			for _, f := range devicetest.Check(open(t, Options{Exact: true}), options, "Attend", "AttendBack", "AttendPages", "CopyPage") {
-				t.Error(f)
-			}
-		})
-	}
-}
-
 // longAttention is attention over sequences of several parts, which the suite's are too short for.
 type longAttention struct {
 	dtype                device.DType

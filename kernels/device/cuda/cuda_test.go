@@ -70,7 +70,7 @@ func open(t *testing.T, o Options) *Device {
 
 // TestDeviceConforms holds the exact mode to the bits that it promises, whatever the order of a block's threads.
 func TestDeviceConforms(t *testing.T) {
-	for name, order := range map[string]int64{"ascending": 0, "descending": 1, "shuffled": 20261121} {
+	for name, order := range orders {
 		if raceEnabled && order != 0 { // which changes nothing in Go
 			continue
 		}

@@ -12,21 +12,6 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device/devicetest"
 )
 
-// TestHeadConforms is the part of the suite about the head, in all orders of a block's threads. TestDeviceConforms takes
-// more shapes.
-func TestHeadConforms(t *testing.T) {
-	for name, order := range map[string]int64{"ascending": 0, "descending": 1, "shuffled": 7} {
-		t.Run(name, func(t *testing.T) {
-			set(t, "order", order)
-			defer set(t, "order", 0)
-			options := devicetest.Options{Exact: true, Quick: true}
-			for _, f := range devicetest.Check(open(t, Options{Exact: true}), options, "Score", "ScoreBack", "Sample", "SampleCuts") {
-				t.Error(f)
-			}
-		})
-	}
-}
-
 // cramped is a device that scores few rows at a time.
 type cramped struct {
 	*Device

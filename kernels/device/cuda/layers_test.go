@@ -10,27 +10,10 @@ import (
 	"testing"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
-	"github.com/turnwise-rl/turnwise/kernels/device/devicetest"
 )
 
 // orders are the orders in which the threads of a block run.
 var orders = map[string]int64{"ascending": 0, "descending": 1, "shuffled": 20261121}
-
-// TestLayersConform is the part of the suite between the products and of the optimizer, whatever the order of a block's
-// threads.
-func TestLayersConform(t *testing.T) {
-	for name, order := range orders {
-		t.Run(name, func(t *testing.T) {
-			set(t, "order", order)
-			defer set(t, "order", 0)
-			for _, f := range devicetest.Check(open(t, Options{Exact: true}), devicetest.Options{Exact: true, Quick: order != 0 || testing.Short()},
-				"RMSNorm", "RMSNormBack", "SwiGLU", "SwiGLUBack", "Rotate", "RotateBack", "Gather", "ScatterAdd",
-				"AdamW", "SquaredNorm", "Scale", "Add", "FirstNonFinite") {
-				t.Error(f)
-			}
-		})
-	}
-}
 
 // lab is a device with operands for a test.
 type lab struct {
