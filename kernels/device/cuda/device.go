@@ -213,6 +213,21 @@ func (d *Device) enter(operation string) bool {
 		d.mu.Unlock()
 		return false
 	}
+	return d.current(operation)
+}
+
+// enterToFree is enter for calls that give memory back, which an error that ends nothing does not keep them from.
+func (d *Device) enterToFree(operation string) bool {
+	d.take(operation)
+	if d.broken() {
+		d.mu.Unlock()
+		return false
+	}
+	return d.current(operation)
+}
+
+// current makes the context that of the thread. It leaves, and reports false, where that fails.
+func (d *Device) current(operation string) bool {
 	runtime.LockOSThread()
 	if err := d.driver.SetCurrent(d.context); err != nil {
 		d.fail(operation, err)

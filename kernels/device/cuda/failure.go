@@ -1,6 +1,7 @@
 package cuda
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -9,15 +10,15 @@ import (
 )
 
 // fail keeps the first error until it is told: one of the driver for good, as the device's failure, one of what was
-// asked of the device until it is told. While one is kept, nothing is queued. The caller holds mu.
+// asked of the device until it is told, or until the driver has one. While one is kept, nothing is queued. The caller holds mu.
 func (d *Device) fail(operation string, err error) {
-	if err == nil || d.failure != nil {
+	if err == nil || d.broken() {
 		return
 	}
 	var lacking *device.OutOfMemory
 	var asked *Mistake
 	if errors.As(err, &lacking) || errors.As(err, &asked) {
-		d.failure = err
+		d.failure = cmp.Or(d.failure, err)
 		return
 	}
 	code := driver.CodeOf(err)
@@ -28,11 +29,16 @@ func (d *Device) fail(operation string, err error) {
 // tell is the error kept, if any. What ends nothing is told once. The caller holds mu.
 func (d *Device) tell() error {
 	err := d.failure
-	var forGood *device.Failure
-	if !errors.As(err, &forGood) {
+	if !d.broken() {
 		d.failure = nil
 	}
 	return err
+}
+
+// broken reports whether the error kept is kept for good. The caller holds mu.
+func (d *Device) broken() bool {
+	var forGood *device.Failure
+	return errors.As(d.failure, &forGood)
 }
 
 // Mistake says what was wrong with what the device was asked to compute, and that it was noticed on the device only. The device computes on;

@@ -122,7 +122,7 @@ func (g *Graph) Free() {
 		return
 	}
 	d := g.device
-	if !d.enter("Free") {
+	if !d.enterToFree("Free") {
 		return
 	}
 	defer d.leave()

@@ -161,7 +161,7 @@ func (d *Device) Free(b device.Buffer) {
 	if m.freed.Load() {
 		panic(fmt.Sprintf("cuda: Free: the allocation of %d bytes has been freed before", m.bytes))
 	}
-	if !d.enter("Free") {
+	if !d.enterToFree("Free") {
 		return
 	}
 	defer d.leave()

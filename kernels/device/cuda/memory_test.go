@@ -77,6 +77,31 @@ func TestLackOfWorkspaceIsTold(t *testing.T) {
 	must(t, d.Download(values, narrow))
 }
 
+// TestMemoryIsFreedWhileSomeIsLacking gives everything back before anybody has heard of the lack.
+func TestMemoryIsFreedWhileSomeIsLacking(t *testing.T) {
+	d := open(t, Options{Exact: true})
+	narrow, master := allocate(t, d, device.BF16, 3000), allocate(t, d, device.F32, 12)
+	weights, err := d.NewWeights(master, device.BF16, 3, 4, device.Forward)
+	must(t, err)
+	pages, err := d.NewPages(device.PageShape{Layers: 1, KVHeads: 1, Dim: 4, Pages: 1, DType: device.BF16})
+	must(t, err)
+	must(t, d.Sync())
+	during(t, "memory", 2<<20, 1<<30)
+	d.Upload(narrow, make([]float32, 3000)) // needs 12 kB, in a class of its own
+	d.FreePages(pages)
+	d.FreeWeights(weights)
+	d.Free(master)
+	d.Free(narrow)
+	if u := d.Usage(); u.Bytes != 0 {
+		t.Errorf("%d bytes are in use after all was freed", u.Bytes)
+	}
+	var lacking *device.OutOfMemory
+	if err := d.Sync(); !errors.As(err, &lacking) {
+		t.Errorf("got %v", err)
+	}
+	must(t, d.Sync())
+}
+
 // TestMemoryIsGivenBack counts the driver's blocks around devices that keep allocations, weights and pages.
 func TestMemoryIsGivenBack(t *testing.T) {
 	blocks, bytes := count(t, "blocks"), count(t, "bytes")

@@ -49,7 +49,7 @@ func (d *Device) FreePages(p device.Pages) {
 		return
 	}
 	c := d.cache("FreePages", p)
-	if !d.enter("FreePages") {
+	if !d.enterToFree("FreePages") {
 		return
 	}
 	defer d.leave()

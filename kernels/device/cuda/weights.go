@@ -89,7 +89,7 @@ func (d *Device) FreeWeights(w device.Weights) {
 	}
 	p := d.weights("FreeWeights", w)
 	p.use = 0
-	if !d.enter("FreeWeights") {
+	if !d.enterToFree("FreeWeights") {
 		return
 	}
 	defer d.leave()
