@@ -1,7 +1,7 @@
 // Package gpucheck checks a machine's GPU, and is all tests: its test binary is one file that needs neither the
 // repository nor a compiler nor a network on the machine where it runs.
 //
-//	CGO_ENABLED=1 go test -c -ldflags='-s -w' -o gpucheck.test ./internal/gpucheck
+//	CGO_ENABLED=0 go test -c -ldflags='-s -w' -o gpucheck.test ./internal/gpucheck
 //	./gpucheck.test -test.v -require
 //
 // On a machine without a GPU the same tests run on the emulated one of package emulator, at sizes that a processor
