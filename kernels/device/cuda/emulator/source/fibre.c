@@ -79,10 +79,30 @@ static uint64_t random_state;
 // The order of a block's threads, how many of them have begun, how many may, and on how many stacks they did.
 static int order[MAX_THREADS], begun, may_begin, used_stacks;
 
+static int release_warp(int first, int threads);
+
+// next_ready is the next lane of a thread's warp that can go on, −1 when none can.
+static int next_ready(int own) {
+	for (int k = 1; k < 32; k++) {
+		int i = (own & ~31) | ((own + k) & 31);
+		if (i < emulator_threads && fibres[i].state == READY) return i;
+	}
+	return -1;
+}
+
+// wait_in has the thread wait. In order, its warp goes on at once, with no way through the scheduler: a warp that
+// shuffles is most of what there is to do.
 static void wait_in(enum state s) {
-	struct fibre *f = &fibres[emulator_thread];
+	int own = emulator_thread;
+	struct fibre *f = &fibres[own];
+	void *to = scheduler;
 	f->state = s;
-	emulator_switch_stack(&f->stack, scheduler);
+	if (emulator_order <= 1 && begun == may_begin) {
+		int next = next_ready(own);
+		if (next >= 0) emulator_thread = next, to = fibres[next].stack;
+		else if (s == AT_SHUFFLE && release_warp(own & ~31, emulator_threads)) return;
+	}
+	emulator_switch_stack(&f->stack, to);
 }
 
 void emulator_barrier(void) { wait_in(AT_BARRIER); }
@@ -168,16 +188,24 @@ static void shuffle_order(int threads) {
 	}
 }
 
+static int some_ready(int from, int to) {
+	for (int i = from; i < to; i++)
+		if (fibres[order[i]].state == READY) return 1;
+	return 0;
+}
+
 // run_some runs threads from one place in the order up to another, those that have not begun too, until they wait.
 static void run_some(int from, int to) {
-	for (int i = from; i < to && i < begun; i++) {
-		struct fibre *f = &fibres[order[i]];
-		if (f->state != READY) continue;
-		emulator_thread = order[i];
-		emulator_switch_stack(&scheduler, f->stack);
-	}
 	may_begin = to;
 	while (begun < to) emulator_switch_stack(&scheduler, prepare(used_stacks++));
+	do {
+		for (int i = from; i < to; i++) {
+			struct fibre *f = &fibres[order[i]];
+			if (f->state != READY) continue;
+			emulator_thread = order[i];
+			emulator_switch_stack(&scheduler, f->stack);
+		}
+	} while (emulator_order <= 1 && some_ready(from, to)); // lanes release each other
 }
 
 // run_block runs a block's threads. In order, a warp runs as far as it can, up to a barrier or its end, before the next
