@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/kernels/device/cuda/arena"
 	"github.com/turnwise-rl/turnwise/kernels/device/cuda/driver"
 )
 
@@ -22,6 +23,10 @@ func (d *Device) fail(operation string, err error) {
 		return
 	}
 	code := driver.CodeOf(err)
+	if code == driver.OutOfMemory { // for the driver's own, such as code that it loads: what was asked for has not been queued
+		d.failure = cmp.Or(d.failure, d.lacking(device.ForWorkspace, arena.BlockBytes))
+		return
+	}
 	d.failure = &device.Failure{Device: d.name, Operation: operation, Reason: err.Error(),
 		Lost: code == driver.NoDevice || code == driver.InvalidDevice || code == driver.DeviceUnavailable}
 }

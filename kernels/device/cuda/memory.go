@@ -138,7 +138,7 @@ func (d *Device) reserve(p device.Purpose, n int64) (*block, error) {
 func (d *Device) lacking(p device.Purpose, n int64) error {
 	e := &device.OutOfMemory{Device: d.name, Wanted: n, For: p, Held: d.memory.holdings(), Cached: d.memory.unused()}
 	var err error
-	if e.Free, e.Total, err = d.driver.MemoryInfo(); err != nil {
+	if e.Free, e.Total, err = d.driver.MemoryInfo(); err != nil && driver.CodeOf(err) != driver.OutOfMemory {
 		d.fail("Allocate", err)
 		return d.failure
 	}

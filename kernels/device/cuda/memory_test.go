@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/kernels/device/cuda/driver"
 )
 
 func must(t *testing.T, err error) {
@@ -75,6 +76,21 @@ func TestLackOfWorkspaceIsTold(t *testing.T) {
 	set(t, "memory", 1<<30)
 	d.Upload(narrow, values)
 	must(t, d.Download(values, narrow))
+}
+
+// TestDriversOwnLackIsOne has a launch find no memory, which ends nothing.
+func TestDriversOwnLackIsOne(t *testing.T) {
+	d := open(t, Options{Exact: true})
+	if !d.enter("Product") {
+		t.Fatal("the device does not compute")
+	}
+	d.fail("Product", &driver.Error{Call: "cuLaunchKernel", Code: driver.OutOfMemory})
+	d.leave()
+	var lacking *device.OutOfMemory
+	if err := d.Sync(); !errors.As(err, &lacking) || lacking.For != device.ForWorkspace || lacking.Total != 1<<30 {
+		t.Errorf("got %v", err)
+	}
+	must(t, d.Sync())
 }
 
 // TestMemoryIsFreedWhileSomeIsLacking gives everything back before anybody has heard of the lack.
