@@ -77,7 +77,8 @@ func TestRunOnAGPU(t *testing.T) {
 			if testing.Short() && name != "f32 exact" {
 				t.Skip("short: the ways share their path")
 			}
-			overrides := []string{way.device, "warm_start.updates_per_step=2", "training.steps=2", "evaluation.every=0"}
+			overrides := []string{way.device, "warm_start.updates_per_step=2", "training.steps=2", "evaluation.every=0",
+				"training.groups_per_step=2", "sampling.slots=8", "sampling.max_turns=2", "sampling.max_turn_tokens=12"} // few passes: a GPU is slow on a host
 			whole := newDriver(t, prepared(t, overrides...), overrides...)
 			onGPU(t, whole, way.exact)
 			complete(t, whole)
