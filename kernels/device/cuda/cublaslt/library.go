@@ -3,6 +3,7 @@ package cublaslt
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,7 +14,7 @@ import (
 const least = 11
 
 // fix is what to do about an absent library.
-const fix = "install cuBLAS 11 or later (it comes with the CUDA toolkit, and as the Python wheel nvidia-cublas-cu12), or set TURNWISE_CUBLASLT to the path of libcublasLt.so"
+const fix = "install cuBLAS 11 or later (it comes with the CUDA toolkit, and as the Python wheels nvidia-cublas and nvidia-cublas-cu12), or set TURNWISE_CUBLASLT to the path of libcublasLt.so"
 
 // Library is an opened cuBLASLt. It stays open as long as the process: the library keeps state in the driver
 // that closing it would pull from under queued work.
@@ -31,7 +32,8 @@ type Version struct {
 func (v Version) String() string { return fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Patch) }
 
 // places are where to look: names for the system's loader, then patterns of files where toolkits and
-// Python's wheels put theirs. Of the files of one pattern, the last in order of names comes first.
+// Python's wheels put theirs, those of the environment whose python3 is on the PATH too. Of the files of one pattern,
+// the last in order of names comes first.
 type places struct {
 	names, files []string
 }
@@ -51,6 +53,10 @@ func usual() places {
 	}
 	if home, err := os.UserHomeDir(); err == nil {
 		p.files = append(p.files, filepath.Join(home, ".local/lib/python3*/site-packages/nvidia/*/lib/libcublasLt.so.*"))
+	}
+	if python, err := exec.LookPath("python3"); err == nil { // that of an environment, where one is active
+		lib := filepath.Join(filepath.Dir(filepath.Dir(python)), "lib")
+		p.files = append(p.files, filepath.Join(lib, "python3*/site-packages/nvidia/*/lib/libcublasLt.so.*"), filepath.Join(lib, "libcublasLt.so.*"))
 	}
 	return p
 }

@@ -92,3 +92,24 @@ func TestUsualPlaces(t *testing.T) {
 		t.Errorf("%v, want an attempt for each name", err)
 	}
 }
+
+// TestEnvironmentsAreSearched puts a library where a wheel in an active virtual environment has it.
+func TestEnvironmentsAreSearched(t *testing.T) {
+	dir := t.TempDir()
+	want := filepath.Join(dir, "lib/python3.12/site-packages/nvidia/cu13/lib/libcublasLt.so.13")
+	for _, file := range []string{want, filepath.Join(dir, "bin/python3")} {
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, nil, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", filepath.Join(dir, "bin"))
+	for _, pattern := range usual().files {
+		if found, err := filepath.Glob(pattern); err == nil && len(found) == 1 && found[0] == want {
+			return
+		}
+	}
+	t.Errorf("%s is nowhere looked for: %v", want, usual().files)
+}
