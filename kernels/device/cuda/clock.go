@@ -27,7 +27,7 @@ func (d *Device) Time(work func()) (time.Duration, error) {
 	mark(1)
 	var milliseconds float32
 	err := d.ask("Time", func() {
-		if d.wait("Time"); d.failure == nil {
+		if d.wait("Time"); d.kept() == nil {
 			var err error
 			milliseconds, err = d.driver.Elapsed(marks[0], marks[1])
 			d.fail("Time", err)

@@ -29,8 +29,16 @@ type Options struct {
 	poison bool
 }
 
-// Device is a GPU. Its methods may be called by several goroutines; their work is queued in the order of the calls.
+// Device is a GPU as one of its users has it: see Share. Its methods may be called by several goroutines; their work is
+// queued in the order of the calls.
 type Device struct {
+	*core
+	lack  error // guarded by mu; what was lacking for this user's work, or cannot be recorded: see fail
+	heard int   // guarded by mu; how many mistakes this user has been told
+}
+
+// core is what the users of a GPU share.
+type core struct {
 	name    string
 	found   Found
 	exact   bool
@@ -45,7 +53,9 @@ type Device struct {
 	multiprocessors int
 
 	mu        sync.Mutex
-	failure   error                      // guarded by mu; see fail
+	failure   *device.Failure            // guarded by mu; see fail
+	mistake   *Mistake                   // guarded by mu; the last one
+	mistakes  int                        // guarded by mu; how many so far
 	functions map[string]driver.Function // guarded by mu
 	argument  [argumentBytes / 8]uint64  // guarded by mu; the struct of the launch under way
 	memory    memory                     // guarded by mu
@@ -69,8 +79,8 @@ func Open(l Libraries, o Options) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{name: fmt.Sprintf("cuda:%d", f.Ordinal), found: f, exact: o.Exact, driver: library, functions: map[string]driver.Function{},
-		memory: newMemory(library, o), staging: staging{bytes: cmp.Or(o.staging, stagingBytes)}, graphs: map[*Graph]struct{}{}}
+	d := &Device{core: &core{name: fmt.Sprintf("cuda:%d", f.Ordinal), found: f, exact: o.Exact, driver: library, functions: map[string]driver.Function{},
+		memory: newMemory(library, o), staging: staging{bytes: cmp.Or(o.staging, stagingBytes)}, graphs: map[*Graph]struct{}{}}}
 	if !o.Exact {
 		d.name += " fast"
 	}
@@ -138,6 +148,15 @@ func (d *Device) unopened(err error) error {
 		return d.failure
 	}
 	return err
+}
+
+// Share returns the same GPU for another user. Users share its memory, its stream and its end, and each hears what was lacking for
+// its own work: of two that compute at the same time, one would else hear of the other's lack, and the other of none. What
+// one allocates all may use.
+func (d *Device) Share() device.Device {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &Device{core: d.core, heard: d.mistakes}
 }
 
 // Close gives everything back, allocations that were not freed too. The device must not be used again, but for
@@ -209,7 +228,7 @@ func (d *Device) Each(tasks int, run func(task int)) {
 // nothing to leave, while an error is kept. A call that returns an error is for ask.
 func (d *Device) enter(operation string) bool {
 	d.take(operation)
-	if d.failure != nil {
+	if d.kept() != nil {
 		d.mu.Unlock()
 		return false
 	}
@@ -219,7 +238,7 @@ func (d *Device) enter(operation string) bool {
 // enterToFree is enter for calls that give memory back, which an error that ends nothing does not keep them from.
 func (d *Device) enterToFree(operation string) bool {
 	d.take(operation)
-	if d.broken() {
+	if d.failure != nil {
 		d.mu.Unlock()
 		return false
 	}
@@ -251,10 +270,10 @@ func (d *Device) take(operation string) {
 func (d *Device) ask(operation string, work func()) error {
 	d.take(operation)
 	defer d.mu.Unlock()
-	if d.failure == nil {
+	if d.kept() == nil {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		if d.fail(operation, d.driver.SetCurrent(d.context)); d.failure == nil {
+		if d.fail(operation, d.driver.SetCurrent(d.context)); d.kept() == nil {
 			work()
 		}
 	}

@@ -10,40 +10,48 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device/cuda/driver"
 )
 
-// fail keeps the first error until it is told: one of the driver for good, as the device's failure, one of what was
-// asked of the device until it is told, or until the driver has one. While one is kept, nothing is queued. The caller holds mu.
+// fail keeps an error until it is told. One of the driver is kept for good, as the device's failure; a lack of memory until this user
+// has been told, a mistake until every user has: who made it is not known. While one is kept, nothing is queued for those who have to
+// be told. The caller holds mu.
 func (d *Device) fail(operation string, err error) {
-	if err == nil || d.broken() {
+	if err == nil || d.failure != nil {
 		return
 	}
 	var lacking *device.OutOfMemory
 	var asked *Mistake
-	if errors.As(err, &lacking) || errors.As(err, &asked) {
-		d.failure = cmp.Or(d.failure, err)
-		return
-	}
 	code := driver.CodeOf(err)
-	if code == driver.OutOfMemory { // for the driver's own, such as code that it loads: what was asked for has not been queued
-		d.failure = cmp.Or(d.failure, d.lacking(device.ForWorkspace, arena.BlockBytes))
-		return
+	switch {
+	case errors.As(err, &lacking):
+		d.lack = cmp.Or(d.lack, err)
+	case errors.As(err, &asked):
+		d.mistake = asked
+		d.mistakes++
+	case code == driver.OutOfMemory: // for the driver's own, such as code that it loads: what was asked for has not been queued
+		d.lack = cmp.Or(d.lack, d.lacking(device.ForWorkspace, arena.BlockBytes))
+	default:
+		d.failure = &device.Failure{Device: d.name, Operation: operation, Reason: err.Error(),
+			Lost: code == driver.NoDevice || code == driver.InvalidDevice || code == driver.DeviceUnavailable}
 	}
-	d.failure = &device.Failure{Device: d.name, Operation: operation, Reason: err.Error(),
-		Lost: code == driver.NoDevice || code == driver.InvalidDevice || code == driver.DeviceUnavailable}
+}
+
+// kept is the error that this user has to be told, if any. The caller holds mu.
+func (d *Device) kept() error {
+	switch {
+	case d.failure != nil:
+		return d.failure
+	case d.lack != nil:
+		return d.lack
+	case d.heard != d.mistakes:
+		return d.mistake
+	}
+	return nil
 }
 
 // tell is the error kept, if any. What ends nothing is told once. The caller holds mu.
 func (d *Device) tell() error {
-	err := d.failure
-	if !d.broken() {
-		d.failure = nil
-	}
+	err := d.kept()
+	d.lack, d.heard = nil, d.mistakes
 	return err
-}
-
-// broken reports whether the error kept is kept for good. The caller holds mu.
-func (d *Device) broken() bool {
-	var forGood *device.Failure
-	return errors.As(d.failure, &forGood)
 }
 
 // Mistake says what was wrong with what the device was asked to compute, and that it was noticed on the device only. The device computes on;

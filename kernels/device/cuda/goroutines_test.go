@@ -52,3 +52,50 @@ func TestGoroutinesShareADevice(t *testing.T) {
 		t.Errorf("%d bytes are in use at the end", used.Bytes)
 	}
 }
+
+// TestUsersHearOfTheirOwn shares a device: a lack is told to whom it concerns, however often another one asks, a mistake
+// to all, since nobody knows whose it is, and so is the device's end.
+func TestUsersHearOfTheirOwn(t *testing.T) {
+	d := open(t, Options{Exact: true})
+	other, ok := d.Share().(*Device)
+	if !ok || other.Name() != d.Name() {
+		t.Fatalf("got %v", other)
+	}
+	narrow, index := allocate(t, d, device.BF16, 3000), allocate(t, d, device.I32, 1)
+	values := allocate(t, other, device.F32, 1)
+	must(t, d.Sync())
+	set(t, "memory", 2<<20)
+	d.Upload(narrow, make([]float32, 3000)) // needs 12 kB, in a class of its own
+	other.Upload(values, []float32{3})
+	got := make([]float32, 1)
+	if err := other.Download(got, values); err != nil || got[0] != 3 {
+		t.Errorf("the other user got %v, %v", got, err)
+	}
+	must(t, other.Sync())
+	var lacking *device.OutOfMemory
+	if err := d.Download(got, values); !errors.As(err, &lacking) {
+		t.Errorf("got %v, want what was lacking", err)
+	}
+	must(t, d.Sync())
+	set(t, "memory", 1<<30)
+
+	d.UploadInts(index, []int32{7})
+	d.Gather(device.Dense(values, 1), device.Dense(values, 1), index, 1, 1)
+	for _, user := range []*Device{other, d} {
+		var mistake *Mistake
+		if err := user.Sync(); !errors.As(err, &mistake) {
+			t.Errorf("got %v, want the mistake", err)
+		}
+		must(t, user.Sync())
+	}
+	must(t, d.Share().Sync())
+
+	breaks(t, 0, 700)
+	d.Scale(values, 2)
+	for _, user := range []device.Device{d, other, d.Share()} {
+		var failure *device.Failure
+		if err := user.Sync(); !errors.As(err, &failure) {
+			t.Errorf("got %v, want the failure", err)
+		}
+	}
+}

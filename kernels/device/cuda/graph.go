@@ -43,7 +43,7 @@ func (d *Device) begin(g *Graph) {
 	if d.recording != nil {
 		panic("cuda: Record inside Record")
 	}
-	if d.fail("Record", d.driver.BeginCapture(d.stream)); d.failure == nil {
+	if d.fail("Record", d.driver.BeginCapture(d.stream)); d.kept() == nil {
 		d.recording = g
 		d.memory.arena.Hold(true)
 	}
@@ -96,7 +96,9 @@ func (d *Device) unrecorded(operation string) bool {
 	if d.recording.refused == nil {
 		d.recording.refused = err
 	}
-	d.fail(operation, err)
+	if d.lack == nil {
+		d.lack = err
+	}
 	return true
 }
 

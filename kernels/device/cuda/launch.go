@@ -23,7 +23,7 @@ type grid struct{ x, y, z int }
 // The struct's fields are those of the C struct in their order, padded alike by both languages: pointer for
 // pointers, int64 for long long, int32 for int, float32 for float.
 func launch[A any](d *Device, name string, g grid, threads int, a A) {
-	if g.x == 0 || g.y == 0 || g.z == 0 || d.failure != nil {
+	if g.x == 0 || g.y == 0 || g.z == 0 || d.kept() != nil {
 		return
 	}
 	f, ok := d.functions[name]

@@ -13,7 +13,7 @@ import (
 
 // block is one allocation.
 type block struct {
-	device  *Device
+	device  *core
 	address pointer
 	bytes   int64 // as asked for
 	purpose device.Purpose
@@ -84,9 +84,9 @@ func (d *Device) owned(operation string, b device.Buffer) *block {
 	switch {
 	case !ok:
 		panic(fmt.Sprintf("cuda: %s: a buffer belongs to %s, want %s", operation, b.Memory().DeviceName(), d.name))
-	case m.device != d && m.device.name == d.name:
+	case m.device != d.core && m.device.name == d.name:
 		panic(fmt.Sprintf("cuda: %s: the buffer belongs to another device of the same name, %s", operation, d.name))
-	case m.device != d:
+	case m.device != d.core:
 		panic(fmt.Sprintf("cuda: %s: a buffer belongs to %s, want %s", operation, m.device.name, d.name))
 	}
 	return m
@@ -105,7 +105,7 @@ func (d *Device) Allocate(p device.Purpose, t device.DType, n int) (device.Buffe
 			d.fail("Allocate", err)
 			return
 		}
-		if d.fail("Allocate", d.driver.Fill(m.address, 0, max(m.bytes, 1), d.stream)); d.failure != nil {
+		if d.fail("Allocate", d.driver.Fill(m.address, 0, max(m.bytes, 1), d.stream)); d.kept() != nil {
 			d.give(m)
 			return
 		}
@@ -122,9 +122,9 @@ func (d *Device) reserve(p device.Purpose, n int64) (*block, error) {
 		return nil, d.lacking(p, n)
 	}
 	if d.fail("Allocate", err); err != nil {
-		return nil, d.failure
+		return nil, d.kept()
 	}
-	m := &block{device: d, address: pointer(address), bytes: n, purpose: p}
+	m := &block{device: d.core, address: pointer(address), bytes: n, purpose: p}
 	d.memory.purposes[p] += n
 	d.memory.bytes += n
 	d.memory.peak = max(d.memory.peak, d.memory.bytes)
@@ -140,7 +140,7 @@ func (d *Device) lacking(p device.Purpose, n int64) error {
 	var err error
 	if e.Free, e.Total, err = d.driver.MemoryInfo(); err != nil && driver.CodeOf(err) != driver.OutOfMemory {
 		d.fail("Allocate", err)
-		return d.failure
+		return d.kept()
 	}
 	return e
 }

@@ -62,7 +62,7 @@ func (d *Device) cache(operation string, p device.Pages) *pages {
 	switch {
 	case !ok:
 		panic(fmt.Sprintf("cuda: %s: pages of type %T are not of %s", operation, p, d.name))
-	case c.memory.device != d:
+	case c.memory.device != d.core:
 		panic(fmt.Sprintf("cuda: %s: the pages belong to another device, %s", operation, c.memory.device.name))
 	case c.memory.freed.Load():
 		panic(fmt.Sprintf("cuda: %s: the pages have been freed", operation))

@@ -212,7 +212,7 @@ func TestProductKernelsAgree(t *testing.T) {
 
 // TestProductPartsFillTheDevice wants large tiles where they keep all multiprocessors busy, and small parts elsewhere.
 func TestProductPartsFillTheDevice(t *testing.T) {
-	d := &Device{multiprocessors: 132}
+	d := &Device{core: &core{multiprocessors: 132}}
 	for _, c := range []struct {
 		form          string
 		rows, columns int

@@ -73,7 +73,7 @@ func (d *Device) upload(operation string, dst pointer, src []byte) {
 	if d.unrecorded(operation) {
 		return
 	}
-	for len(src) > 0 && d.failure == nil {
+	for len(src) > 0 && d.kept() == nil {
 		piece, err := d.room(len(src))
 		if err == nil {
 			n := copy(piece, src)
@@ -89,14 +89,14 @@ func (d *Device) download(operation string, dst []byte, src pointer) {
 	if d.unrecorded(operation) {
 		return
 	}
-	for len(dst) > 0 && d.failure == nil {
+	for len(dst) > 0 && d.kept() == nil {
 		piece, err := d.room(len(dst))
 		if err == nil {
 			err = d.driver.ToHost(piece, src, d.stream)
 		}
 		d.fail(operation, err)
 		d.wait(operation)
-		if d.failure != nil {
+		if d.kept() != nil {
 			return
 		}
 		n := copy(dst, piece)

@@ -8,7 +8,7 @@ import (
 
 // weights is a matrix in the compute type, row-major, as it was when it was refreshed.
 type weights struct {
-	owner   *Device
+	owner   *core
 	matrix  device.Buffer // what it is made from
 	form    *block
 	t       device.DType
@@ -30,7 +30,7 @@ func (w *weights) operand() operand { return operand{w.form.address, w.t, w.in} 
 // weights are the weights behind the interface, which have not been freed.
 func (d *Device) weights(operation string, w device.Weights) *weights {
 	p, ok := w.(*weights)
-	if !ok || p.owner != d {
+	if !ok || p.owner != d.core {
 		panic(fmt.Sprintf("cuda: %s: weights of type %T are not of device %s", operation, w, d.name))
 	}
 	if p.use == 0 {
@@ -43,14 +43,14 @@ func (d *Device) weights(operation string, w device.Weights) *weights {
 func (d *Device) NewWeights(w device.Buffer, t device.DType, out, in int, use device.Use) (device.Weights, error) {
 	device.CheckNewWeights(w, t, out, in, use)
 	from := d.at("NewWeights", w)
-	p := &weights{owner: d, matrix: w, t: t, out: out, in: in, use: use}
+	p := &weights{owner: d.core, matrix: w, t: t, out: out, in: in, use: use}
 	err := d.ask("NewWeights", func() {
 		var err error
 		if p.form, err = d.reserve(device.ForWeights, int64(out)*int64(in)*int64(t.Size())); err != nil {
 			d.fail("NewWeights", err)
 			return
 		}
-		if d.refresh("NewWeights", p, from); d.failure != nil {
+		if d.refresh("NewWeights", p, from); d.kept() != nil {
 			d.give(p.form)
 		}
 	})
