@@ -128,6 +128,44 @@ func TestDevicesAreOpenUnderLeases(t *testing.T) {
 	}
 }
 
+// several is a device that tells its users apart.
+type several struct {
+	device.Device
+	user  int
+	users *int
+}
+
+func (s several) Share() device.Device {
+	*s.users++
+	return several{s.Device, *s.users, s.users}
+}
+
+// TestUsersOfADeviceAreToldApart wants a user of the device for each who asks, whoever opened it.
+func TestUsersOfADeviceAreToldApart(t *testing.T) {
+	users, opened := 0, 0
+	play(t, newBoard("GPU-a"), func(sc *scene) {
+		sc.office.grant(lent(7, "run", "GPU-a"), lent(8, "pool", "GPU-a"))
+		for i, fence := range []int{7, 8} {
+			_, compute, release, err := sc.Use(sc.t.Context(), fence, []string{"GPU-a"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
+			if got, err := compute(false); err != nil || got.(several).user != i+1 {
+				t.Errorf("user %d: %v, %v", i+1, got, err)
+			}
+		}
+	}, func(c *Config) {
+		c.Open = func(gpu.Device, bool) (device.Device, func() error, error) {
+			opened++
+			return several{Device: hardware{name: "GPU-a"}, users: &users}, func() error { return nil }, nil
+		}
+	})
+	if opened != 1 {
+		t.Errorf("the device was opened %d times", opened)
+	}
+}
+
 // TestEveryDeviceIsClosedAtTheEnd leaves nothing open when the agent stops while nobody works.
 func TestEveryDeviceIsClosedAtTheEnd(t *testing.T) {
 	s := &shelf{}
