@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cuda/cublaslt"
@@ -48,6 +49,11 @@ func (d *Device) openFast(path string) error {
 	}
 	d.fast = &fast{}
 	if d.fast.handle, err = library.NewHandle(); err != nil {
+		var refused *cublaslt.Failure
+		if errors.As(err, &refused) { // most often the library is newer than the driver
+			return &Absent{Reason: fmt.Sprintf("cuBLASLt %v, %s, cannot be used with this driver and GPU (%v)", library.Version(), library.Path(), err),
+				Fix: "install one of a CUDA version that nvidia-smi shows or an older one, and name it in TURNWISE_CUBLASLT, or ask for the exact mode, which needs no cuBLAS"}
+		}
 		return err
 	}
 	workspace, err := d.reserve(device.ForWorkspace, workspaceBytes)

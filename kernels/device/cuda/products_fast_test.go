@@ -40,6 +40,7 @@ var products = []string{"Product", "ProductBack", "ProductGrad"}
 
 // TestFastProductsConform takes few shapes: package cublaslt's own tests have all kinds.
 func TestFastProductsConform(t *testing.T) {
+	arithmetic(t)
 	d := open(t, Options{})
 	for _, f := range devicetest.Check(d, devicetest.Options{Quick: true}, products...) {
 		t.Error(f)
@@ -113,6 +114,13 @@ func TestFastDevicesNeedCuBLASLt(t *testing.T) {
 	var absent *Absent
 	if !errors.As(err, &absent) || !strings.Contains(absent.Reason, "missing/libcublasLt.so") || !strings.Contains(absent.Fix, "TURNWISE_CUBLASLT") || !strings.Contains(absent.Fix, "exact") {
 		t.Errorf("%v, want an Absent that names the library and what to do", err)
+	}
+	calls := cublasLt(t)
+	calls.failCall("cublasLtCreate", 1) // what a library says that is newer than the driver
+	_, err = Open(emulated, Options{})
+	calls.failCall("", 0)
+	if !errors.As(err, &absent) || !strings.Contains(absent.Reason, emulated.CuBLASLt) || !strings.Contains(absent.Reason, "12.8.4") || !strings.Contains(absent.Fix, "nvidia-smi") {
+		t.Errorf("%v, want an Absent that names the library, its version and what to do", err)
 	}
 	d, err := Open(missing, Options{Exact: true})
 	if err != nil {
