@@ -167,6 +167,7 @@ func (l longAttention) decoded(t *testing.T, d device.Device) []float32 {
 }
 
 func TestLongAttentionIsThatOfTheReference(t *testing.T) {
+	arithmetic(t)
 	d, reference := open(t, Options{Exact: true}), devicetest.NewReference()
 	for _, l := range longAttentions() {
 		t.Run(l.String(), func(t *testing.T) {
@@ -191,6 +192,7 @@ func TestLongAttentionIsThatOfTheReference(t *testing.T) {
 
 // TestLongAttentionOverPagesHasTheBitsOfAttend decodes behind histories of several parts, by tiles and row by row.
 func TestLongAttentionOverPagesHasTheBitsOfAttend(t *testing.T) {
+	arithmetic(t)
 	d := open(t, Options{Exact: true})
 	for _, l := range longAttentions() {
 		t.Run(l.String(), func(t *testing.T) {
@@ -218,6 +220,7 @@ func (d scarce) AttendPages(out, q device.Rows, p device.Pages, layer, heads int
 
 // TestDecodingWithoutMemoryForParts falls back to tiles, which have the same bits.
 func TestDecodingWithoutMemoryForParts(t *testing.T) {
+	arithmetic(t)
 	d := scarce{open(t, Options{Exact: true, Separate: true}), t}
 	l := longAttentions()[0]
 	if got, want := l.decoded(t, d), l.results(t, d)[0]; !slices.Equal(got, want) {

@@ -68,8 +68,18 @@ func open(t *testing.T, o Options) *Device {
 	return d
 }
 
+// arithmetic marks a test of what kernels compute, which is one goroutine's: looking for races in it takes minutes and
+// finds none, so -short leaves it out there.
+func arithmetic(t *testing.T) {
+	t.Helper()
+	if raceEnabled && testing.Short() {
+		t.Skip("short: no other goroutine takes part")
+	}
+}
+
 // TestDeviceConforms holds the exact mode to the bits that it promises, whatever the order of a block's threads.
 func TestDeviceConforms(t *testing.T) {
+	arithmetic(t)
 	for name, order := range orders {
 		if raceEnabled && order != 0 { // which changes nothing in Go
 			continue
@@ -84,6 +94,7 @@ func TestDeviceConforms(t *testing.T) {
 
 // TestSeparateAllocationsConform is the part of the suite that moves numbers about, without a shared block.
 func TestSeparateAllocationsConform(t *testing.T) {
+	arithmetic(t)
 	for _, f := range devicetest.Check(open(t, Options{Exact: true, Separate: true}), devicetest.Options{Exact: true}, "Allocate", "Upload", "Copy", "CopyRows", "Zero") {
 		t.Error(f)
 	}

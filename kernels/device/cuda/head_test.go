@@ -26,6 +26,7 @@ func (d cramped) ScoreBack(dx device.Rows, dHead, dLogProbs, dEntropies device.B
 
 // TestHeadConformsInBlocks scores rows in blocks of one and of a few.
 func TestHeadConformsInBlocks(t *testing.T) {
+	arithmetic(t)
 	for _, limit := range []int64{0, 8 << 10} {
 		d := cramped{open(t, Options{Exact: true}), limit}
 		for _, f := range devicetest.Check(d, devicetest.Options{Exact: true, Quick: true}, "Score", "ScoreBack", "Sample") {
@@ -36,6 +37,7 @@ func TestHeadConformsInBlocks(t *testing.T) {
 
 // TestFastHeadConforms is the part of the suite about the head with products by cuBLASLt.
 func TestFastHeadConforms(t *testing.T) {
+	arithmetic(t)
 	d := open(t, Options{})
 	for _, f := range devicetest.Check(d, devicetest.Options{Quick: true}, "Score", "ScoreBack", "Sample") {
 		t.Error(f)
@@ -85,6 +87,7 @@ func fetched(t *testing.T, d *Device, b device.Buffer) []float32 {
 
 // TestScoreOfALargeVocabulary compares with sums in float64, and the gradient with theirs.
 func TestScoreOfALargeVocabulary(t *testing.T) {
+	arithmetic(t)
 	const rows, hidden, vocabulary = 3, 4, 151_936
 	d := open(t, Options{Exact: true})
 	s, x, w := scoredOn(t, d, rows, hidden, vocabulary)
@@ -135,6 +138,7 @@ func TestScoreOfALargeVocabulary(t *testing.T) {
 
 // TestScoreNamesTheRowOfABadTarget counts rows from the first of the call, in whichever block they come.
 func TestScoreNamesTheRowOfABadTarget(t *testing.T) {
+	arithmetic(t)
 	for _, bad := range []int32{-1, 50, math.MaxInt32} {
 		for name, call := range map[string]func(d *Device, s device.Scored){
 			"Score": func(d *Device, s device.Scored) { d.score(s, 0) },
@@ -159,6 +163,7 @@ func TestScoreNamesTheRowOfABadTarget(t *testing.T) {
 
 // TestScoreTellsThatMemoryIsLacking keeps what is lacking for Sync, and goes on.
 func TestScoreTellsThatMemoryIsLacking(t *testing.T) {
+	arithmetic(t)
 	d := open(t, Options{Exact: true})
 	s, _, _ := scoredOn(t, d, 400, 1, 40_000) // 64 MB of logits
 	set(t, "memory", 16<<20)
@@ -177,6 +182,7 @@ func TestScoreTellsThatMemoryIsLacking(t *testing.T) {
 
 // TestScoreBackIsZeroWithoutDerivatives says so of rows that no loss looks at, even of one that is not a number.
 func TestScoreBackIsZeroWithoutDerivatives(t *testing.T) {
+	arithmetic(t)
 	const rows, hidden, vocabulary = 3, 8, 70
 	d := open(t, Options{Exact: true})
 	s, _, _ := scoredOn(t, d, rows, hidden, vocabulary)
@@ -195,6 +201,7 @@ func TestScoreBackIsZeroWithoutDerivatives(t *testing.T) {
 
 // TestScoreBackPassesOverImpossibleTokens has a token whose logit is −∞ in each row.
 func TestScoreBackPassesOverImpossibleTokens(t *testing.T) {
+	arithmetic(t)
 	const rows, hidden, vocabulary = 3, 8, 70
 	d := open(t, Options{Exact: true})
 	s, _, _ := scoredOn(t, d, rows, hidden, vocabulary)
@@ -219,6 +226,7 @@ func TestScoreBackPassesOverImpossibleTokens(t *testing.T) {
 // TestLogitsAreAlignedAndBounded wants rows in every type to begin at multiples of 16 bytes, as cuBLASLt does, and
 // as many as fit.
 func TestLogitsAreAlignedAndBounded(t *testing.T) {
+	arithmetic(t)
 	d := open(t, Options{Exact: true})
 	for _, vocabulary := range []int{1, 70, 2047, 151_936} {
 		for _, limit := range []int64{0, 100 << 10, 4 << 20} {

@@ -89,6 +89,7 @@ func cuts(rows int) [][]int {
 
 // TestNormWeightGradIsAChain wants each element to be one chain over the rows in ascending order, whatever the calls.
 func TestNormWeightGradIsAChain(t *testing.T) {
+	arithmetic(t)
 	l := newLab(t)
 	const rows, width = 300, 33
 	x, dy, start, roots := l.draw(rows*width), l.draw(rows*width), l.draw(width), l.draw(rows)
@@ -117,6 +118,7 @@ func TestNormWeightGradIsAChain(t *testing.T) {
 // TestHeadsWeightGradIsAChain wants the same sums of a head norm's weight however the rows are cut, into calls and by
 // the room for their terms.
 func TestHeadsWeightGradIsAChain(t *testing.T) {
+	arithmetic(t)
 	l := newLab(t)
 	const rows, count, dim, most = 300, 3, 34, 9
 	const width = count * dim
@@ -149,6 +151,7 @@ func TestHeadsWeightGradIsAChain(t *testing.T) {
 
 // TestScatterAddIsAChain adds more rows than one launch searches, many of one number, between all types.
 func TestScatterAddIsAChain(t *testing.T) {
+	arithmetic(t)
 	for name, order := range orders {
 		t.Run(name, func(t *testing.T) {
 			set(t, "order", order)
@@ -189,6 +192,7 @@ func TestScatterAddIsAChain(t *testing.T) {
 
 // TestGatherConverts gathers rows wider than a block takes at once from tables of either type.
 func TestGatherConverts(t *testing.T) {
+	arithmetic(t)
 	l := newLab(t)
 	const width, entries = 1031, 5
 	table, index := make([]float32, entries*width), []int32{4, 0, 4, 2}
@@ -213,6 +217,7 @@ func TestGatherConverts(t *testing.T) {
 
 // TestNumbersOutsideAreNoticed wants whoever waits next to hear of numbers that only the device has.
 func TestNumbersOutsideAreNoticed(t *testing.T) {
+	arithmetic(t)
 	const rows, width = 3, 4
 	for _, bad := range []int32{-1, rows, math.MaxInt32, math.MinInt32} {
 		l := newLab(t)
@@ -244,6 +249,7 @@ func TestNumbersOutsideAreNoticed(t *testing.T) {
 
 // TestNaNShowsInGradients wants a NaN of a row's gradient in the row's results and in the sums.
 func TestNaNShowsInGradients(t *testing.T) {
+	arithmetic(t)
 	l := newLab(t)
 	const rows, width, bad = 5, 6, 3*6 + 2
 	nan := float32(math.NaN())

@@ -9,6 +9,7 @@ import (
 
 // TestNotFiniteShows wants what is infinite or not a number in the results of whatever reads it.
 func TestNotFiniteShows(t *testing.T) {
+	arithmetic(t)
 	l := newLab(t)
 	const n, bad = 9000, 8191
 	nan, infinity := float32(math.NaN()), float32(math.Inf(1))
@@ -33,6 +34,7 @@ func TestNotFiniteShows(t *testing.T) {
 
 // TestLongTensors has more elements than the blocks of a launch go through at once.
 func TestLongTensors(t *testing.T) {
+	arithmetic(t)
 	l := newLab(t)
 	n := max(4*256*32*l.d.multiprocessors, 256*squaresEach) + 1234
 	x := make([]float32, n)
@@ -61,6 +63,7 @@ func TestLongTensors(t *testing.T) {
 
 // TestScaleInBF16 rounds to nearest even.
 func TestScaleInBF16(t *testing.T) {
+	arithmetic(t)
 	l := newLab(t)
 	x := l.draw(1000)
 	b := l.put(device.BF16, x)

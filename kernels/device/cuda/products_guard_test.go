@@ -34,6 +34,7 @@ func guarded(t *testing.T, dtype device.DType, rows, width int) operand {
 
 // TestProductsStayInside runs every kernel on operands with nothing behind them.
 func TestProductsStayInside(t *testing.T) {
+	arithmetic(t)
 	d := open(t, Options{Exact: true})
 	queue := func(launch func()) {
 		if d.enter("test") {

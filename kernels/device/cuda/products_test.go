@@ -84,6 +84,7 @@ var productForms = []struct {
 // size would choose: over tiles, bands of tiles and ends of them, with a line that is not a number, which stays
 // alone, and with a zero of either sign.
 func TestProductKernelsAreChains(t *testing.T) {
+	arithmetic(t)
 	set(t, "order", 7)
 	defer set(t, "order", 0)
 	d := open(t, Options{Exact: true})
@@ -167,6 +168,7 @@ func (k kernelCase) check(t *testing.T, d *Device, operands, results device.DTyp
 // TestProductKernelsAgree compares the kernels on numbers whose products are not exact. The suite holds the small
 // parts, which a small device chooses, to fused multiply-adds.
 func TestProductKernelsAgree(t *testing.T) {
+	arithmetic(t)
 	const rows, columns, steps = 130, 67, 50
 	d := open(t, Options{Exact: true})
 	random := rand.New(rand.NewPCG(5, 6))
@@ -238,6 +240,7 @@ func TestProductPartsFillTheDevice(t *testing.T) {
 
 // TestBiasGradOfManyRows sums rows over many turns of its buffers.
 func TestBiasGradOfManyRows(t *testing.T) {
+	arithmetic(t)
 	for _, order := range []int64{0, 1, 7} {
 		set(t, "order", order)
 		defer set(t, "order", 0)

@@ -56,6 +56,7 @@ func likely(logits []float32, temperature float64) (order []int, weights []float
 // TestSampleCutsALargeVocabulary draws the tokens on both sides of a border that lies among thousands of equally
 // likely ones, and the tokens at both ends of the vocabulary.
 func TestSampleCutsALargeVocabulary(t *testing.T) {
+	arithmetic(t)
 	const vocabulary, temperature = 151_936, 0.5
 	random := rand.New(rand.NewPCG(11, 12))
 	logits := make([]float32, vocabulary)
@@ -127,6 +128,7 @@ func sum(weights []float64, of []int) float64 {
 
 // TestSampleTellsRowsWithoutDistribution says which rows have none, and lets no other suffer.
 func TestSampleTellsRowsWithoutDistribution(t *testing.T) {
+	arithmetic(t)
 	d := open(t, Options{Exact: true})
 	inf, nan := float32(math.Inf(1)), float32(math.NaN())
 	how := []device.Sampling{{Temperature: 0, TopP: 1}, {Temperature: 1, TopP: 1, Uniform: 0.5}, {Temperature: 0.5, TopK: 2, TopP: 0.9, MinP: 0.1, Uniform: 0.999}}
@@ -176,6 +178,7 @@ func fill(z []float32, v float32) {
 
 // TestSampleKeepsTheLikeliest whatever is cut, and both zeros for equal.
 func TestSampleKeepsTheLikeliest(t *testing.T) {
+	arithmetic(t)
 	d := open(t, Options{Exact: true})
 	zero := math.Float32frombits(1 << 31)
 	logits := []float32{-1, zero, 0, zero, -2}
@@ -193,6 +196,7 @@ func TestSampleKeepsTheLikeliest(t *testing.T) {
 
 // TestSampleTakesOneLookAtEachRow wants the results of many rows at once to be those of each alone.
 func TestSampleTakesOneLookAtEachRow(t *testing.T) {
+	arithmetic(t)
 	const vocabulary, n = 700, 61
 	random := rand.New(rand.NewPCG(3, 4))
 	rows := make([]float32, n*vocabulary)
