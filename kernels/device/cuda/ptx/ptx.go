@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"sync"
 )
 
 //go:embed *.ptx
@@ -25,8 +26,13 @@ type File struct {
 
 var entry = regexp.MustCompile(`(?m)^\.visible \.entry (\w+)\(`)
 
-// Files lists all code in the order of names.
-func Files() []File {
+// Files lists all code in the order of names. It is shared: do not change it.
+func Files() []File { return parsed() }
+
+// parsed looks through the code for its entries once, which is megabytes to read.
+var parsed = sync.OnceValue(parse)
+
+func parse() []File {
 	entries, err := files.ReadDir(".")
 	if err != nil {
 		panic(fmt.Sprintf("ptx: %v", err)) // embedded files are there
