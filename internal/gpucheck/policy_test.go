@@ -174,8 +174,12 @@ func newStudent(d device.Device, c policy.Config, o policy.Options, p policy.Pac
 	if err != nil {
 		return nil, err
 	}
-	settings := optim.DefaultConfig()
-	optimizer, err := trainer.NewOptimizer(m, settings)
+	return teach(m, p)
+}
+
+// teach makes a student of a network, on a batch.
+func teach(m *policy.Model, p policy.Packed) (*student, error) {
+	optimizer, err := trainer.NewOptimizer(m, optim.DefaultConfig())
 	return &student{model: m, optimizer: optimizer, batch: p, rate: 1e-3}, err
 }
 

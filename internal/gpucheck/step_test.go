@@ -16,6 +16,7 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cuda"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
+	"github.com/turnwise-rl/turnwise/trainer/weights"
 )
 
 // batch is the training batch of the large network: sequences of up to 1024 tokens.
@@ -30,11 +31,26 @@ func batch(c policy.Config) policy.Packed {
 	return packed(c, lengths...)
 }
 
-// TestLargeNetworkLearns trains a network of Qwen3-0.6B's shape with random weights, in bf16 over float32 weights, by heart.
+// checkpoint writes a network with random weights in Hugging Face's layout, in bf16, and returns its folder.
+func checkpoint(t *testing.T, c policy.Config) string {
+	t.Helper()
+	dir := t.TempDir()
+	m, err := policy.New(open(t, true), c, policy.Options{Seed: 3, Frozen: true})
+	must(t, err)
+	defer m.Free()
+	must(t, m.SaveFolder(dir, weights.Options{DType: weights.BF16}))
+	return dir
+}
+
+// TestLargeNetworkLearns reads a checkpoint of Qwen3-0.6B's shape with random weights, and trains it by heart, in bf16 over
+// float32 weights.
 func TestLargeNetworkLearns(t *testing.T) {
 	c := on(large(), small())
+	dir := checkpoint(t, c)
 	modes(t, func(t *testing.T, d *cuda.Device) {
-		s, err := newStudent(d, c, policy.Options{Seed: 3, Compute: device.BF16}, batch(c))
+		m, err := policy.LoadFolder(d, dir, policy.Options{Compute: device.BF16})
+		must(t, err)
+		s, err := teach(m, batch(c))
 		must(t, err)
 		defer s.free()
 		s.rate = on(1e-5, 1e-3)
