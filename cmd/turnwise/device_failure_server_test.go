@@ -70,6 +70,25 @@ func TestServerMovesTheLearnerOffAFailedGPU(t *testing.T) {
 	s.wantFault(emulatedGPUs["failing"])
 }
 
+// TestServerLearnerKilledOnAGPUComesBack lets a learner's process be killed while a kernel of it computes. Started again
+// under its name, it makes the step again and ends the run with the weights of one that was left alone.
+func TestServerLearnerKilledOnAGPUComesBack(t *testing.T) {
+	s := startEmulatedSite(t)
+	s.worker("sampler", "control,rollout")
+	killed := s.worker("failing", "learner", fmt.Sprintf("EMULATED_KILL_AFTER=%d", failingLaunch))
+	s.do("submit", "-d", "-y", "-f", s.config, "--id", "struck")
+	if code := killed.wait(); code >= 0 {
+		t.Fatalf("the process exits with %d, want it killed", code)
+	}
+	s.wantInFlight("struck")
+
+	s.worker("failing", "learner")
+	s.do("watch", "struck")
+	s.do("submit", "-y", "-f", s.config, "--id", "calm")
+	s.wantMadeAgain(s.manifests("struck"), s.manifests("calm"))
+	s.wantLedger("struck")
+}
+
 // wantInFlight wants the learner to have gone with failingStep in flight.
 func (s *emulatedSite) wantInFlight(run string) {
 	s.t.Helper()

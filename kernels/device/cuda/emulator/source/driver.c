@@ -1,6 +1,7 @@
 // An emulated libcuda: the calls that package driver makes, over host memory and package kernels' sources built
 // for the host. What a GPU does later, at a time of its own, happens here as late as it may: a stream's work is
 // done when somebody waits for it. So a wait that is missing shows.
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,9 +23,10 @@ static struct {
 	uint64_t memory;
 	long fail_after; // launches until one fails; less than 0 is never
 	int fail_with;
+	long kill_after; // launches until the process is killed; less than 0 is never
 	int init; // what cuInit answers
 	long launches;
-} settings = {.devices = 1, .version = 12080, .capability = 90, .memory = 1ull << 30, .fail_after = -1};
+} settings = {.devices = 1, .version = 12080, .capability = 90, .memory = 1ull << 30, .fail_after = -1, .kill_after = -1};
 
 static int broken; // the sticky error of the process
 static int ready;
@@ -119,8 +121,9 @@ static void drain_all(void) {
 }
 
 // emulator_set changes a setting: memory (bytes of each device), order (of threads), version (of the driver),
-// capability (90 is 9.0), fail_after (launches until one fails, less than 0 for never), fail_with (its error), broken (the process's sticky
-// error), init (what cuInit answers). 0 when there is none of the name.
+// capability (90 is 9.0), fail_after (launches until one fails, less than 0 for never), fail_with (its error), kill_after
+// (launches until the process is killed, less than 0 for never), broken (the process's sticky error), init (what cuInit
+// answers). 0 when there is none of the name.
 EXPORT int emulator_set(const char *name, int64_t value) {
 	if (strcmp(name, "memory") == 0) settings.memory = (uint64_t)value;
 	else if (strcmp(name, "order") == 0) emulator_order = (uint64_t)value;
@@ -129,6 +132,7 @@ EXPORT int emulator_set(const char *name, int64_t value) {
 	else if (strcmp(name, "devices") == 0) settings.devices = (int)value;
 	else if (strcmp(name, "fail_after") == 0) settings.fail_after = value < 0 ? -1 : settings.launches + value;
 	else if (strcmp(name, "fail_with") == 0) settings.fail_with = (int)value;
+	else if (strcmp(name, "kill_after") == 0) settings.kill_after = value < 0 ? -1 : settings.launches + value;
 	else if (strcmp(name, "broken") == 0) broken = (int)value;
 	else if (strcmp(name, "init") == 0) settings.init = (int)value;
 	else return 0;
@@ -169,7 +173,7 @@ static const char *parse_uuid(const char *s, char *uuid) {
 
 // Processes are rehearsed through their environment.
 static void read_environment(void) {
-	static const char *const numbers[] = {"memory", "order", "version", "capability", "devices", "fail_with", "fail_after", "init"};
+	static const char *const numbers[] = {"memory", "order", "version", "capability", "devices", "fail_with", "fail_after", "kill_after", "init"};
 	char name[64];
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
 		snprintf(name, sizeof name, "EMULATED_%s", numbers[i]);
@@ -469,6 +473,7 @@ struct launching {
 };
 static void launch_now(void *argument) {
 	struct launching *l = argument;
+	if (settings.kill_after >= 0 && settings.launches >= settings.kill_after) raise(SIGKILL);
 	if (settings.launches++ >= settings.fail_after && settings.fail_after >= 0) {
 		broken = settings.fail_with ? settings.fail_with : ILLEGAL_ADDRESS;
 		return;
