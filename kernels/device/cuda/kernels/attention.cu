@@ -9,23 +9,5 @@
 SHARED four left_tile[TILE * PITCH], right_tile[TILE * PITCH];
 SHARED float scores[TILE * SHARE_PITCH] __attribute__((aligned(16)));
 
-#define TYPE f32
-#define WIDE 64
-#include "attention_body.h"
-#undef WIDE
-#define WIDE 128
-#include "attention_body.h"
-#undef WIDE
-#define WIDE 256
-#include "attention_body.h"
-#undef WIDE
-#undef TYPE
-#define TYPE bf16
-#define WIDE 64
-#include "attention_body.h"
-#undef WIDE
-#define WIDE 128
-#include "attention_body.h"
-#undef WIDE
-#define WIDE 256
-#include "attention_body.h"
+#define BODY "attention_body.h"
+#include "attention_shapes.h"

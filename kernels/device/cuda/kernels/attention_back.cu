@@ -19,23 +19,5 @@ SHARED float scores[TILE * SHARE_PITCH] __attribute__((aligned(16)));
 		float scale;                                                                                          \
 	};
 
-#define TYPE f32
-#define WIDE 64
-#include "attention_back_body.h"
-#undef WIDE
-#define WIDE 128
-#include "attention_back_body.h"
-#undef WIDE
-#define WIDE 256
-#include "attention_back_body.h"
-#undef WIDE
-#undef TYPE
-#define TYPE bf16
-#define WIDE 64
-#include "attention_back_body.h"
-#undef WIDE
-#define WIDE 128
-#include "attention_back_body.h"
-#undef WIDE
-#define WIDE 256
-#include "attention_back_body.h"
+#define BODY "attention_back_body.h"
+#include "attention_shapes.h"
