@@ -95,6 +95,7 @@ var checks = []check{
 	}},
 	{[]string{"limits"}, func(r *Run) error { return r.Limits.order() }},
 	{[]string{deviceKey}, checkDevice},
+	{[]string{"policy", deviceKey}, checkStored},
 }
 
 // order reports limits that do not leave each other room: what should be noticed first would never be.

@@ -66,6 +66,19 @@ func checkDevice(r *Run) error {
 	return nil
 }
 
+// checkStored reports a stored type that the policy cannot have.
+func checkStored(r *Run) error {
+	switch {
+	case r.Policy.Stored != BF16:
+		return nil
+	case r.Device.Kind != CPU && r.Device.Precision != BF16:
+		return at("policy.stored", "matrices are stored in bf16 for products in bf16, and device.precision is %s: set policy.stored to f32, or device.precision to bf16", r.Device.Precision)
+	case r.Policy.LoRA.Rank > 0:
+		return at("policy.stored", "adapters correct matrices that are stored in f32: set policy.stored to f32, or policy.lora.rank to 0")
+	}
+	return nil
+}
+
 // recordedDevices is the name that the section has in the records of runs that were made before it was called
 // device. Nobody may write it; such a run is still read.
 const recordedDevices = "devices"

@@ -10,7 +10,7 @@ import (
 
 // fromKeys are the keys of policy that go together with policy.from; the others are the shape, which
 // the checkpoint decides.
-var fromKeys = map[string]bool{"from": true, "tool_format": true, "recompute": true, "lora": true}
+var fromKeys = map[string]bool{"from": true, "tool_format": true, "recompute": true, "stored": true, "lora": true}
 
 // checkFrom refuses what a checkpoint decides where the user sets it too. What a preset or a default
 // says of it gives way.

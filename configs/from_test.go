@@ -105,3 +105,21 @@ func TestRefuse(t *testing.T) {
 		}
 	}
 }
+
+// TestFromKeepsHowMatricesAreStored beside a checkpoint, which decides nothing of it, and reads it back.
+func TestFromKeepsHowMatricesAreStored(t *testing.T) {
+	source := Source{Name: "/etc/turnwise/run.yaml", Data: []byte("environments: [{type: calc}]\npolicy: {from: models/qwen, recompute: true}\n")}
+	first, err := Load([]Source{source}, []string{"device=cuda", "policy.stored=bf16"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Reload("config", first.YAML())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*Resolved{first, second} {
+		if p := r.Run.Policy; p.Stored != BF16 || !p.Recompute || p.From != "/etc/turnwise/models/qwen" {
+			t.Errorf("the policy is %+v", p)
+		}
+	}
+}

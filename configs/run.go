@@ -72,6 +72,12 @@ type Policy struct {
 	// Recompute keeps less between the forward and the backward pass, which computes it again: less
 	// memory for nearly a second forward pass, and the same weights to the last bit.
 	Recompute bool `yaml:"recompute"`
+	// Stored is the type in which the learner keeps matrices between steps: f32, or bf16 for a policy that computes in
+	// bf16 (device.precision). bf16 keeps them once, in a third of the memory, and each step rounds them at random to one of the two
+	// nearest numbers, so that small changes count on average. A cpu, which computes in f32, keeps and rounds the same numbers, in as much
+	// memory as f32. It excludes lora. Norms, biases, gradients and the
+	// optimizer's state are float32 either way, and so are files.
+	Stored Precision `yaml:"stored" jsonschema:"enum=f32,enum=bf16"`
 	// LoRA trains low-rank adapters and leaves the network as it is. Rank 0 trains every weight.
 	LoRA policy.LoRA `yaml:"lora"`
 }
@@ -265,7 +271,7 @@ func Default() Run {
 		Seed:      1,
 		Method:    algos.GRPO(),
 		Tokenizer: Tokenizer{VocabSize: 512},
-		Policy:    Policy{ToolFormat: tool.Auto, Config: policy.DefaultConfig()},
+		Policy:    Policy{ToolFormat: tool.Auto, Config: policy.DefaultConfig(), Stored: F32},
 		Optimizer: optim.DefaultConfig(),
 		WarmStart: WarmStart{Steps: 10, UpdatesPerStep: 20, Demonstrations: 512, BatchSize: 32, LearningRate: 1e-3},
 		Training:  Training{Steps: 100, GroupsPerStep: 32, GroupSize: 8, LearningRateEnd: 1, Minibatches: 1, MicroBatchTokens: 4096},

@@ -30,7 +30,7 @@ func newCritic(t *testing.T, loss Evaluator) *Learner {
 	}
 	c := optim.DefaultConfig()
 	c.ClipNorm = 10
-	optimizer, err := NewOptimizer(model, c)
+	optimizer, err := NewOptimizer(model, c, 7)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func newReference(t *testing.T, o policy.Options) *Learner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	optimizer, err := NewOptimizer(model, optim.DefaultConfig())
+	optimizer, err := NewOptimizer(model, optim.DefaultConfig(), 7)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,10 +2,12 @@ package trainer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
 	"github.com/turnwise-rl/turnwise/kernels"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/trainer/optim"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
@@ -24,18 +26,46 @@ type Learner struct {
 	Loss      Evaluator
 	// Laps is where Step adds up its time; nil measures nothing.
 	Laps *Laps
+	// Relieve is asked to give memory back, such as networks of the model that nobody uses, where a step has none for forms
+	// beside those that networks read; then the step tries once more. nil has nothing to give.
+	Relieve func()
+
+	moves int // of the model, when the optimizer was told last where weights are
 }
 
 // NewOptimizer makes the optimizer of what the model trains. Weight decay applies to matrices, not to
-// norms' scales and biases.
-func NewOptimizer(m *policy.Model, c optim.Config) (*optim.AdamW, error) {
+// norms' scales and biases. The seed decides how weights are rounded that the model keeps in BF16.
+func NewOptimizer(m *policy.Model, c optim.Config, seed uint64) (*optim.AdamW, error) {
+	return optim.NewAdamW(m.Device(), c, seed, trained(m))
+}
+
+// trained are the tensors that an optimizer updates.
+func trained(m *policy.Model) []optim.Tensor {
 	var tensors []optim.Tensor
 	for _, p := range m.Parameters() {
 		if !p.Grad.Absent() {
-			tensors = append(tensors, optim.Tensor{Name: p.Name, Decay: len(p.Shape) > 1, Data: p.Data, Grad: p.Grad})
+			tensors = append(tensors, optim.Tensor{Name: p.Name, Decay: len(p.Shape) > 1, Rounded: p.Rounded, Data: p.Data, Grad: p.Grad})
 		}
 	}
-	return optim.NewAdamW(m.Device(), c, tensors)
+	return tensors
+}
+
+// updatable returns the forms that the next update writes, and has the optimizer know where the weights are.
+func (l *Learner) updatable() ([]device.Weights, error) {
+	forms, err := l.Model.Forms()
+	var full *device.OutOfMemory
+	if l.Relieve != nil && errors.As(err, &full) {
+		l.Relieve()
+		forms, err = l.Model.Forms()
+	}
+	if err != nil || l.moves == l.Model.Moves() {
+		return forms, err
+	}
+	if err := l.Optimizer.Move(trained(l.Model)); err != nil {
+		return nil, err
+	}
+	l.moves = l.Model.Moves()
+	return forms, nil
 }
 
 // Imitation is the loss of supervised imitation: the mean of −log π over the sampled tokens.
@@ -131,11 +161,15 @@ func (s *batchStep) minibatch(ctx context.Context, part []Sequence) error {
 		}
 	}
 	updated := s.Laps.start()
-	norm, err := s.Optimizer.Step(s.update.LearningRate)
+	forms, err := s.updatable()
 	if err != nil {
 		return err
 	}
-	s.Model.Refresh()
+	norm, err := s.Optimizer.Step(s.update.LearningRate, forms...)
+	if err != nil {
+		return err
+	}
+	s.Model.Rejoin()
 	updated.end(Optimize)
 	s.tally.report.GradNorm += norm
 	s.tally.report.Updates++

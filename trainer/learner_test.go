@@ -70,7 +70,7 @@ var dev = cpu.New()
 func newLearner(t testing.TB, loss Evaluator) *Learner {
 	t.Helper()
 	model := newModel(t, 7)
-	optimizer, err := NewOptimizer(model, optim.DefaultConfig())
+	optimizer, err := NewOptimizer(model, optim.DefaultConfig(), 7)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func played(t testing.TB, l *Learner, n int, temperature float64) []Sequence {
 		t.Fatal(err)
 	}
 	defer engine.Close()
-	network, err := l.Model.Snapshot()
+	network, err := l.Model.Share()
 	if err == nil {
 		err = engine.Load(network, 1)
 	}

@@ -34,9 +34,9 @@ device: {kind: cuda, precision: f32}
 `
 
 const (
-	// failingLaunch is the kernel that fails, counted from the start of the learner's process: one in the middle of the
-	// first reinforcement step, which is step 2. The learner has the process for itself, so that the count is always the same.
-	failingLaunch, failingStep = 260, 2
+	// failingKernel is the kernel that fails: the one that judges the gradients of an update, at its launch behind those of
+	// the warm step's two updates. It is in the first reinforcement step, which is step 2, once that has its gradients.
+	failingKernel, failingLaunch, failingStep = "update_settle", 2, 2
 	// illegalAddress is CUDA_ERROR_ILLEGAL_ADDRESS, after which a process has no use for the GPU any more.
 	illegalAddress = 700
 	// emulatedSteps and emulatedGroups are what emulatedRun commits: the untrained policy and three steps, of which two have two groups.
@@ -49,7 +49,7 @@ const (
 func TestServerMovesTheLearnerOffAFailedGPU(t *testing.T) {
 	s := startEmulatedSite(t)
 	s.worker("sampler", "control,rollout")
-	failing := s.worker("failing", "learner", fmt.Sprintf("EMULATED_FAIL_AFTER=%d", failingLaunch), fmt.Sprintf("EMULATED_FAIL_WITH=%d", illegalAddress))
+	failing := s.worker("failing", "learner", "EMULATED_KERNEL="+failingKernel, fmt.Sprintf("EMULATED_FAIL_AFTER=%d", failingLaunch), fmt.Sprintf("EMULATED_FAIL_WITH=%d", illegalAddress))
 	s.do("submit", "-d", "-y", "-f", s.config, "--id", "struck")
 	if code := failing.wait(); code != exitDevice {
 		t.Fatalf("the process whose GPU failed exits with %d, want %d", code, exitDevice)
@@ -75,7 +75,7 @@ func TestServerMovesTheLearnerOffAFailedGPU(t *testing.T) {
 func TestServerLearnerKilledOnAGPUComesBack(t *testing.T) {
 	s := startEmulatedSite(t)
 	s.worker("sampler", "control,rollout")
-	killed := s.worker("failing", "learner", fmt.Sprintf("EMULATED_KILL_AFTER=%d", failingLaunch))
+	killed := s.worker("failing", "learner", "EMULATED_KERNEL="+failingKernel, fmt.Sprintf("EMULATED_KILL_AFTER=%d", failingLaunch))
 	s.do("submit", "-d", "-y", "-f", s.config, "--id", "struck")
 	if code := killed.wait(); code >= 0 {
 		t.Fatalf("the process exits with %d, want it killed", code)
@@ -93,7 +93,7 @@ func TestServerLearnerKilledOnAGPUComesBack(t *testing.T) {
 func (s *emulatedSite) wantInFlight(run string) {
 	s.t.Helper()
 	if last := s.committed(run); last != failingStep-1 {
-		s.t.Fatalf("step %d was committed when the learner's process went, want %d: choose another failingLaunch", last, failingStep-1)
+		s.t.Fatalf("step %d was committed when the learner's process went, want %d: an update launches %s otherwise than was thought", last, failingStep-1, failingKernel)
 	}
 }
 

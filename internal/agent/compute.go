@@ -47,7 +47,7 @@ func (a *Agent) compute(u *use, exact bool) (device.Device, error) {
 	uuid := u.devices[0]
 	as := way{uuid, exact}
 	if there, known := a.computers.open[as]; known {
-		return shared(there.device), nil
+		return device.Shared(there.device), nil
 	}
 	known := a.inventory().Devices
 	at := slices.IndexFunc(known, func(d gpu.Device) bool { return d.UUID == uuid })
@@ -63,16 +63,7 @@ func (a *Agent) compute(u *use, exact bool) (device.Device, error) {
 	}
 	a.computers.open[as] = computer{opened, closing}
 	a.log.Info("a device is open", "device", uuid, "name", opened.Name(), "exact", exact)
-	return shared(opened), nil
-}
-
-// shared is a device for one more user. Where several compute at once on what is one device, each has to hear what
-// was lacking for its own work.
-func shared(d device.Device) device.Device {
-	if several, ok := d.(interface{ Share() device.Device }); ok {
-		return several.Share()
-	}
-	return d
+	return device.Shared(opened), nil
 }
 
 // tidy closes idle devices until ctx ends. A device that takes long to open or to close holds up nobody's reports.

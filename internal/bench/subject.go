@@ -42,7 +42,7 @@ func newLearner(s Shape) (*learner, error) {
 		return nil, err
 	}
 	settings := optim.DefaultConfig()
-	optimizer, err := trainer.NewOptimizer(model, settings)
+	optimizer, err := trainer.NewOptimizer(model, settings, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +69,12 @@ func (l *learner) step(ctx context.Context) error {
 	if err := l.model.Accumulate(ctx, l.batch, 1, l.objective); err != nil {
 		return err
 	}
-	_, err := l.optimizer.Step(l.rate)
-	l.model.Refresh()
+	forms, err := l.model.Forms()
+	if err != nil {
+		return err
+	}
+	_, err = l.optimizer.Step(l.rate, forms...)
+	l.model.Rejoin()
 	return err
 }
 
@@ -111,7 +115,7 @@ func newEngine(s Shape) (*decode.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	network, err := model.Snapshot()
+	network, err := model.Share()
 	if err != nil {
 		return nil, err
 	}

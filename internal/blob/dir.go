@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -85,7 +86,11 @@ func (d *Dir) Put(ctx context.Context, key string, data []byte) (Ref, error) {
 	if _, err := os.Lstat(path); err == nil { // spares writing what link would refuse
 		return Ref{}, d.exists(key)
 	}
+	var digest string
+	var hashing sync.WaitGroup
+	hashing.Go(func() { digest = Digest(data) }) // large objects take as long as writing them
 	temp, err := d.writeTemp(path, data)
+	hashing.Wait()
 	if err != nil {
 		return Ref{}, advise("put", key, err)
 	}
@@ -99,7 +104,7 @@ func (d *Dir) Put(ctx context.Context, key string, data []byte) (Ref, error) {
 	if err := syncFolder(filepath.Dir(path)); err != nil {
 		return Ref{}, advise("put", key, err)
 	}
-	return Ref{Key: key, Digest: Digest(data), Size: int64(len(data))}, nil
+	return Ref{Key: key, Digest: digest, Size: int64(len(data))}, nil
 }
 
 // exists describes the object that is in the way. Whoever created it may have been killed before

@@ -39,6 +39,7 @@ type Line struct {
 // Names of lines. Every estimate has some of them, in this order.
 const (
 	Weights     = "weights"
+	HandOver    = "hand-over"
 	Gradients   = "gradients"
 	Optimizer   = "optimizer"
 	Activations = "activations"
@@ -55,7 +56,7 @@ const (
 
 // Names lists the names of lines in their order.
 func Names() []string {
-	return []string{Weights, Gradients, Optimizer, Activations, Cache, Reference, Workspace, Logits, NewWeights, Copies, Experience, Context, Program}
+	return []string{Weights, HandOver, Gradients, Optimizer, Activations, Cache, Reference, Workspace, Logits, NewWeights, Copies, Experience, Context, Program}
 }
 
 // Estimate is what one role takes. Lines that are 0 are left out.
@@ -115,12 +116,15 @@ func Of(run configs.Run, shape policy.Config) Estimates {
 
 // On is Of for a machine that is known.
 func On(m Machine, run configs.Run, shape policy.Config) Estimates {
-	p := plan{machine: m, run: run, shape: shape.Complete(), compute: device.F32}
+	p := plan{machine: m, run: run, shape: shape.Complete(), compute: device.F32, stored: device.F32}
 	if run.Device.Precision == configs.BF16 {
 		p.compute = device.BF16
 	}
+	if run.Policy.Stored == configs.BF16 && p.compute == device.BF16 { // a processor keeps the same numbers in float32
+		p.stored = device.BF16
+	}
 	p.reads()
-	p.sizes = policy.SizesOf(p.shape, p.options())
+	p.sizes = policy.SizesOf(p.shape, p.options(), p.keptWidth())
 	return Estimates{Learner: p.learner(), Rollout: p.sampler(true), Evaluate: p.sampler(false)}
 }
 
@@ -132,6 +136,8 @@ type plan struct {
 	sizes   policy.Sizes
 	// compute is the type of activations, of cached keys and values, and of matrices as products read them.
 	compute device.DType
+	// stored is the type in which matrices are kept; in bf16 they are what products read.
+	stored device.DType
 	// critic, reference and scores: the policy has a value head, there is a frozen policy to compare with, and the
 	// learner scores with its own weights besides training them. whole: a loss is evaluated for an update at once.
 	critic, reference, scores, whole bool
@@ -149,7 +155,16 @@ func (p *plan) reads() {
 
 // options are those of the network that is trained.
 func (p *plan) options() policy.Options {
-	return policy.Options{Recompute: p.run.Policy.Recompute, LoRA: p.run.Policy.LoRA, ValueHead: p.critic, Compute: p.compute}
+	return policy.Options{Recompute: p.run.Policy.Recompute, LoRA: p.run.Policy.LoRA, ValueHead: p.critic, Compute: p.compute, Stored: p.stored}
+}
+
+// keptWidth bounds what attention keeps of a row for its backward pass: a number for each query head on a GPU that
+// computes in bf16 outside the exact mode.
+func (p *plan) keptWidth() int {
+	if p.onGPU() && p.compute == device.BF16 && !p.run.Device.Exact {
+		return p.shape.Heads
+	}
+	return 0
 }
 
 // stepTokens bounds the tokens of a step's batch, its whole minibatches together.
@@ -190,6 +205,12 @@ func product(factors ...int64) int64 {
 	return total
 }
 
+// weights is what parameters take.
+func (p *plan) weights() int64 {
+	vectors := int64(p.sizes.Direct.Float32)
+	return int64(p.stored.Size())*(int64(p.sizes.Parameters)-vectors) + number*vectors
+}
+
 // panel is how many columns a processor pads the matrices of its products to.
 const panel = 32
 
@@ -198,9 +219,24 @@ func padded(n int) int { return (n + panel - 1) / panel * panel }
 // forms is what products read, in bytes: on a processor each matrix as it is multiplied with, and for training also
 // the other way round; on a GPU each once.
 func (p *plan) forms(back bool) int64 {
+	return p.formsOf(back, func(policy.MatrixSize) bool { return true }) + number*int64(p.sizes.Joined)
+}
+
+// handOver is the forms that samplers of the learner's process still read while a step writes the next ones, beside what
+// passes of samplers read as it is.
+func (p *plan) handOver() int64 {
+	if p.stored == device.BF16 {
+		return p.weights()
+	}
+	return p.sizes.Direct.Bytes(p.compute) + p.formsOf(true, func(m policy.MatrixSize) bool { return !m.Frozen })
+}
+
+// formsOf is forms of some matrices.
+func (p *plan) formsOf(back bool, counts func(policy.MatrixSize) bool) int64 {
 	total := int64(0)
 	for _, m := range p.sizes.Matrices {
 		switch {
+		case !counts(m), p.stored == device.BF16:
 		case p.onGPU():
 			total += int64(p.compute.Size()) * int64(m.Out) * int64(m.In)
 		case back:
@@ -209,7 +245,7 @@ func (p *plan) forms(back bool) int64 {
 			total += number * int64(padded(m.Out)) * int64(m.In)
 		}
 	}
-	return total + number*int64(p.sizes.Joined)
+	return total
 }
 
 func (p *plan) onGPU() bool { return p.machine.Kind == gpu.GPU }
@@ -217,6 +253,8 @@ func (p *plan) onGPU() bool { return p.machine.Kind == gpu.GPU }
 // formsFrom says what forms has of the matrices.
 func (p *plan) formsFrom(back bool) string {
 	switch {
+	case p.stored == device.BF16:
+		return "and read by products as they are"
 	case p.onGPU():
 		return fmt.Sprintf("and each matrix once more in %s as products read it", p.compute)
 	case back:

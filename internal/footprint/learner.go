@@ -4,32 +4,42 @@ import (
 	"fmt"
 	"math/bits"
 	"strings"
+
+	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
 // learner estimates the role that trains.
 func (p *plan) learner() Estimate {
 	var e Estimate
 	s, tokens := p.sizes, p.passTokens()
-	e.add(Weights, false, number*int64(s.Parameters)+p.forms(true),
-		count(s.Parameters)+" weights in float32, "+p.formsFrom(true))
+	e.add(Weights, false, p.weights()+p.forms(true), fmt.Sprintf("%s weights in %s, %s", count(s.Parameters), p.keptIn(), p.formsFrom(true)))
+	e.add(HandOver, false, p.handOver(), "trained matrices once more: a sampler of the same process may still read the last ones")
 	lanes := min(s.Lanes, p.chunks(tokens))
 	e.add(Gradients, false, number*int64(lanes)*(int64(s.Trained)+int64(s.JoinedGradient)),
 		fmt.Sprintf("%s trained weights, in %s", count(s.Trained), plural(lanes, "partial sum")))
 	e.add(Optimizer, false, number*2*int64(s.Trained), "two moments of each trained weight")
 	e.add(Activations, false, product(s.Kept.Bytes(p.compute), int64(tokens)), p.activations(tokens))
 	if p.reference {
-		e.add(Reference, false, number*int64(s.Parameters)+p.forms(false)+p.scoring(tokens),
+		e.add(Reference, false, p.weights()+p.forms(false)+p.scoring(tokens),
 			"the frozen policy that the method compares with: weights, "+strings.TrimPrefix(p.formsFrom(false), "and ")+", and its work")
 	}
 	e.add(Workspace, false, p.training(tokens),
 		fmt.Sprintf("%s of a pass under way at once, its tokens and scores", plural(p.tasks(tokens), "part")))
 	e.add(Logits, false, p.headWork(tokens), fmt.Sprintf("rows of %s logits, a block for each part under way", count(p.shape.VocabSize)))
-	e.add(Copies, true, number*(int64(s.Parameters)+2*int64(s.Trained))+2*piece,
+	e.add(Copies, true, number*(int64(s.Parameters)+2*int64(s.Trained))+p.commit(),
 		"weights and moments once more, on their way into a checkpoint or out of one")
 	e.add(Experience, true, p.experience(tokens), p.experienceFrom())
 	p.addContext(&e)
 	e.add(Program, true, program, "the program itself, before it computes")
 	return e
+}
+
+// keptIn is the type of weights, for people.
+func (p *plan) keptIn() string {
+	if p.stored == device.BF16 {
+		return "bf16"
+	}
+	return "float32"
 }
 
 func (p *plan) activations(tokens int) string {
@@ -83,6 +93,9 @@ const tileRows = 4 * 16
 // backBytes is what a GPU's attention keeps of each query head of each row between the two halves of its gradient.
 const backBytes = 16
 
+// idleBytes bounds what a processor's operations keep for themselves between calls besides: rows, and lists of work.
+const idleBytes = 512 << 10
+
 // attention is what attention works in. On a processor each task has keys and values of one sequence in the order of its
 // products, and the scores of a tile with their gradient.
 func (p *plan) attention(tokens int) int64 {
@@ -91,7 +104,7 @@ func (p *plan) attention(tokens int) int64 {
 	}
 	longest := p.run.Sampling.MaxTokens
 	packed := 2*padded(longest)*p.shape.HeadDim + 2*padded(p.shape.HeadDim)*longest
-	return int64(p.tasks(tokens)) * number * spare(packed+2*tileRows*longest)
+	return int64(p.tasks(tokens))*number*spare(packed+2*tileRows*longest+3*p.shape.FFN) + idleBytes
 }
 
 // What a processor holds of logits: rows, up to so many numbers in all, and no fewer rows than the least.
@@ -100,10 +113,10 @@ const (
 	logitNumbers               = 8 << 20
 )
 
-// A GPU holds logits of as many rows as fit into so many bytes, in rows of a multiple of alignedLogits, with so many
+// A GPU holds logits of as many rows as fit into so many bytes of either mode, in rows of a multiple of alignedLogits, with so many
 // bytes for each part of partLogits of a row.
 const (
-	logitBytes                           = 256 << 20
+	exactLogitBytes, fastLogitBytes      = 256 << 20, 1536 << 20
 	partLogits, partBytes, alignedLogits = 2048, 12, 16
 )
 
@@ -116,7 +129,11 @@ func (p *plan) logitRow() int64 {
 // headWork is the logits of the parts under way, and the rows that they are computed from.
 func (p *plan) headWork(tokens int) int64 {
 	if p.onGPU() {
-		return max(p.logitRow(), min(logitBytes, product(p.logitRow(), int64(tokens))))
+		limit := int64(fastLogitBytes)
+		if p.run.Device.Exact {
+			limit = exactLogitBytes
+		}
+		return max(p.logitRow(), min(limit, product(p.logitRow(), int64(tokens))))
 	}
 	rows := min(logitRows, max(logitNumbers/p.shape.VocabSize, fewestLogitRows))
 	in := p.shape.Hidden + p.run.Policy.LoRA.Rank
@@ -158,12 +175,21 @@ func (p *plan) rounding() int64 {
 	return total
 }
 
+// commit is what is on its way to the host while a step's weights are written and the moments digested.
+func (p *plan) commit() int64 {
+	weights, moments := number*int64(p.sizes.Parameters), number*2*int64(p.sizes.Trained)
+	digested := max(weights, moments)
+	return 2*piece + min(digestChunks, (digested+digestChunk-1)/digestChunk)*min(digestChunk, digested) + 2*min(writePlace, weights)
+}
+
 // spare is what memory that grows with its use has at most.
 func spare(n int) int64 { return int64(n) + int64(n)/4 }
 
 const (
 	// piece is how much is on its way between host and device at a time.
 	piece = 1 << 20
+	// A digest is made of a few chunks at a time, and what is written has two places of so many bytes on its way.
+	digestChunk, digestChunks, writePlace = 8 << 20, 3, 2 << 20
 	// program is what a worker takes that has nothing to do: code, connections and caches, measured at 60 to 100 MiB.
 	program = 128 << 20
 	// tokenBytes is what a sampled token takes in a trajectory and in the streams that credit makes of it;

@@ -17,6 +17,7 @@ import (
 	"github.com/turnwise-rl/turnwise/rollout/sampler"
 	"github.com/turnwise-rl/turnwise/trainer"
 	"github.com/turnwise-rl/turnwise/trainer/decode"
+	"github.com/turnwise-rl/turnwise/trainer/digests"
 	"github.com/turnwise-rl/turnwise/trainer/optim"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
@@ -155,15 +156,19 @@ func computed(run configs.Run) device.DType {
 	return device.F32
 }
 
+// stored is the type in which a run keeps matrices.
+func stored(run configs.Run) device.DType {
+	if run.Policy.Stored == configs.BF16 {
+		return device.BF16
+	}
+	return device.F32
+}
+
 // learn makes a learner and lets it do all that takes memory once, on passes that are as long as they may be.
 func learn(t *testing.T, dev device.Device, run configs.Run, shape policy.Config) (*policy.Model, *optim.AdamW) {
 	t.Helper()
 	critic := run.Method.NeedsCritic()
-	model, err := policy.New(dev, shape, policy.Options{Seed: 1, Recompute: run.Policy.Recompute, LoRA: run.Policy.LoRA, ValueHead: critic, Compute: computed(run)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	optimizer, err := trainer.NewOptimizer(model, run.Optimizer)
+	model, err := policy.New(dev, shape, policy.Options{Seed: 1, Recompute: run.Policy.Recompute, LoRA: run.Policy.LoRA, ValueHead: critic, Compute: computed(run), Stored: stored(run)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,10 +189,23 @@ func learn(t *testing.T, dev device.Device, run configs.Run, shape policy.Config
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := optimizer.Step(1e-3); err != nil {
+	network, err := model.Share() // a sampler of the same process still reads these weights
+	if err != nil {
 		t.Fatal(err)
 	}
-	model.Refresh()
+	forms, err := model.Forms()
+	if err != nil {
+		t.Fatal(err)
+	}
+	optimizer, err := trainer.NewOptimizer(model, run.Optimizer, 7) // weights are where the step writes them
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := optimizer.Step(1e-3, forms...); err != nil {
+		t.Fatal(err)
+	}
+	model.Rejoin()
+	network.Free()
 	return model, optimizer
 }
 
@@ -208,7 +226,8 @@ func compareParts(t *testing.T, e footprint.Estimate, model *policy.Model, optim
 	t.Helper()
 	memory := model.Memory()
 	for name, measured := range map[string]int64{footprint.Activations: memory.Activations, footprint.Optimizer: optimizer.Bytes()} {
-		if got := lineOf(e, name, gpu.CPU); got != measured {
+		// A GPU keeps a number of each query head for its attention, or none.
+		if got := lineOf(e, name, gpu.CPU); got < measured || float64(got) > 1.02*float64(measured) {
 			t.Errorf("%s: estimated %d bytes, %d are held", name, got, measured)
 		}
 	}
@@ -222,7 +241,15 @@ func compareParts(t *testing.T, e footprint.Estimate, model *policy.Model, optim
 	if err := optimizer.Encode(&moments); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "files", lineOf(e, footprint.Copies, gpu.CPU)-2<<20, int64(weights.Len()+moments.Len())-1<<16, most)
+	within(t, "files", lineOf(e, footprint.Copies, gpu.CPU)-onTheWay(model), int64(weights.Len()+moments.Len())-1<<16, most)
+}
+
+// onTheWay is what copies have room for besides files.
+func onTheWay(model *policy.Model) int64 {
+	weights, moments := int64(model.EncodedBytes()), 2*model.Memory().Gradients
+	const chunk = digests.HostBytes / 3
+	most := max(weights, moments)
+	return 2<<20 + min(3, (most+chunk-1)/chunk)*min(chunk, most) + 2*min(2<<20, weights)
 }
 
 func TestReferenceHoldsWhatIsEstimated(t *testing.T) {
@@ -306,7 +333,7 @@ func play(t *testing.T, dev device.Device, run configs.Run, shape policy.Config,
 		t.Fatal(err)
 	}
 	use := func(version int) {
-		network, err := policy.DecodeNetwork(dev, shape, policy.Options{LoRA: run.Policy.LoRA, Compute: computed(run)}, file)
+		network, err := policy.DecodeNetwork(dev, shape, policy.Options{LoRA: run.Policy.LoRA, Compute: computed(run), Stored: stored(run)}, file)
 		if err != nil {
 			t.Fatal(err)
 		}

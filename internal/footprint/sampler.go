@@ -14,15 +14,20 @@ func (p *plan) sampler(swaps bool) Estimate {
 	var e Estimate
 	s := p.sizes
 	whole, own := number*int64(s.Parameters), s.Direct.Bytes(p.compute)+p.forms(false)
+	loading := whole
+	if p.stored == device.BF16 { // the same memory is filled from the file and sampled with
+		own = p.weights()
+		loading = number * int64(s.Direct.Float32)
+	}
 	cache, work, logits := p.cache(), p.decoding(), p.choosing()
 	e.add(Weights, false, own, fmt.Sprintf("%s weights, matrices in %s as products read them", count(s.Parameters), p.compute))
 	e.add(Cache, false, cache, p.cacheFrom())
 	e.add(Workspace, false, work, plural(p.machine.Cores, "part")+" of a pass under way at once")
 	e.add(Logits, false, logits, fmt.Sprintf("rows of %s logits to choose from, for each part under way", count(p.shape.VocabSize)))
 	if swaps {
-		e.add(NewWeights, false, whole+own, "the next version, as published and as products read it, beside the one in use")
+		e.add(NewWeights, false, loading+own, "the next version, as published and as products read it, beside the one in use")
 	} else {
-		e.add(NewWeights, false, whole-cache-work-logits, "the version as published, before there is a cache: what the rest has no room for")
+		e.add(NewWeights, false, loading-cache-work-logits, "the version as published, before there is a cache: what the rest has no room for")
 	}
 	e.add(Copies, true, whole+2*piece, "one copy of a version's file")
 	e.add(Experience, true, p.episodes(), fmt.Sprintf("%d episodes in flight and as many on their way into groups", p.run.Sampling.Slots))

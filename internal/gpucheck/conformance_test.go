@@ -14,6 +14,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cuda"
+	"github.com/turnwise-rl/turnwise/kernels/device/cuda/emulator"
 	"github.com/turnwise-rl/turnwise/kernels/device/devicetest"
 )
 
@@ -59,15 +60,7 @@ type digests struct {
 func TestBitsAreTheEmulators(t *testing.T) {
 	want := map[string]digests{}
 	must(t, json.Unmarshal(recorded, &want))
-	got := map[string]digests{}
-	d := open(t, true)
-	for _, operation := range devicetest.Operations() {
-		w := &witness{Device: d}
-		for _, f := range devicetest.Check(w, devicetest.Options{Exact: true, Quick: true, Seed: 7}, operation) {
-			t.Error(f)
-		}
-		got[operation] = digests{In: w.in.digest(), Out: w.out.digest()}
-	}
+	got := taken(t, open(t, true))
 	if *rewrite && emulated {
 		text, err := json.MarshalIndent(got, "", "  ")
 		must(t, err)
@@ -84,6 +77,43 @@ func TestBitsAreTheEmulators(t *testing.T) {
 			t.Errorf("%s: other bits than those of the same sources on a host", operation)
 		}
 	}
+}
+
+// TestBitsOfCodeAreTheEmulators holds the PTX, run on the emulated GPU, to the bits of the same sources compiled for the host: here
+// equal inputs with other outputs are a compiler that computes otherwise, or an emulator that does.
+func TestBitsOfCodeAreTheEmulators(t *testing.T) {
+	if !emulated {
+		t.Skip("a GPU runs nothing else")
+	}
+	if os.Getenv("EMULATED_PTX") != "" {
+		t.Skip("all tests run on PTX")
+	}
+	if testing.Short() {
+		t.Skip("short: package cuda's tests run the suite on PTX in another order of threads")
+	}
+	must(t, emulator.Set(libraries.Driver, "ptx", 1))
+	defer func() { must(t, emulator.Set(libraries.Driver, "ptx", 0)) }()
+	want := map[string]digests{}
+	must(t, json.Unmarshal(recorded, &want))
+	for operation, g := range taken(t, open(t, true)) {
+		if w := want[operation]; g != w {
+			t.Errorf("%s: the PTX gives %v, its sources %v", operation, g, w)
+		}
+	}
+}
+
+// taken are the digests that a device gives.
+func taken(t *testing.T, d *cuda.Device) map[string]digests {
+	t.Helper()
+	got := map[string]digests{}
+	for _, operation := range devicetest.Operations() {
+		w := &witness{Device: d}
+		for _, f := range devicetest.Check(w, devicetest.Options{Exact: true, Quick: true, Seed: 7}, operation) {
+			t.Error(f)
+		}
+		got[operation] = digests{In: w.in.digest(), Out: w.out.digest()}
+	}
+	return got
 }
 
 // traffic is what went one way, each call by its digest. NaNs count as one: which of them a sum gives is left open by IEEE 754, and differs
@@ -145,13 +175,20 @@ func (w *witness) DownloadInts(dst []int32, src device.Buffer) error {
 	return err
 }
 
-func (w *witness) Sample(dst []device.Sampled, logits device.Rows, vocabulary int, how []device.Sampling) error {
-	err := w.Device.Sample(dst, logits, vocabulary, how)
+func (w *witness) Drawn(dst []device.Sampled, d *device.Draws) error {
+	err := w.Device.Drawn(dst, d)
 	for _, s := range dst {
 		w.out.integers(s.Token)
 		w.out.floats(s.LogProb, s.SamplingLogProb, s.UntemperedLogProb, s.Entropy)
 	}
 	return err
+}
+
+func (w *witness) Update(t device.Tensors, u device.Update) (device.Updated, error) {
+	made, err := w.Device.Update(t, u)
+	w.out.floats(float32(made.GradNorm), float32(made.GradNorm-float64(float32(made.GradNorm))))
+	w.out.integers(int32(made.Tensor), int32(made.Element))
+	return made, err
 }
 
 func (w *witness) SquaredNorm(b device.Buffer) (float64, error) {

@@ -134,7 +134,7 @@ func TestSamplerAndLearnerAgree(t *testing.T) {
 			engine, err := decode.New(decode.Config{Slots: 3})
 			must(t, err)
 			defer engine.Close()
-			network, err := m.Snapshot()
+			network, err := m.Share()
 			must(t, err)
 			must(t, engine.Load(network, 1))
 			var sampled, scored []float32
@@ -179,7 +179,7 @@ func newStudent(d device.Device, c policy.Config, o policy.Options, p policy.Pac
 
 // teach makes a student of a network, on a batch.
 func teach(m *policy.Model, p policy.Packed) (*student, error) {
-	optimizer, err := trainer.NewOptimizer(m, optim.DefaultConfig())
+	optimizer, err := trainer.NewOptimizer(m, optim.DefaultConfig(), 7)
 	return &student{model: m, optimizer: optimizer, batch: p, rate: 1e-3}, err
 }
 

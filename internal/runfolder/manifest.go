@@ -41,6 +41,8 @@ type Manifest struct {
 	// WeightsDigest and OptimizerDigest identify the state after the step, whether or not it is stored.
 	WeightsDigest   string `json:"weights_digest"`
 	OptimizerDigest string `json:"optimizer_digest"`
+	// Digests names the formula of both. Manifests without one have the plain SHA-256 of everything.
+	Digests string `json:"digests,omitempty"`
 	// Weights are stored when samplers need the version; nil otherwise.
 	Weights *blob.Ref `json:"weights,omitempty"`
 	// Checkpoint is stored when one is due; nil otherwise.

@@ -139,7 +139,11 @@ func CheckNewWeights(w Buffer, t DType, out, in int, use Use) {
 	o.computes("t", t)
 	o.count("out", out, 0)
 	o.count("in", in, 0)
-	o.exactly("w", w, F32, out*in)
+	if w.DType() == BF16 && t == BF16 {
+		o.exactly("w", w, BF16, out*in)
+	} else {
+		o.exactly("w", w, F32, out*in)
+	}
 	if use != Forward && use != ForwardBack {
 		o.fail("use", "want Forward or ForwardBack, got %d", use)
 	}
@@ -151,6 +155,15 @@ func CheckProduct(y, x Rows, rows int, w Weights) {
 	o.count("rows", rows, 0)
 	o.matrix("x", x, rows, w.In(), w.DType())
 	o.matrix("y", y, rows, w.Out(), F32, w.DType())
+}
+
+// CheckProductOnto checks the operands of ProductOnto.
+func CheckProductOnto(y, base, x Rows, rows int, w Weights) {
+	const o = operation("ProductOnto")
+	o.count("rows", rows, 0)
+	o.matrix("x", x, rows, w.In(), w.DType())
+	o.matrix("y", y, rows, w.Out(), F32, w.DType())
+	o.matrix("base", base, rows, w.Out(), y.Data.DType())
 }
 
 // CheckProductBack checks the operands of ProductBack.

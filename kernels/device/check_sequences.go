@@ -26,6 +26,16 @@ func (o operation) heads(h Heads, yName string, y Rows) DType {
 // CheckRotate checks the operands of Rotate; the positions are the device's to check.
 func CheckRotate(y Rows, h Heads) { operation("Rotate").heads(h, "y", y) }
 
+// CheckRotateBoth checks the operands of RotateBoth; the positions are the device's to check.
+func CheckRotateBoth(yq, yk Rows, q, k Heads) {
+	const o = operation("RotateBoth")
+	o.heads(q, "yq", yq)
+	o.heads(k, "yk", yk)
+	if q.Rows != k.Rows || q.Dim != k.Dim || q.Positions != k.Positions || q.Cos != k.Cos || q.Sin != k.Sin || q.Eps != k.Eps {
+		o.fail("k", "want rows, width, positions and rotations of q")
+	}
+}
+
 // CheckRotateBack checks the operands of RotateBack; the positions are the device's to check.
 func CheckRotateBack(dx Rows, dWeight Buffer, dy Rows, h Heads) {
 	const o = operation("RotateBack")
@@ -52,8 +62,9 @@ func (o operation) offsets(operand string, host []int32) {
 	}
 }
 
-// attended checks the operands of attention and returns the type that all of them have.
-func (o operation) attended(a Attended) DType {
+// attended checks the operands of attention, where a row keeps so many numbers, and returns the type that all of them
+// have.
+func (o operation) attended(a Attended, kept int) DType {
 	o.count("KVHeads", a.KVHeads, 1)
 	o.count("Dim", a.Dim, 1)
 	if a.Heads < 1 || a.Heads%a.KVHeads != 0 {
@@ -67,20 +78,23 @@ func (o operation) attended(a Attended) DType {
 	t := o.computed("Q", a.Q, rows, a.Heads*a.Dim)
 	o.matrix("K", a.K, rows, a.KVHeads*a.Dim, t)
 	o.matrix("V", a.V, rows, a.KVHeads*a.Dim, t)
+	if !a.Kept.Absent() {
+		o.exactly("Kept", a.Kept, F32, rows*kept)
+	}
 	return t
 }
 
-// CheckAttend checks the operands of Attend.
-func CheckAttend(out Rows, a Attended) {
+// CheckAttend checks the operands of Attend. kept is the device's KeptWidth.
+func CheckAttend(out Rows, a Attended, kept int) {
 	const o = operation("Attend")
-	t := o.attended(a)
+	t := o.attended(a, kept)
 	o.matrix("out", out, a.Offsets.Rows(), a.Heads*a.Dim, t)
 }
 
-// CheckAttendBack checks the operands of AttendBack.
-func CheckAttendBack(dq, dk, dv, dOut, out Rows, a Attended) {
+// CheckAttendBack checks the operands of AttendBack. kept is the device's KeptWidth.
+func CheckAttendBack(dq, dk, dv, dOut, out Rows, a Attended, kept int) {
 	const o = operation("AttendBack")
-	t, rows := o.attended(a), a.Offsets.Rows()
+	t, rows := o.attended(a, kept), a.Offsets.Rows()
 	o.matrix("dq", dq, rows, a.Heads*a.Dim, t)
 	o.matrix("dk", dk, rows, a.KVHeads*a.Dim, t)
 	o.matrix("dv", dv, rows, a.KVHeads*a.Dim, t)
@@ -96,45 +110,6 @@ func CheckNewPages(s PageShape) {
 	o.count("KVHeads", s.KVHeads, 1)
 	o.count("Dim", s.Dim, 1)
 	o.count("Pages", s.Pages, 0)
-}
-
-// CheckPlace checks what a placement says of itself.
-func CheckPlace(at *Placement) { operation("Place").placement(at) }
-
-func (o operation) placement(at *Placement) {
-	o.offsets("Offsets", at.Offsets)
-	if n := at.Sequences(); len(at.Cached) != n || len(at.Tables) != n {
-		o.fail("at", "want Cached and Tables of %d sequences, got %d and %d", n, len(at.Cached), len(at.Tables))
-	}
-	for i, table := range at.Tables {
-		if at.Cached[i] < 0 {
-			o.fail("Cached", "want at least 0, got %d for sequence %d", at.Cached[i], i)
-		}
-		end := int(at.Cached[i] + at.Offsets[i+1] - at.Offsets[i])
-		if len(table)*PageTokens < end {
-			o.fail("Tables", "want pages for %d positions of sequence %d, got %d pages of %d", end, i, len(table), PageTokens)
-		}
-	}
-}
-
-// placed checks a placement against the cache; it returns the number of new rows.
-func (o operation) placed(p Pages, layer int, at *Placement) int {
-	s := p.Shape()
-	if layer < 0 || layer >= s.Layers {
-		o.fail("layer", "want one of %d, got %d", s.Layers, layer)
-	}
-	o.placement(at)
-	if at.Sequences() == 0 {
-		return 0
-	}
-	for i, table := range at.Tables {
-		for j, page := range table {
-			if page < 0 || int(page) >= s.Pages {
-				o.fail("Tables", "want one of %d pages, got %d as page %d of sequence %d", s.Pages, page, j, i)
-			}
-		}
-	}
-	return int(at.Offsets[at.Sequences()])
 }
 
 // CheckWritePages checks the operands of WritePages.
@@ -196,22 +171,22 @@ func CheckScoreBack(dx Rows, dHead, dLogProbs, dEntropies Buffer, s Scored) {
 	if !dHead.Absent() {
 		o.exactly("dHead", dHead, F32, s.Head.Out()*s.Head.In())
 	}
+	if s.Known {
+		o.least("LogProbs", s.LogProbs, F32, s.Rows)
+		o.least("Entropies", s.Entropies, F32, s.Rows)
+	}
 	o.least("dLogProbs", dLogProbs, F32, s.Rows)
 	if !dEntropies.Absent() {
 		o.least("dEntropies", dEntropies, F32, s.Rows)
 	}
 }
 
-// CheckSample checks the operands of Sample.
-func CheckSample(dst []Sampled, logits Rows, vocabulary int, how []Sampling) {
-	const o = operation("Sample")
-	if len(dst) != len(how) {
-		o.fail("dst", "want %d choices as in how, got %d", len(how), len(dst))
-	}
+// CheckPlaceSampling checks the operands of PlaceSampling.
+func CheckPlaceSampling(how []Sampling, vocabulary int) {
+	const o = operation("PlaceSampling")
 	if len(how) > 0 {
 		o.count("vocabulary", vocabulary, 1)
 	}
-	o.matrix("logits", logits, len(how), vocabulary, F32)
 	for i, h := range how {
 		switch {
 		case !(h.Temperature >= 0):
@@ -225,5 +200,17 @@ func CheckSample(dst []Sampled, logits Rows, vocabulary int, how []Sampling) {
 		case !(h.Uniform >= 0 && h.Uniform < 1):
 			o.fail("how", "want a Uniform in [0, 1) in row %d, got %v", i, h.Uniform)
 		}
+	}
+}
+
+// CheckDraw checks the operands of Draw.
+func CheckDraw(d *Draws, logits Rows) {
+	operation("Draw").matrix("logits", logits, d.Rows(), d.Vocabulary, F32)
+}
+
+// CheckDrawn checks the operands of Drawn.
+func CheckDrawn(dst []Sampled, d *Draws) {
+	if len(dst) != d.Rows() {
+		operation("Drawn").fail("dst", "want %d choices as were placed, got %d", d.Rows(), len(dst))
 	}
 }

@@ -88,8 +88,8 @@ type Weights interface {
 // are rounded to the type of the result once.
 type Products interface {
 	// NewWeights makes the form in which products of a compute type read the float32 matrix in w, row-major
-	// [out × in], as it is now. Later changes of w are seen after Refresh. The error is that of [ComputesIn] or
-	// an *[OutOfMemory].
+	// [out × in], as it is now. Later changes of w are seen after Refresh. A matrix in w of the compute type BF16 is its
+	// own form, where later changes are seen at once. The error is that of [ComputesIn] or an *[OutOfMemory].
 	NewWeights(w Buffer, t DType, out, in int, use Use) (Weights, error)
 	// Refresh makes the form again from w.
 	Refresh(w Weights)
@@ -99,6 +99,9 @@ type Products interface {
 	// one chain of multiply-adds over the inputs in ascending order, beginning with y when add is set. x has
 	// the weights' type, y that or F32.
 	Product(y, x Rows, rows int, w Weights, add bool)
+	// ProductOnto computes y = base + x·Wᵀ for base of y's type, with the bits of CopyRows and a Product that adds. base
+	// and y may be equal.
+	ProductOnto(y, base, x Rows, rows int, w Weights)
 	// ProductBack computes dx = dy·W, or dx += dy·W, through Product; both have the weights' type.
 	ProductBack(dx, dy Rows, rows int, w Weights, add bool)
 	// ProductGrad adds dyᵀ·x to dw in float32, row-major [out × in], summing rows in ascending order.
@@ -114,14 +117,18 @@ type Layers interface {
 	// RMSNorm computes y = x·r ⊙ weight with r = 1/√(mean(x²) + eps) for each row and writes r to roots,
 	// one per row. The width is that of weight. y and x must not overlap.
 	RMSNorm(y, x Rows, weight, roots Buffer, rows int, eps float32)
-	// RMSNormBack adds the gradients of RMSNorm to dx and dWeight. An absent dWeight is left out.
+	// RMSNormBack adds the gradients of RMSNorm to dx and dWeight, and writes the norm's output once more over dy, for
+	// products that are to sum a gradient over it. An absent dWeight is left out. roots are those of RMSNorm.
 	RMSNormBack(dx Rows, dWeight Buffer, dy, x Rows, weight, roots Buffer, rows int)
 	// SwiGLU computes y = silu(gate) ⊙ up, where the first width columns of gateUp are gate and the next are up.
 	SwiGLU(y, gateUp Rows, rows, width int)
-	// SwiGLUBack writes the gradient of gateUp.
+	// SwiGLUBack writes the gradient of gateUp, and SwiGLU's output once more over dy. dGateUp and gateUp may be equal.
 	SwiGLUBack(dGateUp, dy, gateUp Rows, rows, width int)
 	// Rotate writes the heads of h.X, normalised where h has a norm and rotated by position, to y.
 	Rotate(y Rows, h Heads)
+	// RotateBoth is Rotate of q to yq and of k to yk, with its bits: queries and keys of the same rows, whose heads have one
+	// width, with the same positions and rotations.
+	RotateBoth(yq, yk Rows, q, k Heads)
 	// RotateBack writes the gradient of h.X to dx and adds that of the norm's weight to dWeight, which
 	// is absent when h has no norm or its weight is frozen. It may overwrite dy.
 	RotateBack(dx Rows, dWeight Buffer, dy Rows, h Heads)
@@ -134,23 +141,27 @@ type Layers interface {
 
 // Attention is causal grouped-query attention within packed sequences.
 type Attention interface {
+	// KeptWidth is how many float32 numbers of each row Attend leaves for AttendBack in [Attended.Kept], for so many
+	// query heads of elements of the type; 0 where AttendBack needs none.
+	KeptWidth(t DType, heads int) int
 	// Attend writes softmax(scale·q·kᵀ)·v of each query head to out, laid out like q. A row sees the
-	// rows of its sequence up to itself.
+	// rows of its sequence up to itself. The bits of out do not depend on whether Kept is there.
 	Attend(out Rows, a Attended)
-	// AttendBack writes the gradients of q, k and v, given out and its gradient.
+	// AttendBack writes the gradients of q, k and v, given out and its gradient. Without Kept it finds out again what
+	// Attend would have kept.
 	AttendBack(dq, dk, dv, dOut, out Rows, a Attended)
 }
 
 // Cache keeps the keys and values of sequences in pages for decoding. Its arithmetic has the bits of
-// Attend.
+// Attend on devices whose rows' bits depend on their own inputs alone.
 type Cache interface {
 	// NewPages allocates the pages of a cache; their contents are unspecified. The error is that of
 	// [ComputesIn] or an *[OutOfMemory].
 	NewPages(shape PageShape) (Pages, error)
 	// FreePages gives them back. nil is ignored.
 	FreePages(p Pages)
-	// Place brings a placement's numbers to the device. Call it once before a pass that uses it, and
-	// again when it has changed.
+	// Place checks a placement and brings its numbers to the device. Call it once before a pass that uses it, and
+	// again when it has changed: the operations of each layer do not look at all of it.
 	Place(at *Placement)
 	// WritePages stores the keys and values of the placed rows in a layer's pages.
 	WritePages(p Pages, layer int, k, v Rows, at *Placement)
@@ -170,12 +181,29 @@ type Head interface {
 	// ScoreBack writes the gradient of x and adds that of the head's matrix to dHead, which is absent when
 	// it is frozen, given those of the log-probabilities and of the entropies; absent dEntropies are zero.
 	ScoreBack(dx Rows, dHead, dLogProbs, dEntropies Buffer, s Scored)
-	// Sample chooses a token for each row of float32 logits, which it overwrites. len(dst) = len(how) = rows.
-	Sample(dst []Sampled, logits Rows, vocabulary int, how []Sampling) error
+	// PlaceSampling brings to the device how the tokens of as many rows of logits over so many tokens are chosen, and
+	// makes room in d for the choices. Call it before a Draw whose rows are chosen otherwise than the last. The error
+	// is an *[OutOfMemory]; d holds no memory then.
+	PlaceSampling(d *Draws, how []Sampling, vocabulary int) error
+	// Draw chooses a token for each placed row of float32 logits, which it may overwrite. It neither waits nor moves
+	// anything between host and device, nor allocates, so that it can be recorded: see [Draws].
+	Draw(d *Draws, logits Rows)
+	// Drawn waits for the choices of the last Draw. len(dst) = rows.
+	Drawn(dst []Sampled, d *Draws) error
+	// FreeDraws gives the memory of d back and leaves an empty Draws.
+	FreeDraws(d *Draws)
 }
 
 // Optimizer is what an update needs.
 type Optimizer interface {
+	// NewTensors prepares tensors for updates, whose operands stay where they are until FreeTensors. The error is an
+	// *[OutOfMemory].
+	NewTensors(list []Tensor) (Tensors, error)
+	// FreeTensors gives back what NewTensors took; the operands stay. nil is ignored.
+	FreeTensors(t Tensors)
+	// Update clips the gradients by the norm of all of them and takes one step of AdamW on every tensor, unless a
+	// gradient is not finite. It waits once, for its own end.
+	Update(t Tensors, u Update) (Updated, error)
 	// AdamW takes one step on float32 elements; see [AdamWStep].
 	AdamW(s AdamWStep)
 	// SquaredNorm is Σ b², summed in float64 in an order that depends on the length alone.

@@ -6,11 +6,12 @@
 // after the other, and an [Offsets] says where each sequence begins.
 //
 // Networks compute in F32 or BF16, the compute type: every matrix of rows that one operation reads or writes has
-// that type. Parameters, gradients, what an optimizer keeps, the weights of norms, biases, reciprocal roots,
-// rotations, logits and all that is said of a token's distribution are float32 in both, and so are sums.
+// that type. Gradients, what an optimizer keeps, the weights of norms, biases, reciprocal roots, rotations, logits and all
+// that is said of a token's distribution are float32 in both, and so are sums; other parameters are float32, or BF16 where
+// products read them as they are.
 //
-// Operations return nothing. Shapes that do not fit are a programmer's error and panic before anything
-// is computed. A device that fails while it computes (out of memory, fallen off the bus) keeps its first
+// Operations queue work and return nothing, but for those that bring numbers back. Shapes that do not fit are a
+// programmer's error and panic before anything is computed. A device that fails while it computes (out of memory, fallen off the bus) keeps its first
 // error, does nothing more, and returns that error from Sync and from everything that brings numbers
 // back to the host.
 //

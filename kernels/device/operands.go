@@ -47,6 +47,9 @@ type Attended struct {
 	Heads, KVHeads int
 	Dim            int
 	Scale          float32
+	// Kept is what Attend leaves for AttendBack of the same operands: rows × KeptWidth numbers, F32. Absent where
+	// KeptWidth is 0, and where no AttendBack follows: then Attend keeps nothing.
+	Kept Buffer
 }
 
 // PageTokens is the number of positions of one page.
@@ -72,23 +75,6 @@ type Pages interface {
 	Shape() PageShape
 }
 
-// Placement says where the rows of a decoding pass stand in a cache.
-type Placement struct {
-	// Offsets are those of the new rows. len = sequences + 1.
-	Offsets []int32
-	// Cached is the number of a sequence's positions that the cache holds before its new rows: the position
-	// of the first of them.
-	Cached []int32
-	// Tables are the pages of each sequence in order; page j holds positions j·PageTokens and on. They
-	// cover the new rows.
-	Tables [][]int32
-	// Device is for the device to keep its copy in; Place writes it.
-	Device Buffer
-}
-
-// Sequences is the number of sequences.
-func (p *Placement) Sequences() int { return max(0, len(p.Offsets)-1) }
-
 // Scored are the operands of the fused head.
 type Scored struct {
 	// X are the normalised hidden rows of Head's type, Head the matrix [vocabulary × hidden].
@@ -102,6 +88,9 @@ type Scored struct {
 	InverseTemperature float32
 	// LogProbs and Entropies receive one number a row, in nats.
 	LogProbs, Entropies Buffer
+	// Known tells ScoreBack that LogProbs and Entropies hold what Score has written for these rows and weights, so that a
+	// device need not sum their logits again. Without it ScoreBack does not look at them.
+	Known bool
 }
 
 // Sampling says how one row's token is chosen. The distribution is softmax(logits/Temperature), cut to
@@ -120,6 +109,29 @@ type Sampling struct {
 	// token ids.
 	Uniform float64
 }
+
+// Draws are choices of tokens: how they are made, and which were made last. The zero Draws is ready for
+// PlaceSampling. Where it keeps them on the device does not change while the vocabulary stays and rows do not become
+// more than they ever were: what was recorded of Draw and of readers of Tokens may be replayed after another
+// PlaceSampling of as many rows.
+type Draws struct {
+	// How says how each row's token is chosen; PlaceSampling copies it. len = rows.
+	How []Sampling
+	// Vocabulary is the number of logits of a row.
+	Vocabulary int
+	// Tokens are the tokens that Draw chose, for a Gather of the next pass to read; len = rows, type I32. A row without
+	// a distribution has token 0 here, which every table has: the next pass runs, and Drawn tells.
+	Tokens Buffer
+	// Memory is the device's own, behind Tokens and what else it keeps.
+	Memory Buffer
+	// Chosen is where a device whose memory is the host's keeps the choices; nil on others.
+	Chosen []Sampled
+	// Fetched is the device's own: choices on their way to the host. See [Ahead].
+	Fetched Memory
+}
+
+// Rows is the number of rows that have been placed.
+func (d *Draws) Rows() int { return len(d.How) }
 
 // Sampled is one row's choice.
 type Sampled struct {

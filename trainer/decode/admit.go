@@ -88,7 +88,7 @@ func (s *schedule) start(q *sequence) bool {
 func (s *schedule) promised() int {
 	n := 0
 	for _, r := range s.running {
-		n += pagesFor(len(r.tokens)+1) - len(r.table)
+		n += pagesFor(r.length()+1) - len(r.table)
 	}
 	return n
 }

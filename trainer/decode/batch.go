@@ -9,27 +9,42 @@ import (
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
 
-// batch computes what the schedule plans, one pass at a time. It belongs to one goroutine.
+// batch computes what the schedule plans, pass after pass. It belongs to one goroutine.
 type batch struct {
 	schedule *schedule
 	pages    device.Pages
 	text     func(id int32) []byte
-	network  Network
-	version  rollout.Version
-	pass     policy.Pass
-	totals   totals
+	// unrecorded is told the first refusal to record; nil once it was.
+	unrecorded func(why error)
+	network    Network
+	// ahead is the network where passes of all slots can be queued ahead; nil elsewhere.
+	ahead   queuing
+	version rollout.Version
+	// flights take turns. flying is the one whose pass is begun and not settled, nil between passes that are not queued.
+	flights [2]flight
+	turn    int
+	flying  *flight
+	totals  totals
 }
 
 // totals count what was computed since the start.
-type totals struct{ passes, computed, sampled, swaps int64 }
+type totals struct {
+	passes, computed, sampled, swaps int64
+	// queued are passes by how their work came to the device.
+	queued [policy.Unrecorded + 1]int64
+}
 
 // use switches to other weights from the next pass on and frees the old ones.
 func (b *batch) use(n Network, version rollout.Version) {
 	if b.network != nil {
+		b.drop()
 		b.network.Free()
 		b.totals.swaps++
 	}
-	b.network, b.version = n, version
+	b.network, b.version, b.ahead = n, version, nil
+	if q, ok := n.(queuing); ok && q.Ahead() >= b.schedule.slots {
+		b.ahead = q
+	}
 	b.schedule.invalidate()
 }
 
@@ -72,59 +87,10 @@ func (b *batch) under(condition func(*sequence) bool) []*sequence {
 	return out
 }
 
-// step computes one pass. It reports false when there is nothing to compute.
-func (b *batch) step() bool {
-	planned := b.schedule.plan()
-	if len(planned) == 0 {
-		return false
-	}
-	for _, c := range b.schedule.copies {
-		b.network.Device().CopyPage(b.pages, int(c.to), int(c.from))
-	}
-	b.describe(planned)
-	if err := b.network.Extend(b.pages, &b.pass); err != nil {
-		b.failPass(planned, err)
-		return true
-	}
-	b.totals.passes++
-	b.totals.computed += int64(len(b.pass.Tokens))
-	b.schedule.commit()
-	for i, q := range planned {
-		if q.cached == len(q.tokens) {
-			b.take(q, b.pass.Chosen[i])
-		}
-	}
-	return true
-}
-
-// discarded is how a token is chosen behind a part of a prompt, where nobody asks for one.
-var discarded = device.Sampling{TopP: 1}
-
-// describe writes the planned pass in the network's terms.
-func (b *batch) describe(planned []*sequence) {
-	p := &b.pass
-	p.Tokens, p.How = p.Tokens[:0], p.How[:0]
-	p.At.Offsets, p.At.Cached, p.At.Tables = append(p.At.Offsets[:0], 0), p.At.Cached[:0], p.At.Tables[:0]
-	for _, q := range planned {
-		p.Tokens = append(p.Tokens, q.tokens[q.cached:q.cached+q.rows]...)
-		p.At.Offsets = append(p.At.Offsets, int32(len(p.Tokens)))
-		p.At.Cached = append(p.At.Cached, int32(q.cached))
-		p.At.Tables = append(p.At.Tables, q.table)
-		how := discarded
-		if q.sampling() {
-			how = q.generation.how()
-		}
-		p.How = append(p.How, how)
-	}
-	for len(p.Chosen) < len(planned) {
-		p.Chosen = append(p.Chosen, device.Sampled{})
-	}
-	p.Chosen = p.Chosen[:len(planned)]
-}
-
 // take gives a sampled token to its request and ends it when it is complete.
 func (b *batch) take(q *sequence, chosen device.Sampled) {
 	g := q.generation
+	q.pending = false
 	if chosen.Token < 0 || chosen.LogProb != chosen.LogProb {
 		q.forget = true
 		b.cancel(g, fmt.Errorf("sampled token %d: %w", len(g.result.Tokens), policy.ErrNotANumber))
@@ -143,17 +109,19 @@ func (b *batch) take(q *sequence, chosen device.Sampled) {
 
 // failPass ends the requests of a pass that the device did not compute. What a device holds after
 // that is not relied on: the requests that were not part of the pass are computed anew.
-func (b *batch) failPass(planned []*sequence, err error) {
-	for _, q := range planned {
-		b.cancel(q.generation, fmt.Errorf("pass of %d sequences, %d tokens: %w", len(planned), len(b.pass.Tokens), err))
+func (b *batch) failPass(f *flight, err error) {
+	b.drop()
+	for _, q := range f.planned {
+		if q != nil {
+			b.cancel(q.generation, fmt.Errorf("pass of %d sequences, %d tokens: %w", len(f.planned), len(f.pass.Tokens), err))
+		}
 	}
 	b.schedule.invalidate()
 }
 
 // free gives back what the batch holds on the device.
 func (b *batch) free() {
-	d := b.network.Device()
-	d.FreePages(b.pages)
-	d.Free(b.pass.At.Device)
+	b.drop()
+	b.network.Device().FreePages(b.pages)
 	b.network.Free()
 }

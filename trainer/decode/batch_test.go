@@ -27,6 +27,8 @@ type machine struct {
 	networks  []*fakeNetwork
 	current   int
 	requests  map[*generation]sampler.Request
+	late      *late     // the current network where passes are queued ahead; nil elsewhere
+	ahead     bool      // whether they are
 	failed    bool      // whether a pass has failed
 	histories [][]int32 // contexts that later requests extend or branch from
 }
@@ -41,9 +43,21 @@ func newMachine(t *rapid.T) *machine {
 	}
 	cache, _ := m.device.NewPages(m.network().PageShape(pages))
 	m.batch = &batch{schedule: s, pages: cache, text: letters}
-	m.batch.use(m.network(), 0)
-	m.networks = append(m.networks, m.batch.network.(*fakeNetwork))
+	m.ahead = rapid.Bool().Draw(t, "ahead")
+	m.use()
 	return m
+}
+
+// use brings the batch other weights.
+func (m *machine) use() {
+	n := m.network()
+	m.networks = append(m.networks, n)
+	var network Network = n
+	if m.ahead {
+		m.late = newLate(n)
+		network = m.late
+	}
+	m.batch.use(network, rollout.Version(len(m.networks)-1))
 }
 
 func (m *machine) network() *fakeNetwork {
@@ -105,11 +119,7 @@ func (m *machine) step(t *rapid.T) {
 	}
 }
 
-func (m *machine) load(*rapid.T) {
-	n := m.network()
-	m.networks = append(m.networks, n)
-	m.batch.use(n, rollout.Version(len(m.networks)-1))
-}
+func (m *machine) load(*rapid.T) { m.use() }
 
 func (m *machine) release(t *rapid.T) {
 	m.batch.schedule.release(rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}).Draw(t, "name"))
@@ -133,17 +143,28 @@ func (m *machine) cancel(t *rapid.T) {
 // failPass lets the next pass fail half-way: what it was to compute is written, but wrong.
 func (m *machine) failPass(t *rapid.T) {
 	n := m.networks[len(m.networks)-1]
-	n.fail = func(pass *policy.Pass) error {
+	spoil := func() error {
 		n.fail = nil
+		if m.late != nil {
+			m.late.failLate = nil
+		}
 		cells := m.batch.pages.(*fakePages).cells
 		for i := range cells {
 			cells[i][0]++
 		}
 		return errDevice
 	}
+	if m.ahead && rapid.Bool().Draw(t, "told late") {
+		m.late.failLate = spoil
+	} else {
+		n.fail = func(*policy.Pass) error { return spoil() }
+	}
 	m.failed = true
 	m.step(t)
 	n.fail = nil
+	if m.late != nil {
+		m.late.failLate = nil
+	}
 }
 
 // settle checks everything that has ended, and that the books are right.

@@ -50,6 +50,9 @@ type Config struct {
 	// TokenBytes gives the text that a token stands for, for stop strings; nil refuses requests with
 	// any. It is called by the engine's goroutine, and its result is not kept.
 	TokenBytes func(id int32) []byte
+	// Unrecorded is told why the device refuses to record passes, the first time that it does; nil is told nothing. They are computed
+	// all the same, and [Stats] counts them. It is called by the engine's goroutine.
+	Unrecorded func(why error)
 }
 
 // What PassTokens is at least and at most where nobody says. Fewer would spend a pass of a processor on
@@ -103,7 +106,8 @@ func New(c Config) (*Engine, error) {
 // which version sampled which token. What older weights computed is not used again; the keys and
 // values of sequences under way are computed anew. The engine owns the network from the call on, also
 // when Load returns an error, and frees it after its last pass. The first network decides the shape
-// and the device; a later one of another is refused, and the engine goes on with the one it has.
+// and the device; a later one of another is refused, and the engine goes on with the one it has. Where the device records, a network that is
+// made while the engine samples has to be of another user of the device than the one before: see [device.Shared].
 func (e *Engine) Load(n Network, version rollout.Version) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -127,7 +131,7 @@ func (e *Engine) load(n Network, version rollout.Version) error {
 		return ErrClosed
 	case e.device == nil:
 		return e.start(n, version, fresh)
-	case n.Device() != e.device:
+	case !device.Same(n.Device(), e.device):
 		return fmt.Errorf("the network is on device %s, the engine on %s", n.Device().Name(), e.device.Name())
 	case n.PageShape(fresh.pages) != e.shape || fresh != e.limits:
 		return fmt.Errorf("the network has %d positions, %d tokens and pages of shape %+v; the engine has %d, %d and %+v",
@@ -160,7 +164,7 @@ func (e *Engine) start(n Network, version rollout.Version, l limits) error {
 		passTokens = min(max(n.Device().PassRows(), FewestPassTokens), MostPassTokens)
 	}
 	e.device, e.shape, e.limits = n.Device(), shape, l
-	b := &batch{schedule: newSchedule(l.pages, e.config.Slots, passTokens), pages: pages, text: e.config.TokenBytes}
+	b := &batch{schedule: newSchedule(l.pages, e.config.Slots, passTokens), pages: pages, text: e.config.TokenBytes, unrecorded: e.config.Unrecorded}
 	b.use(n, version)
 	go e.run(b)
 	return nil

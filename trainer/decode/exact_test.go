@@ -38,10 +38,11 @@ func newModel(t testing.TB, c policy.Config, seed uint64) *policy.Model {
 
 func snapshot(t testing.TB, m *policy.Model) *policy.Network {
 	t.Helper()
-	n, err := m.Snapshot()
+	n, err := m.Share()
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.RecordAfter(1)
 	return n
 }
 

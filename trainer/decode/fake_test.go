@@ -18,6 +18,8 @@ type fakeDevice struct {
 	freed  bool
 	copies int
 	refuse error // of NewPages
+	// queued is what the device will do, in order, when somebody waits for it.
+	queued []func()
 }
 
 type fakePages struct {
@@ -44,9 +46,19 @@ func (d *fakeDevice) NewPages(shape device.PageShape) (device.Pages, error) {
 }
 
 func (d *fakeDevice) CopyPage(p device.Pages, to, from int) {
-	cells := p.(*fakePages).cells
-	cells[to] = cells[from]
 	d.copies++
+	d.queued = append(d.queued, func() {
+		cells := p.(*fakePages).cells
+		cells[to] = cells[from]
+	})
+}
+
+// work does what is queued.
+func (d *fakeDevice) work() {
+	for _, do := range d.queued {
+		do()
+	}
+	d.queued = d.queued[:0]
 }
 
 // fakeNetwork is a network whose next-token distribution is a hash of what the pages hold for a sequence.
@@ -78,11 +90,18 @@ func (n *fakeNetwork) Extend(pages device.Pages, pass *policy.Pass) error {
 	if n.freed || n.device.freed {
 		panic("a pass after Free")
 	}
+	n.device.work()
 	if n.fail != nil {
 		if err := n.fail(pass); err != nil {
 			return err
 		}
 	}
+	n.compute(pages, pass)
+	return nil
+}
+
+// compute does a pass whose tokens are all known.
+func (n *fakeNetwork) compute(pages device.Pages, pass *policy.Pass) {
 	if got, want := len(pass.Tokens), int(pass.At.Offsets[len(pass.At.Offsets)-1]); got != want {
 		panic(fmt.Sprintf("%d tokens, offsets end at %d", got, want))
 	}
@@ -112,7 +131,6 @@ func (n *fakeNetwork) Extend(pages device.Pages, pass *policy.Pass) error {
 		}
 		pass.Chosen[i] = n.sample(all, pass.How[i])
 	}
-	return nil
 }
 
 func (n *fakeNetwork) cell(before uint64, token int32) uint64 {
@@ -208,7 +226,7 @@ func alone(r sampler.Request, weights func(i int) (*fakeNetwork, rollout.Version
 	for i := 0; ; i++ {
 		n, version := weights(i)
 		n = newFake(nil, n.weights, n.config.MaxPositions, n.config.VocabSize) // the engine may be using the other
-		chosen := n.sample(n.state(g.sequence.tokens), g.how())
+		chosen := n.sample(n.state(g.sequence.tokens), g.how(0))
 		var piece []byte
 		if text != nil {
 			piece = text(chosen.Token)

@@ -54,12 +54,15 @@ func newGeneration(r sampler.Request, limit int) *generation {
 	return g
 }
 
-// how says how the next token is drawn.
-func (g *generation) how() device.Sampling {
+// how says how the token behind the next so many is drawn.
+func (g *generation) how(behind int) device.Sampling {
 	how := g.sampling
-	how.Uniform = uniform(g.seed, uint64(len(g.result.Tokens)))
+	how.Uniform = uniform(g.seed, uint64(len(g.result.Tokens)+behind))
 	return how
 }
+
+// closing reports whether the next token is the last one, whatever it is.
+func (g *generation) closing() bool { return len(g.result.Tokens)+1 == g.limit }
 
 // take appends a sampled token and reports whether it is the last.
 func (g *generation) take(chosen device.Sampled, version rollout.Version, text []byte) bool {

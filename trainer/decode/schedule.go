@@ -15,13 +15,25 @@ type sequence struct {
 	cached int
 	// rows is the number of tokens that the planned pass computes.
 	rows int
+	// pending says that a pass under way chooses one more token behind tokens, after which the sequence most likely goes on; place
+	// is where in that pass.
+	pending bool
+	place   int32
 	// forget says that the name was released while the request was under way.
 	forget     bool
 	generation *generation
 }
 
+// length is the number of tokens, with the one that is being chosen.
+func (s *sequence) length() int {
+	if s.pending {
+		return len(s.tokens) + 1
+	}
+	return len(s.tokens)
+}
+
 // sampling reports whether the planned pass yields the sequence's next token.
-func (s *sequence) sampling() bool { return s.cached+s.rows == len(s.tokens) }
+func (s *sequence) sampling() bool { return s.cached+s.rows == s.length() }
 
 // kept is what stays of a named sequence between its turns.
 type kept struct {
@@ -84,7 +96,7 @@ func (s *schedule) plan() []*sequence {
 	}
 	steps := 0
 	for _, q := range s.running {
-		if len(q.tokens)-q.cached == 1 {
+		if q.length()-q.cached == 1 {
 			steps++
 		}
 	}
@@ -92,7 +104,7 @@ func (s *schedule) plan() []*sequence {
 	left := max(s.passTokens-steps, pageTokens)
 	for i := 0; i < len(s.running); i++ {
 		q := s.running[i]
-		q.rows = len(q.tokens) - q.cached
+		q.rows = q.length() - q.cached
 		if q.rows > 1 {
 			q.rows = min(q.rows, left)
 			left -= q.rows
@@ -140,7 +152,7 @@ func (s *schedule) suspend(q *sequence) {
 func (s *schedule) stop(q *sequence) {
 	s.running = slices.DeleteFunc(s.running, func(r *sequence) bool { return r == q })
 	s.pool.releaseAll(q.table)
-	q.table, q.cached, q.rows = q.table[:0], 0, 0
+	q.table, q.cached, q.rows, q.pending = q.table[:0], 0, 0, false
 }
 
 // dropIdle gives back the pages of the sequence that has been idle for longest.
@@ -175,9 +187,14 @@ func (s *schedule) release(name string) {
 	}
 }
 
-// commit records that the planned pass was computed.
-func (s *schedule) commit() {
-	for _, q := range s.batch {
+// commit records that the rows of a pass are computed before what is queued next. Their tokens are known.
+func (s *schedule) commit(f *flight) {
+	f.samples = f.samples[:0]
+	for i, q := range f.planned {
+		if q.rows == 0 { // it has ended, or given way
+			f.planned[i], f.samples = nil, append(f.samples, false)
+			continue
+		}
 		for end := q.cached + q.rows; q.cached < end; q.cached++ {
 			at := q.cached / pageTokens
 			parent := none
@@ -187,6 +204,9 @@ func (s *schedule) commit() {
 			q.table[at] = s.pool.fill(q.table[at], parent, q.tokens[q.cached])
 		}
 		q.rows = 0
+		samples := q.cached == len(q.tokens)
+		f.samples = append(f.samples, samples)
+		q.pending, q.place = samples && f.queued && !q.generation.closing(), int32(i)
 	}
 }
 
@@ -198,6 +218,10 @@ func (s *schedule) end(q *sequence) {
 	if i := slices.Index(s.waiting, q); i >= 0 {
 		s.waiting = slices.Delete(s.waiting, i, i+1)
 		return
+	}
+	for last := len(q.table) - 1; last >= pagesFor(q.cached); last-- { // taken for a token that is not computed
+		s.pool.release(q.table[last])
+		q.table = q.table[:last]
 	}
 	if q.name != "" && !q.forget {
 		s.clock++

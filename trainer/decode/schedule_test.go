@@ -109,7 +109,7 @@ func (s *stage) pass(d *datadriven.TestData) {
 			}
 			s.out.WriteString("\n")
 		}
-		s.schedule.commit()
+		s.schedule.commit(&flight{planned: batch})
 		for _, q := range sampling {
 			token := int32(strings.ToUpper(q.name)[0])
 			if d.HasArg("same") {

@@ -28,9 +28,9 @@ func TestTokensAreDrawnInOrderOfTheStream(t *testing.T) {
 	r := sampler.Request{Tokens: []int32{1}, MaxTokens: 3, Temperature: 1, Seed: 12}
 	g := newGeneration(r, 3)
 	for i := range 3 {
-		if got, want := g.how().Uniform, uniform(r.Seed, uint64(i)); got != want {
+		if got, want := g.how(0).Uniform, uniform(r.Seed, uint64(i)); got != want {
 			t.Errorf("token %d is drawn with %v, want number %d of its seed, %v", i, got, i, want)
 		}
-		g.take(n.sample(n.state(g.sequence.tokens), g.how()), 0, nil)
+		g.take(n.sample(n.state(g.sequence.tokens), g.how(0)), 0, nil)
 	}
 }

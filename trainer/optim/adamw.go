@@ -1,9 +1,9 @@
 // Package optim turns gradients into weights: AdamW with global-norm clipping.
 //
 // [NewAdamW] is given views of the weights and gradients once; each [AdamW.Step] reads the gradients
-// and changes the weights in place, on the device where they are. The state encodes to bytes for
-// checkpoints and has a digest, so that a replayed step can be compared to the last bit. The package
-// knows nothing of networks.
+// and changes the weights in place, on the device where they are, all by one call that waits once. Weights in BF16 are rounded
+// stochastically. The state encodes to bytes for checkpoints and has a digest, so that a replayed step can be compared to the
+// last bit. The package knows nothing of networks.
 package optim
 
 import (
@@ -66,7 +66,9 @@ type Tensor struct {
 	Name string
 	// Decay is true when weight decay applies: matrices, not norms' scales.
 	Decay bool
-	// Data and Grad are views of float32 with the same length.
+	// Rounded is true when Data is float32 that has numbers of BF16 alone, to which steps round it.
+	Rounded bool
+	// Data and Grad are views of the same length; Grad is float32, Data float32 or BF16.
 	Data device.Buffer
 	Grad device.Buffer
 }
@@ -84,14 +86,18 @@ type AdamW struct {
 	// memory holds the moments of all tensors; first and second are those of each.
 	memory        device.Buffer
 	first, second []device.Buffer
-	steps         int
-	piece         []float32 // staging for moments on their way
+	// updated are the tensors as the device updates them, seed decides how it rounds those that it keeps in BF16.
+	updated device.Tensors
+	seed    uint64
+	steps   int
+	piece   []float32 // staging for moments on their way
 }
 
-// NewAdamW makes an optimizer with zero moments. The configuration has been validated. The error is
-// the device's that has no memory for the moments.
-func NewAdamW(dev device.Device, c Config, tensors []Tensor) (*AdamW, error) {
-	o := &AdamW{dev: dev, config: c, tensors: tensors}
+// NewAdamW makes an optimizer with zero moments. The configuration has been validated. Of tensors that are kept in
+// BF16 the seed decides, with the number of the step, how the weights are rounded; see [device.StochasticBF16]. The
+// error is the device's that has no memory for the moments.
+func NewAdamW(dev device.Device, c Config, seed uint64, tensors []Tensor) (*AdamW, error) {
+	o := &AdamW{dev: dev, config: c, seed: seed, tensors: tensors}
 	total := 0
 	for _, t := range tensors {
 		total += 2 * t.Data.Len()
@@ -108,13 +114,45 @@ func NewAdamW(dev device.Device, c Config, tensors []Tensor) (*AdamW, error) {
 	for _, t := range tensors {
 		o.first, o.second = append(o.first, take(t.Data.Len())), append(o.second, take(t.Data.Len()))
 	}
+	if o.updated, err = dev.NewTensors(o.list()); err != nil {
+		dev.Free(o.memory)
+		return nil, fmt.Errorf("optimizer: %w", err)
+	}
 	return o, nil
 }
 
+// list are the tensors as the device updates them.
+func (o *AdamW) list() []device.Tensor {
+	list := make([]device.Tensor, len(o.tensors))
+	for i, t := range o.tensors {
+		list[i] = device.Tensor{Param: t.Data, Grad: t.Grad, M: o.first[i], V: o.second[i], Decay: t.Decay, Rounded: t.Rounded}
+	}
+	return list
+}
+
+// Move goes on with the same tensors where they lie now. The error is the device's; then nothing has changed.
+func (o *AdamW) Move(tensors []Tensor) error {
+	before := o.tensors
+	o.tensors = tensors
+	updated, err := o.dev.NewTensors(o.list())
+	if err != nil {
+		o.tensors = before
+		return fmt.Errorf("optimizer: %w", err)
+	}
+	o.dev.FreeTensors(o.updated)
+	o.updated = updated
+	return nil
+}
+
+// Reseed has another seed decide how the next steps round weights; see [NewAdamW]. Steps of the same number and the same
+// seed round alike, so steps that begin to count again after a Reset need another.
+func (o *AdamW) Reseed(seed uint64) { o.seed = seed }
+
 // Free gives the moments' memory back. The optimizer must not be used again.
 func (o *AdamW) Free() {
+	o.dev.FreeTensors(o.updated)
 	o.dev.Free(o.memory)
-	o.memory, o.first, o.second = device.Buffer{}, nil, nil
+	o.memory, o.first, o.second, o.updated = device.Buffer{}, nil, nil, nil
 }
 
 // Steps is how many steps the state has seen since it was made or reset.
@@ -130,67 +168,36 @@ func (o *AdamW) Reset() {
 }
 
 // Step changes the weights once, with the given learning rate in place of the configured one, and
-// returns the gradient's norm before clipping. Clipping changes the gradients in place. A gradient that
-// is not finite is an error that names the tensor and the element; then nothing has changed.
-func (o *AdamW) Step(learningRate float64) (gradNorm float64, err error) {
+// returns the gradient's norm before clipping. Clipping may change the gradients in place. forms are what products
+// read of weights among the tensors: the step brings them up to date. A gradient that is not finite is an error that
+// names the tensor and the element; then nothing has changed.
+func (o *AdamW) Step(learningRate float64, forms ...device.Weights) (gradNorm float64, err error) {
+	next := o.steps + 1
 	if !(learningRate >= 0) || math.IsInf(learningRate, 0) {
-		return 0, fmt.Errorf("optimizer step %d: learning rate is %v, must be finite and at least 0", o.steps+1, learningRate)
+		return 0, fmt.Errorf("optimizer step %d: learning rate is %v, must be finite and at least 0", next, learningRate)
 	}
-	if gradNorm, err = o.norm(); err != nil {
-		return 0, fmt.Errorf("optimizer step %d: %w", o.steps+1, err)
-	}
-	scale := 1.0
-	if o.config.ClipNorm > 0 && gradNorm > o.config.ClipNorm {
-		scale = o.config.ClipNorm / gradNorm
-	}
-	o.steps++
-	step := device.AdamWStep{
+	made, err := o.dev.Update(o.updated, device.Update{
 		LearningRate: float32(learningRate), Beta1: float32(o.config.Beta1), Beta2: float32(o.config.Beta2), Epsilon: float32(o.config.Epsilon),
-		BiasCorrection1: float32(1 - math.Pow(o.config.Beta1, float64(o.steps))),
-		BiasCorrection2: float32(1 - math.Pow(o.config.Beta2, float64(o.steps))),
+		WeightDecay:     float32(o.config.WeightDecay),
+		BiasCorrection1: float32(1 - math.Pow(o.config.Beta1, float64(next))),
+		BiasCorrection2: float32(1 - math.Pow(o.config.Beta2, float64(next))),
+		ClipNorm:        o.config.ClipNorm, Seed: o.seed, Step: uint32(next), Forms: forms,
+	})
+	if err == nil && made.Tensor >= 0 {
+		err = o.explain(o.tensors[made.Tensor], made.Element)
 	}
-	for i, t := range o.tensors {
-		if scale != 1 {
-			o.dev.Scale(t.Grad, float32(scale))
-		}
-		step.Param, step.Grad, step.M, step.V = t.Data, t.Grad, o.first[i], o.second[i]
-		step.WeightDecay = 0
-		if t.Decay {
-			step.WeightDecay = float32(o.config.WeightDecay)
-		}
-		o.dev.AdamW(step)
-	}
-	return gradNorm, o.dev.Sync()
-}
-
-// norm is that of the whole gradient.
-func (o *AdamW) norm() (float64, error) {
-	total := 0.0
-	for _, t := range o.tensors {
-		sum, err := o.dev.SquaredNorm(t.Grad)
-		if err != nil {
-			return 0, err
-		}
-		if math.IsNaN(sum) || math.IsInf(sum, 0) {
-			return 0, o.explain(t)
-		}
-		total += sum
-	}
-	return math.Sqrt(total), nil
-}
-
-// explain names the first element of a gradient that is not finite.
-func (o *AdamW) explain(t Tensor) error {
-	i, err := o.dev.FirstNonFinite(t.Grad)
 	if err != nil {
-		return err
+		return 0, fmt.Errorf("optimizer step %d: %w", next, err)
 	}
-	if i < 0 { // float64 does not overflow on squares of finite float32s
-		return fmt.Errorf("gradient of %s is not finite: lower the learning rate or clip the loss", t.Name)
-	}
+	o.steps = next
+	return made.GradNorm, nil
+}
+
+// explain names an element of a gradient that is not finite.
+func (o *AdamW) explain(t Tensor, element int) error {
 	var value [1]float32
-	if err := o.dev.Download(value[:], t.Grad.Slice(i, i+1)); err != nil {
+	if err := o.dev.Download(value[:], t.Grad.Slice(element, element+1)); err != nil {
 		return err
 	}
-	return fmt.Errorf("gradient of %s is not finite: element %d is %v: lower the learning rate or clip the loss", t.Name, i, value[0])
+	return fmt.Errorf("gradient of %s is not finite: element %d is %v: lower the learning rate or clip the loss", t.Name, element, value[0])
 }

@@ -37,7 +37,7 @@ func values(t testing.TB, b device.Buffer) []float32 {
 
 func newAdamW(t testing.TB, c Config, tensors []Tensor) *AdamW {
 	t.Helper()
-	o, err := NewAdamW(dev, c, tensors)
+	o, err := NewAdamW(dev, c, 1, tensors)
 	if err != nil {
 		t.Fatal(err)
 	}

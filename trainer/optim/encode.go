@@ -2,6 +2,7 @@ package optim
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"math"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/trainer/digests"
 )
 
 // magic begins an encoded state; the digit is the format's version.
@@ -22,6 +24,7 @@ const magic = "turnwise.adamw/1"
 func (o *AdamW) Encode(w io.Writer) error {
 	out := bufio.NewWriterSize(w, 1<<16)
 	var word [8]byte
+	var block [4096]byte
 	integer := func(v int) {
 		binary.LittleEndian.PutUint64(word[:], uint64(v))
 		out.Write(word[:]) // bufio keeps the first error and Flush returns it
@@ -35,9 +38,13 @@ func (o *AdamW) Encode(w io.Writer) error {
 		integer(t.Data.Len())
 		for _, moments := range [2]device.Buffer{o.first[i], o.second[i]} {
 			err := o.download(moments, func(piece []float32) {
-				for _, v := range piece {
-					binary.LittleEndian.PutUint32(word[:], math.Float32bits(v))
-					out.Write(word[:4])
+				for len(piece) > 0 {
+					n := min(len(block)/4, len(piece))
+					for j, v := range piece[:n] {
+						binary.LittleEndian.PutUint32(block[4*j:], math.Float32bits(v))
+					}
+					out.Write(block[:4*n])
+					piece = piece[n:]
 				}
 			})
 			if err != nil {
@@ -52,7 +59,7 @@ func (o *AdamW) Encode(w io.Writer) error {
 }
 
 // pieceElements is how many moments are on their way between host and device at a time.
-const pieceElements = 1 << 16
+const pieceElements = 1 << 20
 
 // download brings a buffer to the host piece by piece.
 func (o *AdamW) download(b device.Buffer, visit func(piece []float32)) error {
@@ -67,8 +74,8 @@ func (o *AdamW) download(b device.Buffer, visit func(piece []float32)) error {
 }
 
 func (o *AdamW) staging(n int) []float32 {
-	if o.piece == nil {
-		o.piece = make([]float32, pieceElements)
+	if len(o.piece) < n {
+		o.piece = make([]float32, n)
 	}
 	return o.piece[:n]
 }
@@ -161,9 +168,24 @@ func (o *AdamW) upload(b device.Buffer, raw []byte) {
 	}
 }
 
-// Digest identifies the state: "sha256:" and the hexadecimal hash of its encoding. The error is the
-// device's.
+// Digest identifies the state: "sha256:" and a hexadecimal hash over the steps, the tensors' names and both moments of
+// each, by the formula of [digests.Of]. The error is the device's.
 func (o *AdamW) Digest() (string, error) {
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "%s\n%d", magic, o.steps)
+	for _, t := range o.tensors {
+		fmt.Fprintf(&text, "\n%s %d", t.Name, t.Data.Len())
+	}
+	sum, err := digests.Of(o.dev, text.Bytes(), o.memory)
+	if err != nil {
+		return "", fmt.Errorf("digest of the optimizer: %w", err)
+	}
+	return sum, nil
+}
+
+// SerialDigest identifies the state as manifests have it that name no formula: by the SHA-256 of its encoding, for
+// comparison with these. The error is the device's.
+func (o *AdamW) SerialDigest() (string, error) {
 	hash := sha256.New()
 	if err := o.Encode(hash); err != nil {
 		return "", err

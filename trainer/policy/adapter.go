@@ -145,8 +145,7 @@ func (m *Model) ReadAdapter(dir string) error {
 	if err := m.readAdapter(path); err != nil {
 		return fmt.Errorf("adapter: %s: %w", path, err)
 	}
-	m.Refresh()
-	return nil
+	return m.Refresh()
 }
 
 func (m *Model) readAdapter(path string) error {

@@ -125,9 +125,10 @@ func (m *Model) reserveLanes(n int) error {
 func (m *Model) stageLive(d Scores) error {
 	b := &m.batch
 	// Each part has room for all rows, so that its place does not depend on how many there are.
-	b.liveInts, b.live = resized(b.liveInts, 2*b.rows), resized(b.live, 3*b.rows)
+	b.liveInts, b.live = resized(b.liveInts, 2*b.rows), resized(b.live, 5*b.rows)
 	rows, targets := b.liveInts[:b.rows], b.liveInts[b.rows:]
-	dLogProbs, dEntropies, dValues := b.live[:b.rows], b.live[b.rows:2*b.rows], b.live[2*b.rows:]
+	part := func(i int) []float32 { return b.live[i*b.rows : (i+1)*b.rows] }
+	dLogProbs, dEntropies, logProbs, entropies, dValues := part(0), part(1), part(2), part(3), part(4)
 	live, i := 0, 0
 	for c := range b.chunks {
 		ch := &b.chunks[c]
@@ -146,6 +147,7 @@ func (m *Model) stageLive(d Scores) error {
 			}
 			rows[live], targets[live] = b.hostHeadRows[i], b.packed.Tokens[at]
 			dLogProbs[live], dEntropies[live], dValues[live] = d.LogProbs[at], entropy, value
+			logProbs[live], entropies[live] = b.compact[i], b.compact[b.rows+i]
 			live++
 		}
 		ch.liveTo = live
@@ -153,7 +155,7 @@ func (m *Model) stageLive(d Scores) error {
 	if err := grow(m.dev, &b.liveOnDevice, device.I32, len(b.liveInts)); err != nil {
 		return err
 	}
-	if err := grow(m.dev, &b.liveMemory, device.F32, 2*b.rows); err != nil {
+	if err := grow(m.dev, &b.liveMemory, device.F32, 4*b.rows); err != nil {
 		return err
 	}
 	b.dVals = device.Buffer{}
@@ -167,11 +169,14 @@ func (m *Model) stageLive(d Scores) error {
 	b.liveRows, b.liveTargets = b.liveOnDevice.Slice(0, live), b.liveOnDevice.Slice(b.rows, b.rows+live)
 	m.dev.UploadInts(b.liveRows, rows[:live])
 	m.dev.UploadInts(b.liveTargets, targets[:live])
-	b.dLogProbs, b.dEntropies = b.liveMemory.Slice(0, live), device.Buffer{}
-	m.dev.Upload(b.dLogProbs, dLogProbs[:live])
+	bring := func(i int) device.Buffer {
+		to := b.liveMemory.Slice(i*b.rows, i*b.rows+live)
+		m.dev.Upload(to, part(i)[:live])
+		return to
+	}
+	b.dLogProbs, b.dEntropies, b.liveLogProbs, b.liveEntropies = bring(0), device.Buffer{}, bring(2), bring(3)
 	if d.Entropies != nil {
-		b.dEntropies = b.liveMemory.Slice(b.rows, b.rows+live)
-		m.dev.Upload(b.dEntropies, dEntropies[:live])
+		b.dEntropies = bring(1)
 	}
 	return nil
 }
@@ -225,7 +230,8 @@ func (m *Model) backwardHead(ch *chunk, s *scratch, into *lane) {
 		return x.Slice(ch.liveFrom, ch.liveTo)
 	}
 	m.lastRows(m.stream(m.form.config.Layers, ch, s), cut(b.liveRows), rows, s)
-	scored := m.scored(s, rows, cut(b.liveTargets), b.logProbs.Slice(ch.headFrom, ch.headFrom+rows), b.entropies.Slice(ch.headFrom, ch.headFrom+rows))
+	scored := m.scored(s, rows, cut(b.liveTargets), cut(b.liveLogProbs), cut(b.liveEntropies))
+	scored.Known = true
 	dh := device.Dense(s.dLastH, h)
 	if m.net.head.adapted() {
 		m.backwardJoinedHead(s, into, scored, cut(b.dLogProbs), cut(b.dEntropies))
@@ -277,24 +283,25 @@ func (m *Model) backwardLayer(l int, ch *chunk, s *scratch, into *lane) {
 		net.widen(l, n, in, a, s)
 	}
 	w, g, linears := &net.weights.layers[l], &into.layers[l], &net.layers[l]
-	h, dx, dh := device.Dense(s.h, c.Hidden), device.Dense(s.dx, c.Hidden), device.Dense(s.dh, c.Hidden)
-	act, dAct := device.Dense(s.act, c.FFN), device.Dense(s.dAct, c.FFN)
-	gateUp, dGateUp := device.Dense(a.gateUp, 2*c.FFN), device.Dense(s.dGateUp, 2*c.FFN)
-	m.dev.SwiGLU(act, gateUp, n, c.FFN)
-	linears[downStack].applyBack(m.dev, dAct, dx, act, n, s.low, &g.stacks[downStack])
-	m.dev.SwiGLUBack(dGateUp, dAct, gateUp, n, c.FFN)
-	middle := device.Dense(a.middle, c.Hidden)
-	m.dev.RMSNorm(h, middle, w.ffnNorm, s.roots, n, net.eps)
-	linears[gateUpStack].applyBack(m.dev, dh, dGateUp, h, n, s.low, &g.stacks[gateUpStack])
-	m.dev.RMSNormBack(dx, g.ffnNorm, dh, middle, w.ffnNorm, s.roots, n)
+	dx := device.Dense(s.dx, c.Hidden)
+	// dh and dAct hold a derivative until the norm, or the activation, has gone back: then its output again, for the
+	// gradient of the product that read it. The derivative of gateUp takes its place.
+	dh, dAct, gateUp := device.Dense(s.h, c.Hidden), device.Dense(s.act, c.FFN), device.Dense(a.gateUp, 2*c.FFN)
+	linears[downStack].backInputs(m.dev, dAct, dx, n, s.dLows)
+	m.dev.SwiGLUBack(gateUp, dAct, gateUp, n, c.FFN)
+	linears[downStack].backWeights(m.dev, dx, dAct, n, s.low, s.dLows, &g.stacks[downStack])
+	linears[gateUpStack].backInputs(m.dev, dh, gateUp, n, s.dLows)
+	m.dev.RMSNormBack(dx, g.ffnNorm, dh, device.Dense(a.middle, c.Hidden), w.ffnNorm, a.middleRoots, n)
+	linears[gateUpStack].backWeights(m.dev, gateUp, dh, n, s.low, s.dLows, &g.stacks[gateUpStack])
 
 	att, dAtt := device.Dense(a.att, c.qDim()), device.Dense(s.dAtt, c.qDim())
-	linears[outputStack].applyBack(m.dev, dAtt, dx, att, n, s.low, &g.stacks[outputStack])
+	linears[outputStack].backInputs(m.dev, dAtt, dx, n, s.dLows)
+	linears[outputStack].backWeights(m.dev, dx, att, n, s.low, s.dLows, &g.stacks[outputStack])
 	dqkv, dq, dk := device.Dense(s.dqkv, c.qkvDim()), device.Dense(s.dq, c.qDim()), device.Dense(s.dk, c.kvDim())
 	m.dev.AttendBack(dq, dk, dqkv.Columns(c.qDim()+c.kvDim()), dAtt, att, s.packed.attended(a))
 	m.dev.RotateBack(dqkv, g.qNorm, dq, net.queries(l, span, a))
 	m.dev.RotateBack(dqkv.Columns(c.qDim()), g.kNorm, dk, net.keys(l, span, a))
-	m.dev.RMSNorm(h, in, w.attnNorm, s.roots, n, net.eps)
-	linears[qkvStack].applyBack(m.dev, dh, dqkv, h, n, s.low, &g.stacks[qkvStack])
-	m.dev.RMSNormBack(dx, g.attnNorm, dh, in, w.attnNorm, s.roots, n)
+	linears[qkvStack].backInputs(m.dev, dh, dqkv, n, s.dLows)
+	m.dev.RMSNormBack(dx, g.attnNorm, dh, in, w.attnNorm, a.inRoots, n)
+	linears[qkvStack].backWeights(m.dev, dqkv, dh, n, s.low, s.dLows, &g.stacks[qkvStack])
 }

@@ -48,7 +48,8 @@ type batch struct {
 	liveOnDevice                 device.Buffer
 	liveRows, liveTargets        device.Buffer
 	live                         []float32
-	liveMemory                   device.Buffer // dLogProbs and dEntropies
+	liveMemory                   device.Buffer // dLogProbs and dEntropies, and what Score found of these rows
+	liveLogProbs, liveEntropies  device.Buffer
 	liveValues                   device.Buffer // dVals, of the compute type: the value head is a matrix
 	dLogProbs, dEntropies, dVals device.Buffer
 
@@ -129,7 +130,7 @@ func (m *Model) reserveKept(tokens int) error {
 	for l := range streams {
 		fields := []field{computed(&streams[l], c.Hidden)}
 		if l < c.Layers && b.keep == keepAll {
-			fields = append(fields, kept[l].fields(c)...)
+			fields = append(fields, kept[l].fields(m.form, needBack)...)
 		}
 		memory, err := allocate(m.dev, m.form.compute, tokens, fields)
 		if err != nil {
@@ -219,12 +220,13 @@ func (m *Model) stream(l int, ch *chunk, s *scratch) device.Rows {
 // activations are those of a chunk in block l. The view is the task's own until its next call.
 func (m *Model) activations(l int, ch *chunk, s *scratch) *activations {
 	if m.batch.keep == keepAll {
-		s.view = m.batch.kept[l].rows(m.form.config, ch.from, ch.to)
+		s.view = m.batch.kept[l].rows(m.form, ch.from, ch.to)
 		return &s.view
 	}
 	s.view = s.once
 	if m.batch.keep == keepNothing {
-		s.view.middle = s.x // nothing reads the stream before the block again
+		s.view.middle = s.x           // nothing reads the stream before the block again
+		s.view.kept = device.Buffer{} // and no backward pass follows
 	}
 	return &s.view
 }

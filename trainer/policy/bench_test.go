@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"io"
 	"testing"
 )
 
@@ -64,4 +65,30 @@ func BenchmarkExtend(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N*16)/b.Elapsed().Seconds(), "tokens/s")
+}
+
+// BenchmarkDigest compares the digest of a network of 100 million weights with the serial one of older manifests, and what
+// encoding it for the store takes. Run it with
+//
+//	go test ./trainer/policy -run '^$' -bench Digest -benchtime 3x
+func BenchmarkDigest(b *testing.B) {
+	c := Config{Layers: 10, Hidden: 768, Heads: 12, KVHeads: 6, HeadDim: 64, FFN: 2304, RopeTheta: 1e4, NormEps: 1e-6, MaxPositions: 512, VocabSize: 41000}
+	m, err := New(dev, c, Options{Frozen: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer m.Free()
+	for _, way := range []struct {
+		name string
+		of   func() (string, error)
+	}{{"serial", m.SerialDigest}, {"pieces", m.Digest}, {"encoding", func() (string, error) { return "", m.EncodeWeights(io.Discard) }}} {
+		b.Run(way.name, func(b *testing.B) {
+			b.SetBytes(m.weights.Bytes())
+			for b.Loop() {
+				if _, err := way.of(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -237,25 +237,26 @@ func TestRefreshReadsFloat32Weights(t *testing.T) {
 	}
 }
 
-// TestBF16TakesHalf compares what is kept, and what snapshots and caches hold.
+// TestBF16TakesHalf compares what is kept, and what networks and caches hold.
 func TestBF16TakesHalf(t *testing.T) {
 	c := tinyConfig()
-	c.Family = Llama // has no statistics to keep
+	c.Family = Llama // keeps the roots of two norms a layer, which are float32 in both
 	p := randomPacked(c, 1, 30, 30)
-	var kept, snapshots, pages [2]int64
+	roots := int64(4 * 2 * c.Layers * len(p.Tokens))
+	var kept, networks, pages [2]int64
 	for i, o := range []Options{{Seed: 1}, inBF16(Options{Seed: 1})} {
 		on := devicetest.NewReference()
 		m := newModelOn(t, on, c, o)
 		if err := m.Accumulate(context.Background(), p, 1, ones); err != nil {
 			t.Fatal(err)
 		}
-		kept[i] = m.Memory().Activations
+		kept[i] = m.Memory().Activations - roots
 		held := on.Usage().Bytes
-		network, err := m.Snapshot()
+		network, err := m.Share()
 		if err != nil {
 			t.Fatal(err)
 		}
-		snapshots[i] = on.Usage().Bytes - held - 4*int64(c.Hidden)*int64(1+2*c.Layers) // norms
+		networks[i] = on.Usage().Bytes - held - 4*int64(c.Hidden)*int64(1+2*c.Layers) // norms
 		shape := network.PageShape(3)
 		if want := m.Options().Compute; shape.DType != want {
 			t.Errorf("pages of %v, want %v", shape.DType, want)
@@ -267,7 +268,7 @@ func TestBF16TakesHalf(t *testing.T) {
 			t.Errorf("%d bytes are held after Free", held)
 		}
 	}
-	for what, bytes := range map[string][2]int64{"activations": kept, "a snapshot": snapshots, "pages": pages} {
+	for what, bytes := range map[string][2]int64{"activations": kept, "a network's own": networks, "pages": pages} {
 		if bytes[1] == 0 || bytes[0] != 2*bytes[1] {
 			t.Errorf("%s: %d bytes in f32 and %d in bf16", what, bytes[0], bytes[1])
 		}
@@ -315,7 +316,7 @@ func TestNoMemoryIsAnErrorInBF16(t *testing.T) {
 			if err := m.Accumulate(context.Background(), randomPacked(v.config, 1, 9, 14), 1, func(Scores) (Scores, error) { return d, nil }); err != nil {
 				return err
 			}
-			network, err := m.Snapshot()
+			network, err := m.Share()
 			if err == nil {
 				network.Free()
 			}

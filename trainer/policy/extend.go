@@ -19,14 +19,26 @@ var ErrNotANumber = errors.New("the logits are not numbers: the weights have div
 // not share the pages that new rows are written to. A row whose logits are not numbers gets a
 // log-probability that is not a number.
 func (n *Network) Extend(pages device.Pages, pass *Pass) error {
+	if len(n.under) > 0 {
+		return fmt.Errorf("extend: %d passes are under way: finish them first", len(n.under))
+	}
+	if err := n.extend(pages, pass); err != nil {
+		return fmt.Errorf("extend: %w", err)
+	}
+	return nil
+}
+
+// extend has the device compute a pass, and waits for its choices unless it is queued.
+func (n *Network) extend(pages device.Pages, pass *Pass) error {
 	longest, err := n.checkPass(pages, pass)
 	if err != nil {
-		return fmt.Errorf("extend: %w", err)
+		return err
 	}
 	if err := n.net.reach(n.net.dev, n.net.form.config, longest); err != nil {
-		return fmt.Errorf("extend: %w", err)
+		return err
 	}
 	n.pass, n.pages = pass, pages
+	pass.Queued, pass.Refused = Called, nil
 	n.plan()
 	n.net.dev.Each(len(n.parts), n.run)
 	n.pass, n.pages = nil, nil
@@ -36,10 +48,7 @@ func (n *Network) Extend(pages device.Pages, pass *Pass) error {
 			err = partErr
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("extend: %w", err)
-	}
-	return nil
+	return err
 }
 
 // checkPass refuses what would read or write beside its place, and returns the longest sequence.
@@ -69,7 +78,7 @@ func (n *Network) checkPass(pages device.Pages, p *Pass) (longest int, err error
 		}
 		longest = max(longest, end)
 	}
-	return longest, checkTokens(p.Tokens, c.VocabSize)
+	return longest, errors.Join(checkTokens(p.Tokens, c.VocabSize), n.checkDrawn(p))
 }
 
 // fewRows is how few rows are worth a task of their own.
@@ -102,11 +111,13 @@ type cachedAttention struct {
 	// offsets are those of at; host is staging for ints: tokens, positions and last rows.
 	offsets, host []int32
 	ints          device.Buffer
-	// lastAt places the last row of each sequence alone; its numbers are in lastOffsets and lastCached.
-	// lastQ are the queries of these rows.
+	// last are the numbers of the last rows of all sequences. Where they are not all rows, lastAt places them alone, by
+	// the numbers in lastOffsets and lastCached, and lastQ and lastX are their queries and residual stream, in lastMemory.
+	last                    device.Buffer
 	lastAt                  device.Placement
 	lastOffsets, lastCached []int32
 	lastMemory, lastQ       device.Buffer
+	lastX                   device.Rows
 }
 
 func (c *cachedAttention) attend(layer int, a *activations) {
@@ -125,9 +136,8 @@ func (c *cachedAttention) over(layer int, a *activations, q device.Buffer, at *d
 	c.net.dev.AttendPages(device.Dense(a.att, width), device.Dense(q, width), c.pages, layer, c.net.form.config.Heads, c.net.scale, at)
 }
 
-// placeLast places the last rows alone and makes room for their queries and their residual stream,
-// which it returns.
-func (c *cachedAttention) placeLast() (x device.Rows, err error) {
+// placeLast places the last rows alone and makes room for their queries and their residual stream.
+func (c *cachedAttention) placeLast() error {
 	config, dev, sequences := c.net.form.config, c.net.dev, c.at.Sequences()
 	c.lastOffsets, c.lastCached = resized(c.lastOffsets, sequences+1), resized(c.lastCached, sequences)
 	for i := range sequences {
@@ -139,26 +149,61 @@ func (c *cachedAttention) placeLast() (x device.Rows, err error) {
 	dev.Place(&c.lastAt)
 	queries := sequences * config.qDim()
 	if err := grow(dev, &c.lastMemory, c.net.form.compute, queries+sequences*config.Hidden); err != nil {
-		return device.Rows{}, err
+		return err
 	}
 	c.lastQ = c.lastMemory.Slice(0, queries)
-	return device.Dense(c.lastMemory.Slice(queries, queries+sequences*config.Hidden), config.Hidden), nil
+	c.lastX = device.Dense(c.lastMemory.Slice(queries, queries+sequences*config.Hidden), config.Hidden)
+	return nil
 }
 
 // extendPart computes one part of the pass under way.
 func (n *Network) extendPart(task int) {
 	part := n.parts[task]
-	rows := part.to - part.from
-	s := n.scratches.take(rows, needOnce|needStream)
+	s := n.scratches.take(part.to-part.from, needOnce|needStream)
 	if s == nil {
 		return
 	}
 	defer n.scratches.give(s)
-	span, last, err := n.place(s, part)
+	n.errs[task] = n.extendIn(s, part)
+}
+
+// extendIn computes a part: first what the host brings, then what the device does by itself, at last what it tells.
+func (n *Network) extendIn(s *scratch, part passPart) error {
+	c, dev, sequences := n.net.form.config, n.net.dev, part.lastSequence-part.firstSequence
+	span, err := n.place(s, part)
 	if err != nil {
-		n.errs[task] = err
-		return
+		return err
 	}
+	atOnce := min(sequences, LogitRows(dev.PassRows(), c.VocabSize))
+	if err := grow(dev, &s.logits, device.F32, atOnce*c.VocabSize); err != nil {
+		return err
+	}
+	how, chosen := n.pass.How[part.firstSequence:part.lastSequence], n.pass.Chosen[part.firstSequence:part.lastSequence]
+	if span.rows == sequences && atOnce == sequences && len(n.parts) == 1 { // a decoding pass
+		if err := dev.PlaceSampling(&s.draws, how, c.VocabSize); err != nil {
+			return err
+		}
+		if err := n.decode(s, span); err != nil {
+			return err
+		}
+		return n.tell(chosen, s)
+	}
+	x := n.blocks(s, span)
+	for from := 0; from < sequences; from += atOnce {
+		to := min(from+atOnce, sequences)
+		if err := dev.PlaceSampling(&s.draws, how[from:to], c.VocabSize); err != nil {
+			return err
+		}
+		n.choose(s, x.From(from), to-from)
+		if err := n.tell(chosen[from:to], s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blocks runs all blocks over the placed rows and returns the residual stream behind them of the last row of each sequence.
+func (n *Network) blocks(s *scratch, span rowSpan) device.Rows {
 	config := n.net.form.config
 	x := device.Dense(s.x, config.Hidden)
 	s.view = s.once
@@ -167,44 +212,38 @@ func (n *Network) extendPart(task int) {
 	for l := range config.Layers - 1 {
 		n.net.forwardLayer(l, span, x, x, &s.view, s, &s.cached)
 	}
-	if x, err = n.lastLayer(s, span, x, last); err == nil {
-		err = n.choose(s, part, x)
-	}
-	n.errs[task] = err
+	return n.lastLayer(s, span, x)
 }
 
 // lastLayer runs the last block and returns the residual stream after it of the last row of each
 // sequence. Nothing reads the other rows any more: they leave keys and values, and no more is computed
 // of them.
-func (n *Network) lastLayer(s *scratch, span rowSpan, x device.Rows, last device.Buffer) (device.Rows, error) {
+func (n *Network) lastLayer(s *scratch, span rowSpan, x device.Rows) device.Rows {
 	l, c, dev, attention := n.net.form.config.Layers-1, n.net.form.config, n.net.dev, &s.cached
 	sequences := attention.at.Sequences()
 	if span.rows == sequences { // every row is the last of its sequence
 		n.net.forwardLayer(l, span, x, x, &s.view, s, attention)
-		return x, nil
-	}
-	lastX, err := attention.placeLast()
-	if err != nil {
-		return device.Rows{}, err
+		return x
 	}
 	n.net.project(l, span, x, &s.view, s)
 	attention.write(l, &s.view)
-	dev.Gather(device.Dense(attention.lastQ, c.qDim()), device.Dense(s.view.q, c.qDim()), last, sequences, c.qDim())
-	dev.Gather(lastX, x, last, sequences, c.Hidden)
+	dev.Gather(device.Dense(attention.lastQ, c.qDim()), device.Dense(s.view.q, c.qDim()), attention.last, sequences, c.qDim())
+	dev.Gather(attention.lastX, x, attention.last, sequences, c.Hidden)
 	attention.over(l, &s.view, attention.lastQ, &attention.lastAt)
-	s.view.middle = lastX.Data
-	n.net.finish(l, sequences, lastX, lastX, &s.view, s)
-	return lastX, nil
+	s.view.middle = attention.lastX.Data
+	n.net.finish(l, sequences, attention.lastX, attention.lastX, &s.view, s)
+	return attention.lastX
 }
 
-// place prepares the part's own placement, positions and tokens, and returns the last rows of its sequences.
-func (n *Network) place(s *scratch, part passPart) (rowSpan, device.Buffer, error) {
+// place brings the part's own placement, positions and tokens to the device, and the last rows of its sequences where
+// they have more.
+func (n *Network) place(s *scratch, part passPart) (rowSpan, error) {
 	c, dev := &s.cached, n.net.dev
 	rows, sequences := part.to-part.from, part.lastSequence-part.firstSequence
 	c.net, c.pages = n.net, n.pages
 	c.offsets, c.host = resized(c.offsets, sequences+1), resized(c.host, 2*rows+sequences)
 	if err := grow(dev, &c.ints, device.I32, 2*rows+sequences); err != nil {
-		return rowSpan{}, device.Buffer{}, err
+		return rowSpan{}, err
 	}
 	whole := &n.pass.At
 	copy(c.host, n.pass.Tokens[part.from:part.to])
@@ -220,11 +259,21 @@ func (n *Network) place(s *scratch, part passPart) (rowSpan, device.Buffer, erro
 	}
 	used := c.ints.Slice(0, len(c.host))
 	dev.UploadInts(used, c.host)
+	n.feed(used.Slice(0, rows))
 	c.at.Offsets = c.offsets
 	c.at.Cached = whole.Cached[part.firstSequence:part.lastSequence]
 	c.at.Tables = whole.Tables[part.firstSequence:part.lastSequence]
+	c.at.Capacity = 0
+	if rows == sequences {
+		c.at.Capacity = capacity(c.at.Parts())
+	}
 	dev.Place(&c.at)
-	return rowSpan{rows: rows, tokens: used.Slice(0, rows), positions: used.Slice(rows, 2*rows)}, used.Slice(2*rows, len(c.host)), nil
+	c.last = used.Slice(2*rows, len(c.host))
+	span := rowSpan{rows: rows, tokens: used.Slice(0, rows), positions: used.Slice(rows, 2*rows)}
+	if rows == sequences {
+		return span, nil
+	}
+	return span, c.placeLast()
 }
 
 // What a part of a pass holds of logits at a time, in numbers: little on a processor; on a device that wants all
@@ -243,24 +292,11 @@ func LogitRows(passRows, vocabulary int) int {
 	return max(1, logitsAtOnce/vocabulary)
 }
 
-// choose samples behind the last row of each sequence of the part; x holds these rows alone.
-func (n *Network) choose(s *scratch, part passPart, x device.Rows) error {
+// choose queues the choice of a token behind each of so many rows, the last of their sequences.
+func (n *Network) choose(s *scratch, x device.Rows, rows int) {
 	c, dev := n.net.form.config, n.net.dev
-	sequences := part.lastSequence - part.firstSequence
-	atOnce := min(sequences, LogitRows(dev.PassRows(), c.VocabSize))
-	if err := grow(dev, &s.logits, device.F32, atOnce*c.VocabSize); err != nil {
-		return err
-	}
-	logits := device.Dense(s.logits, c.VocabSize)
-	for from := 0; from < sequences; from += atOnce {
-		rows := min(atOnce, sequences-from)
-		h := device.Dense(s.h, c.Hidden)
-		dev.RMSNorm(h, x.From(from), n.net.weights.norm, s.roots, rows, n.net.eps)
-		dev.Product(logits, n.net.head.extend(dev, h, rows, s.wide, s.low), rows, n.net.head.form, false)
-		at := part.firstSequence + from
-		if err := dev.Sample(n.pass.Chosen[at:at+rows], logits, c.VocabSize, n.pass.How[at:at+rows]); err != nil {
-			return err
-		}
-	}
-	return nil
+	h, logits := device.Dense(s.h, c.Hidden), device.Dense(s.logits, c.VocabSize)
+	dev.RMSNorm(h, x, n.net.weights.norm, s.roots, rows, n.net.eps)
+	dev.Product(logits, n.net.head.extend(dev, h, rows, s.wide, s.low), rows, n.net.head.form, false)
+	dev.Draw(&s.draws, logits)
 }

@@ -20,12 +20,13 @@ type decoding struct {
 	cached  []int32
 	tables  [][]int32
 	chosen  [][]device.Sampled
+	pass    *Pass // the last one of step
 }
 
 // newDecoding gives each prompt a table of pages in a random order.
 func newDecoding(t testing.TB, m *Model, prompts [][]int32, seed uint64) *decoding {
 	t.Helper()
-	network, err := m.Snapshot()
+	network, err := m.Share()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,8 +141,8 @@ func compareChoices(t *testing.T, m *Model, tokens []int32, start int, temperatu
 	}
 }
 
-// TestSnapshotKeepsItsWeights changes the model under a snapshot.
-func TestSnapshotKeepsItsWeights(t *testing.T) {
+// TestNetworkKeepsItsWeights changes the model under a network that reads its forms.
+func TestNetworkKeepsItsWeights(t *testing.T) {
 	for name, v := range variants() {
 		v.options.Seed = 72
 		m := newModelWith(t, v.config, v.options)
@@ -194,7 +195,7 @@ func TestExtendRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-func TestDivergedSnapshotSaysSo(t *testing.T) {
+func TestDivergedNetworkSaysSo(t *testing.T) {
 	m := newModel(t, tinyConfig(), 1)
 	dev.Upload(m.Parameters()[0].Data.Slice(0, 1), []float32{float32(math.NaN())})
 	m.Refresh()
@@ -221,7 +222,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 		if err := m.Accumulate(context.Background(), randomPacked(v.config, 1, 9, 14), 1, ones); err != nil {
 			t.Fatal(err)
 		}
-		network, err := m.Snapshot()
+		network, err := m.Share()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +253,7 @@ func TestNoMemoryIsAnError(t *testing.T) {
 		if err := m.Accumulate(context.Background(), randomPacked(v.config, 1, 9, 14), 1, ones); err != nil {
 			return err
 		}
-		network, err := m.Snapshot()
+		network, err := m.Share()
 		if err != nil {
 			return err
 		}

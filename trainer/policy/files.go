@@ -2,13 +2,8 @@ package policy
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
@@ -20,6 +15,9 @@ import (
 func (m *Model) EncodeWeights(w io.Writer) error {
 	return weights.Encode(w, m.tensors(m.parameters), weights.Options{})
 }
+
+// EncodedBytes is what EncodeWeights writes besides a header.
+func (m *Model) EncodedBytes() int { return m.form.size() * device.F32.Size() }
 
 // tensors are parameters on their way into a file, piece by piece from the device.
 func (m *Model) tensors(parameters []Parameter) []weights.Tensor {
@@ -51,8 +49,8 @@ func DecodeWeights(dev device.Device, c Config, o Options, data []byte) (*Model,
 	return m.ready()
 }
 
-// DecodeNetwork is DecodeWeights and Snapshot, for weights that are only sampled from: no model's
-// memory is held besides.
+// DecodeNetwork is DecodeWeights and Share, for weights that are only sampled from: the model's own memory is held no
+// longer.
 func DecodeNetwork(dev device.Device, c Config, o Options, data []byte) (*Network, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -66,8 +64,11 @@ func DecodeNetwork(dev device.Device, c Config, o Options, data []byte) (*Networ
 	if err != nil {
 		return nil, fmt.Errorf("decode network: %w", err)
 	}
+	if m, err = m.ready(); err != nil {
+		return nil, err
+	}
 	defer m.Free()
-	return m.Snapshot()
+	return m.Share()
 }
 
 // ReplaceWeights is DecodeWeights into a model that is there already, without a second copy. When the
@@ -78,13 +79,15 @@ func (m *Model) ReplaceWeights(data []byte) error {
 		err = checkTensors(from, m.form.layout())
 	}
 	if err == nil {
+		err = m.Detach()
+	}
+	if err == nil {
 		err = m.read(from, m.parameters)
 	}
 	if err != nil {
 		return fmt.Errorf("replace weights: %w", err)
 	}
-	m.Refresh()
-	return nil
+	return m.Refresh()
 }
 
 // readModel makes a model from a set of files, without the forms that passes read. Shapes are compared before anything is allocated, so
@@ -136,45 +139,8 @@ func (m *Model) read(from *weights.Folder, parameters []Parameter) error {
 			if err := from.ReadRange(p.Name, at, m.piece); err != nil {
 				return err
 			}
-			m.dev.Upload(p.Data.Slice(at, at+len(m.piece)), m.piece)
+			m.bring(p, at)
 		}
 	}
 	return nil
-}
-
-// Digest identifies shape and weights: "sha256:" and the hexadecimal hash over the config and all
-// parameters in order. Equal digests mean equal bits. The error is the device's.
-func (m *Model) Digest() (string, error) {
-	hash := sha256.New()
-	c := m.form.config
-	if c.Family == Qwen3 {
-		c.Family = ""
-	}
-	if c.RopeScaling.Type == RopePlain {
-		c.RopeScaling.Type = ""
-	}
-	config, err := json.Marshal(c) // defaults are left out, so that a new one changes no digest
-	if err != nil {
-		return "", fmt.Errorf("digest: %w", err)
-	}
-	hash.Write(config)
-	var buffer [4096]byte
-	for _, p := range m.parameters {
-		fmt.Fprintf(hash, "\n%s %v\n", p.Name, p.Shape)
-		for from := 0; from < p.Data.Len(); from += pieceElements {
-			m.piece = resized(m.piece, min(pieceElements, p.Data.Len()-from))
-			if err := m.dev.Download(m.piece, p.Data.Slice(from, from+len(m.piece))); err != nil {
-				return "", fmt.Errorf("digest: %w", err)
-			}
-			for data := m.piece; len(data) > 0; {
-				n := min(len(buffer)/4, len(data))
-				for i, v := range data[:n] {
-					binary.LittleEndian.PutUint32(buffer[4*i:], math.Float32bits(v))
-				}
-				hash.Write(buffer[:4*n])
-				data = data[n:]
-			}
-		}
-	}
-	return "sha256:" + hex.EncodeToString(hash.Sum(nil)), nil
 }

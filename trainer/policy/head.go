@@ -17,27 +17,28 @@ type head struct {
 	scale float32
 }
 
-// newHead makes the forms. On an error nothing is left behind.
-func newHead(dev device.Device, f form, t linearTensors, use device.Use) (head, error) {
+// newHead is the head without the forms of its matrices.
+func newHead(dev device.Device, f form, t linearTensors) (head, error) {
 	h := head{out: f.config.VocabSize, in: f.config.Hidden, matrix: t.matrix}
-	var err error
 	if f.lora.targets(headTarget) {
 		h.parts, h.rank, h.scale = t, f.lora.Rank, f.lora.scale()
 		h.in += h.rank
-		if h.low, err = dev.NewWeights(t.adapters[0].a, f.compute, h.rank, f.config.Hidden, use); err != nil {
-			return head{}, err
-		}
+		var err error
 		if h.matrix, err = dev.Allocate(device.ForWeights, device.F32, h.out*h.in); err != nil {
-			dev.FreeWeights(h.low)
 			return head{}, err
 		}
 		h.join(dev)
 	}
-	if h.form, err = dev.NewWeights(h.matrix, f.compute, h.out, h.in, use); err != nil {
-		h.free(dev)
-		return head{}, err
-	}
 	return h, nil
+}
+
+// slots lists the matrices of the head.
+func (h *head) slots() []slot {
+	all := []slot{{h.matrix, h.out, h.in, &h.form}}
+	if h.adapted() {
+		all = append(all, slot{h.parts.adapters[0].a, h.rank, h.hidden(), &h.low})
+	}
+	return all
 }
 
 // adapted reports whether the head has an adapter.
@@ -57,9 +58,7 @@ func (h *head) join(dev device.Device) {
 }
 
 func (h *head) free(dev device.Device) {
-	dev.FreeWeights(h.form)
 	if h.adapted() {
-		dev.FreeWeights(h.low)
 		dev.Free(h.matrix)
 	}
 	*h = head{}

@@ -21,55 +21,44 @@ type linear struct {
 	scale float32
 }
 
-// newLinear makes the forms of a layer's matrices. On an error nothing is left behind.
-func newLinear(dev device.Device, t linearTensors, s stack, f form, use device.Use) (linear, error) {
-	lora := f.lora
+// newLinear is a layer of a stack without the forms of its matrices.
+func newLinear(t linearTensors, s stack, lora LoRA) linear {
 	l := linear{out: s.out(), in: s.in, bias: t.bias, rank: lora.Rank}
-	var err error
-	if l.form, err = dev.NewWeights(t.matrix, f.compute, l.out, l.in, use); err != nil {
-		return l, err
-	}
-	column, next := 0, 0
+	column := 0
 	for _, part := range s.parts {
 		if lora.targets(part.name) {
-			one := adapter{column: column, out: part.out, in: s.in}
-			pair := t.adapters[next]
-			next++
-			one.a, err = dev.NewWeights(pair.a, f.compute, lora.Rank, s.in, use)
-			if err == nil {
-				one.b, err = dev.NewWeights(pair.b, f.compute, part.out, lora.Rank, use)
-			}
-			l.adapters = append(l.adapters, one)
+			l.adapters = append(l.adapters, adapter{column: column, out: part.out, in: s.in})
 			l.scale = lora.scale()
 		}
 		column += part.out
 	}
-	if err != nil {
-		l.free(dev)
-		return linear{}, err
-	}
-	return l, nil
+	return l
 }
 
-func (l *linear) free(dev device.Device) {
-	for _, w := range l.weights() {
-		dev.FreeWeights(w)
-	}
-	*l = linear{}
-}
-
-// weights lists the forms.
-func (l *linear) weights() []device.Weights {
-	all := []device.Weights{l.form}
-	for _, a := range l.adapters {
-		all = append(all, a.a, a.b)
+// slots lists the matrices of the layer.
+func (l *linear) slots(t linearTensors) []slot {
+	all := []slot{{t.matrix, l.out, l.in, &l.form}}
+	for i := range l.adapters {
+		a, pair := &l.adapters[i], t.adapters[i]
+		all = append(all, slot{pair.a, l.rank, a.in, &a.a}, slot{pair.b, a.out, l.rank, &a.b})
 	}
 	return all
 }
 
-// apply computes y = x·Wᵀ + bias + adapters, or adds it to y. low holds rows × rank numbers.
-func (l *linear) apply(dev device.Device, y, x device.Rows, rows int, low device.Buffer, add bool) {
-	dev.Product(y, x, rows, l.form, add)
+// apply computes y = x·Wᵀ + bias + adapters. low holds rows × rank numbers.
+func (l *linear) apply(dev device.Device, y, x device.Rows, rows int, low device.Buffer) {
+	dev.Product(y, x, rows, l.form, false)
+	l.correct(dev, y, x, rows, low)
+}
+
+// applyOnto computes y = base + x·Wᵀ + bias + adapters; y may be base.
+func (l *linear) applyOnto(dev device.Device, y, base, x device.Rows, rows int, low device.Buffer) {
+	dev.ProductOnto(y, base, x, rows, l.form)
+	l.correct(dev, y, x, rows, low)
+}
+
+// correct adds bias and adapters to y.
+func (l *linear) correct(dev device.Device, y, x device.Rows, rows int, low device.Buffer) {
 	if !l.bias.Absent() {
 		dev.AddBias(y, l.bias, rows)
 	}
@@ -86,24 +75,35 @@ func (l *linear) narrow(dev device.Device, a *adapter, x device.Rows, rows int, 
 	dev.Scale(low.Slice(0, rows*l.rank), l.scale)
 }
 
-// applyBack writes the gradient of x to dx and adds those of the parameters that are trained to g. Without
-// adapters dx may be x itself.
-func (l *linear) applyBack(dev device.Device, dx, dy, x device.Rows, rows int, low device.Buffer, g *linearTensors) {
+// backInputs writes the gradient of x to dx, and those between the matrices of each adapter, which backWeights reads, to
+// dLows: rows × rank numbers each. It does not read x, so that dx may take its place.
+func (l *linear) backInputs(dev device.Device, dx, dy device.Rows, rows int, dLows device.Buffer) {
+	dev.ProductBack(dx, dy, rows, l.form, false)
+	for i := range l.adapters {
+		a, dLow := &l.adapters[i], l.between(dLows, i, rows)
+		dev.ProductBack(device.Dense(dLow, l.rank), dy.Columns(a.column), rows, a.b, false)
+		dev.Scale(dLow, l.scale)
+		dev.ProductBack(dx, device.Dense(dLow, l.rank), rows, a.a, true)
+	}
+}
+
+// between is an adapter's part of what backInputs leaves.
+func (l *linear) between(dLows device.Buffer, adapter, rows int) device.Buffer {
+	return dLows.Slice(adapter*rows*l.rank, (adapter+1)*rows*l.rank)
+}
+
+// backWeights adds the gradients of the parameters that are trained to g, behind backInputs.
+func (l *linear) backWeights(dev device.Device, dy, x device.Rows, rows int, low, dLows device.Buffer, g *linearTensors) {
 	if !g.matrix.Absent() {
 		dev.ProductGrad(g.matrix, dy, x, rows, l.out, l.in)
 	}
 	if !g.bias.Absent() {
 		dev.BiasGrad(g.bias, dy, rows)
 	}
-	dev.ProductBack(dx, dy, rows, l.form, false)
 	for i := range l.adapters {
 		a, pair := &l.adapters[i], &g.adapters[i]
-		narrowed, own := device.Dense(low, l.rank), dy.Columns(a.column)
 		l.narrow(dev, a, x, rows, low)
-		dev.ProductGrad(pair.b, own, narrowed, rows, a.out, l.rank)
-		dev.ProductBack(narrowed, own, rows, a.b, false)
-		dev.Scale(low.Slice(0, rows*l.rank), l.scale)
-		dev.ProductGrad(pair.a, narrowed, x, rows, l.rank, a.in)
-		dev.ProductBack(dx, narrowed, rows, a.a, true)
+		dev.ProductGrad(pair.b, dy.Columns(a.column), device.Dense(low, l.rank), rows, a.out, l.rank)
+		dev.ProductGrad(pair.a, device.Dense(l.between(dLows, i, rows), l.rank), x, rows, l.rank, a.in)
 	}
 }

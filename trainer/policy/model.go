@@ -11,17 +11,20 @@ import (
 )
 
 // Parameter is one weight tensor and its gradient. Data and Grad are views into the device's memory:
-// writing to them changes the model. After writing to Data call [Model.Refresh].
+// writing to them changes the model. Before writing to Data call [Model.Detach], after it [Model.Refresh].
 type Parameter struct {
 	// Name is Hugging Face's name, for example "model.layers.0.self_attn.q_proj.weight"; of an adapter
 	// it is PEFT's.
 	Name string
 	// Shape has one entry for a norm's scale or a bias, two ([out, in]) for a matrix.
 	Shape []int
-	// Data is row-major, in float32; len = product of Shape.
+	// Data is row-major, in float32 or, of a matrix, in the stored type; len = product of Shape. Where that is BF16,
+	// Detach may move it.
 	Data device.Buffer
 	// Grad is absent when the parameter is frozen.
 	Grad device.Buffer
+	// Rounded says that Data is a matrix of float32 that has numbers of BF16 alone; see Options.Stored.
+	Rounded bool
 }
 
 // Options say what a model has besides the base network. The zero value trains every weight and keeps
@@ -39,9 +42,14 @@ type Options struct {
 	// Frozen makes a model that only scores: it has no gradients.
 	Frozen bool
 	// Compute is the type of activations, of the cache of keys and values, and of the weights that products
-	// read: F32 or, on a device that supports it, BF16. 0 means F32. The weights themselves, their
-	// gradients and all scores are float32 in either, and so is what is saved.
+	// read: F32 or, on a device that supports it, BF16. 0 means F32. Gradients and all scores are float32 in
+	// either, and so is what is saved; Stored says of what type the weights themselves are.
 	Compute device.DType
+	// Stored is the type in which matrices are kept: F32, or BF16. Then they take half the memory and
+	// products read them where they are, an optimizer's step rounds them stochastically, and adapters are not to be had. On a
+	// device that does not support BF16, where Compute is F32, they are kept as float32 and have the same numbers, which steps round alike.
+	// Norms, biases, gradients and all scores are float32 in either. 0 means F32.
+	Stored device.DType
 }
 
 // Model is a policy network with gradients and the work buffers of its passes. Its methods are used
@@ -50,14 +58,18 @@ type Model struct {
 	dev        device.Device
 	form       form
 	options    Options
-	weights    device.Buffer // all parameters, in the order of the layout
+	weights    device.Buffer // all parameters in the order of the layout, or the vectors where matrices are stored in BF16
+	matrices   device.Buffer // where they are stored in BF16, in the order of the layout, until the first forms own them
 	grads      device.Buffer // of what is trained; absent when nothing is
 	net        *network
+	forms      forms // what net reads of matrices
 	parameters []Parameter
+	moves      int
 	lanes      []lane
 	batch      batch
 	scratches  scratches
 	piece      []float32 // staging for weights on their way
+	offered    offering
 
 	// The tasks of passes, bound once so that a pass allocates nothing.
 	forwardTask, backwardTask func(task int)
@@ -123,7 +135,7 @@ func (m *Model) fill(p Parameter, next func() float32) {
 		for i := range m.piece {
 			m.piece[i] = next()
 		}
-		m.dev.Upload(p.Data.Slice(from, from+len(m.piece)), m.piece)
+		m.bring(p, from)
 	}
 }
 
@@ -155,14 +167,28 @@ func newZero(dev device.Device, c Config, o Options) (*Model, error) {
 		return nil, err
 	}
 	f := newForm(c, o)
-	o.Compute = f.compute
+	f.kept = dev.KeptWidth(f.compute, f.config.Heads)
+	if o.Compute, o.Stored = f.compute, f.stored; f.rounded {
+		o.Stored = device.BF16
+	}
 	if err := device.ComputesIn(dev, f.compute); err != nil {
+		return nil, fmt.Errorf("policy network: %w", err)
+	}
+	if err := f.checkStored(dev); err != nil {
 		return nil, fmt.Errorf("policy network: %w", err)
 	}
 	m := &Model{dev: dev, form: f, options: o, scratches: scratches{dev: dev, form: f}}
 	m.forwardTask, m.backwardTask = m.forwardChunk, m.backwardLane
 	var err error
-	if m.weights, err = dev.Allocate(device.ForWeights, device.F32, f.size()); err != nil {
+	flat := f.size()
+	if f.stored == device.BF16 {
+		flat = f.vectors()
+		if m.matrices, err = dev.Allocate(device.ForWeights, f.stored, f.size()-flat); err != nil {
+			return nil, fmt.Errorf("policy network: %w", err)
+		}
+	}
+	if m.weights, err = dev.Allocate(device.ForWeights, device.F32, flat); err != nil {
+		m.Free()
 		return nil, fmt.Errorf("policy network: %w", err)
 	}
 	from := f.trainFrom()
@@ -175,12 +201,13 @@ func newZero(dev device.Device, c Config, o Options) (*Model, error) {
 		m.lanes[0] = lane{flat: m.grads, tensors: f.carve(m.grads, from)}
 	}
 	for _, s := range f.layout() {
-		p := Parameter{Name: s.name, Shape: s.shape, Data: m.weights.Slice(s.start, s.start+s.size)}
+		p := Parameter{Name: s.name, Shape: s.shape, Rounded: f.rounded && len(s.shape) > 1}
 		if !m.grads.Absent() && s.start >= from {
 			p.Grad = m.grads.Slice(s.start-from, s.start-from+s.size)
 		}
 		m.parameters = append(m.parameters, p)
 	}
+	m.locate()
 	m.initialiseAdapters()
 	return m, nil
 }
@@ -192,21 +219,26 @@ func (m *Model) ready() (*Model, error) {
 	if m.grads.Absent() {
 		use = device.Forward
 	}
-	net, err := assemble(m.dev, m.form, m.form.carve(m.weights, 0), use)
+	net, forms, err := assemble(m.dev, m.form, m.carved(), m.matrices, use)
 	if err != nil {
 		m.Free()
 		return nil, fmt.Errorf("policy network: %w", err)
 	}
-	m.net = net
+	m.net, m.forms, m.matrices = net, forms, device.Buffer{}
+	m.forms.trained.moved = m.move
 	return m, nil
 }
 
-// Free gives all memory back. The model must not be used again.
+// Free gives all memory back, but for the forms that networks still read, which go with them. The model must not be
+// used again.
 func (m *Model) Free() {
+	m.offered.mu.Lock()
+	m.offered.lapse()
+	m.offered.mu.Unlock()
 	m.dropKept()
 	m.scratches.drop()
 	b := &m.batch
-	for _, buffer := range []device.Buffer{b.intsOnDevice, b.scoresMemory, b.liveOnDevice, b.liveMemory, b.liveValues, m.grads, m.weights} {
+	for _, buffer := range []device.Buffer{b.intsOnDevice, b.scoresMemory, b.liveOnDevice, b.liveMemory, b.liveValues, m.grads, m.weights, m.matrices} {
 		m.dev.Free(buffer)
 	}
 	for i := range m.lanes {
@@ -217,9 +249,10 @@ func (m *Model) Free() {
 	}
 	if m.net != nil {
 		m.net.free()
+		m.forms.end()
 	}
 	m.lanes, m.net, m.batch = nil, nil, batch{}
-	m.grads, m.weights = device.Buffer{}, device.Buffer{}
+	m.grads, m.weights, m.matrices = device.Buffer{}, device.Buffer{}, device.Buffer{}
 }
 
 // Config is the shape the model was made with, complete.
@@ -241,18 +274,67 @@ func (m *Model) ZeroGrad() {
 	}
 }
 
-// Refresh makes passes see what has been written to Parameter.Data since the last call: after an
-// optimizer's step, or anything else that changes weights.
-func (m *Model) Refresh() { m.net.refresh() }
+// Detach makes the forms that the model's passes read its own: those that networks of [Model.Share] read stay as they
+// are, and others, whose contents are unspecified, take their place. It is called before anything writes forms, and
+// before an optimizer's step: the error, an *[device.OutOfMemory] where there is no memory for others, leaves
+// the weights as they were. An offer that nobody has taken lapses.
+func (m *Model) Detach() error {
+	m.offered.mu.Lock()
+	defer m.offered.mu.Unlock()
+	m.offered.lapse()
+	if err := m.forms.each((*rotation).detach); err != nil {
+		return fmt.Errorf("policy network: %w", err)
+	}
+	return nil
+}
+
+// Refresh makes passes see what has been written to Parameter.Data since the last call, after [Model.Detach]. The error
+// is that of Detach; then passes are of no use until a call succeeds.
+func (m *Model) Refresh() error {
+	if err := m.Detach(); err != nil {
+		return err
+	}
+	m.net.head.join(m.dev)
+	m.forms.frozen.refresh()
+	m.forms.trained.refresh()
+	return nil
+}
+
+// DetachTrained and RefreshTrained are Detach and Refresh for what changes trained parameters alone, as an optimizer's
+// step does: forms of frozen matrices stay.
+func (m *Model) DetachTrained() error {
+	m.offered.mu.Lock()
+	defer m.offered.mu.Unlock()
+	m.offered.lapse()
+	if err := m.forms.trained.detach(); err != nil {
+		return fmt.Errorf("policy network: %w", err)
+	}
+	return nil
+}
+
+// RefreshTrained is described at DetachTrained.
+func (m *Model) RefreshTrained() error {
+	if err := m.DetachTrained(); err != nil {
+		return err
+	}
+	m.net.head.join(m.dev)
+	m.forms.trained.refresh()
+	return nil
+}
 
 // CopyFrom overwrites the weights with those of a model of the same shape; gradients stay.
 func (m *Model) CopyFrom(other *Model) error {
 	if err := m.form.same(other.form); err != nil {
 		return fmt.Errorf("copy weights: %w", err)
 	}
+	if err := m.Detach(); err != nil {
+		return err
+	}
 	m.dev.Copy(m.weights, other.weights)
-	m.Refresh()
-	return nil
+	if m.form.stored == device.BF16 {
+		m.dev.Copy(m.stored(), other.stored())
+	}
+	return m.Refresh()
 }
 
 // same reports how two networks' tensors differ.
@@ -260,6 +342,8 @@ func (f form) same(other form) error {
 	switch {
 	case f.config != other.config:
 		return fmt.Errorf("shapes differ: have %+v, got %+v", f.config, other.config)
+	case f.stored != other.stored || f.rounded != other.rounded:
+		return fmt.Errorf("stored types differ: have %s, rounded %t, got %s, rounded %t", f.stored, f.rounded, other.stored, other.rounded)
 	case f.valueHead != other.valueHead:
 		return fmt.Errorf("value heads differ: have %t, got %t", f.valueHead, other.valueHead)
 	case !f.lora.equal(other.lora):
@@ -284,7 +368,7 @@ type Memory struct {
 // the weight matrices and by what operations keep for themselves.
 func (m *Model) Memory() Memory {
 	b := &m.batch
-	memory := Memory{Parameters: m.weights.Bytes(), Gradients: m.grads.Bytes()}
+	memory := Memory{Parameters: m.weights.Bytes() + m.stored().Bytes(), Gradients: m.grads.Bytes()}
 	for _, kept := range b.memory {
 		memory.Activations += kept.bytes()
 	}

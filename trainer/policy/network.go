@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"math"
-
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
@@ -17,85 +15,9 @@ type network struct {
 	layers  [][stackCount]linear
 	head    head
 	value   device.Weights
-	// forms lists every form, and refreshTask makes one of them again.
-	forms       []device.Weights
-	refreshTask func(i int)
 	rotations
 	eps   float32
 	scale float32 // 1/√(head dim), of attention scores
-}
-
-// assemble makes the forms of the weights. On an error nothing is left behind.
-func assemble(dev device.Device, f form, weights tensors, use device.Use) (*network, error) {
-	n := &network{
-		dev: dev, form: f, weights: weights,
-		eps: float32(f.config.NormEps), scale: float32(1 / math.Sqrt(float64(f.config.HeadDim))),
-	}
-	err := n.makeForms(use)
-	if err != nil {
-		n.free()
-		return nil, err
-	}
-	n.listForms()
-	return n, nil
-}
-
-func (n *network) makeForms(use device.Use) error {
-	for l := range n.weights.layers {
-		n.layers = append(n.layers, [stackCount]linear{})
-		for which, s := range n.form.config.stacks() {
-			var err error
-			if n.layers[l][which], err = newLinear(n.dev, n.weights.layers[l].stacks[which], s, n.form, use); err != nil {
-				return err
-			}
-		}
-	}
-	if n.form.valueHead {
-		var err error
-		if n.value, err = n.dev.NewWeights(n.weights.value.matrix, n.form.compute, 1, n.form.config.Hidden, use); err != nil {
-			return err
-		}
-	}
-	var err error
-	n.head, err = newHead(n.dev, n.form, n.weights.head, use)
-	return err
-}
-
-// free gives back what assemble made and the rotations; the weights are the caller's.
-func (n *network) free() {
-	for l := range n.layers {
-		for which := range n.layers[l] {
-			n.layers[l][which].free(n.dev)
-		}
-	}
-	n.layers = nil
-	n.dev.FreeWeights(n.value)
-	n.value = nil
-	n.head.free(n.dev)
-	n.rotations.free(n.dev)
-}
-
-// listForms gathers what refresh makes again.
-func (n *network) listForms() {
-	for l := range n.layers {
-		for which := range n.layers[l] {
-			n.forms = append(n.forms, n.layers[l][which].weights()...)
-		}
-	}
-	n.forms = append(n.forms, n.head.form)
-	if n.head.adapted() {
-		n.forms = append(n.forms, n.head.low)
-	}
-	if n.value != nil {
-		n.forms = append(n.forms, n.value)
-	}
-	n.refreshTask = func(i int) { n.dev.Refresh(n.forms[i]) }
-}
-
-// refresh brings the forms up to date with the weights.
-func (n *network) refresh() {
-	n.head.join(n.dev)
-	n.dev.Each(len(n.forms), n.refreshTask)
 }
 
 // rowSpan is the rows of one pass or part of a pass: sequences packed one after the other.
@@ -127,10 +49,9 @@ func (n *network) forwardLayer(l int, r rowSpan, in, out device.Rows, a *activat
 func (n *network) project(l int, r rowSpan, in device.Rows, a *activations, s *scratch) {
 	c, w := n.form.config, &n.weights.layers[l]
 	h := device.Dense(s.h, c.Hidden)
-	n.dev.RMSNorm(h, in, w.attnNorm, s.roots, r.rows, n.eps)
-	n.layers[l][qkvStack].apply(n.dev, device.Dense(a.qkv, c.qkvDim()), h, r.rows, s.low, false)
-	n.dev.Rotate(device.Dense(a.q, c.qDim()), n.queries(l, r, a))
-	n.dev.Rotate(device.Dense(a.k, c.kvDim()), n.keys(l, r, a))
+	n.dev.RMSNorm(h, in, w.attnNorm, a.inRoots, r.rows, n.eps)
+	n.layers[l][qkvStack].apply(n.dev, device.Dense(a.qkv, c.qkvDim()), h, r.rows, s.low)
+	n.dev.RotateBoth(device.Dense(a.q, c.qDim()), device.Dense(a.k, c.kvDim()), n.queries(l, r, a), n.keys(l, r, a))
 }
 
 // finish runs block l from its attention's output on.
@@ -139,18 +60,16 @@ func (n *network) finish(l, rows int, in, out device.Rows, a *activations, s *sc
 	c := n.form.config
 	act := device.Dense(s.act, c.FFN)
 	n.dev.SwiGLU(act, device.Dense(a.gateUp, 2*c.FFN), rows, c.FFN)
-	n.dev.CopyRows(out, device.Dense(a.middle, c.Hidden), rows, c.Hidden)
-	n.layers[l][downStack].apply(n.dev, out, act, rows, s.low, true)
+	n.layers[l][downStack].applyOnto(n.dev, out, device.Dense(a.middle, c.Hidden), act, rows, s.low)
 }
 
 // widen computes the residual stream between the two parts of block l, and gate and up.
 func (n *network) widen(l, rows int, in device.Rows, a *activations, s *scratch) {
 	c, linears := n.form.config, &n.layers[l]
 	h, middle := device.Dense(s.h, c.Hidden), device.Dense(a.middle, c.Hidden)
-	n.dev.CopyRows(middle, in, rows, c.Hidden)
-	linears[outputStack].apply(n.dev, middle, device.Dense(a.att, c.qDim()), rows, s.low, true)
-	n.dev.RMSNorm(h, middle, n.weights.layers[l].ffnNorm, s.roots, rows, n.eps)
-	linears[gateUpStack].apply(n.dev, device.Dense(a.gateUp, 2*c.FFN), h, rows, s.low, false)
+	linears[outputStack].applyOnto(n.dev, middle, in, device.Dense(a.att, c.qDim()), rows, s.low)
+	n.dev.RMSNorm(h, middle, n.weights.layers[l].ffnNorm, a.middleRoots, rows, n.eps)
+	linears[gateUpStack].apply(n.dev, device.Dense(a.gateUp, 2*c.FFN), h, rows, s.low)
 }
 
 // queries are the query heads of the rows on their way to attention.
@@ -187,10 +106,18 @@ func (p *packedAttention) attend(_ int, a *activations) {
 	p.net.dev.Attend(device.Dense(a.att, p.net.form.config.qDim()), p.attended(a))
 }
 
+// kept is where the rows' numbers of the backward pass are; a scratch may have room for more rows than the chunk has.
+func (p *packedAttention) kept(a *activations) device.Buffer {
+	if a.kept.Absent() {
+		return a.kept
+	}
+	return a.kept.Slice(0, p.offsets.Rows()*p.net.form.kept)
+}
+
 func (p *packedAttention) attended(a *activations) device.Attended {
 	c := p.net.form.config
 	return device.Attended{
 		Q: device.Dense(a.q, c.qDim()), K: device.Dense(a.k, c.kvDim()), V: p.net.values(a),
-		Offsets: p.offsets, Heads: c.Heads, KVHeads: c.KVHeads, Dim: c.HeadDim, Scale: p.net.scale,
+		Offsets: p.offsets, Heads: c.Heads, KVHeads: c.KVHeads, Dim: c.HeadDim, Scale: p.net.scale, Kept: p.kept(a),
 	}
 }

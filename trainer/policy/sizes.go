@@ -1,7 +1,7 @@
 package policy
 
 // Sizes are how much the parts of a network take, in numbers of float32 unless it is a [Width]. They are sums
-// over the lists that [New], its passes and [Model.Snapshot] allocate from, so that they can be told before
+// over the lists that [New], its passes and [Model.Share] allocate from, so that they can be told before
 // anything is. None depends on the compute type.
 type Sizes struct {
 	// Parameters are all weights; Trained are those with a gradient.
@@ -13,7 +13,7 @@ type Sizes struct {
 	Joined, JoinedGradient int
 	// Matrices are those that products read, each in a form of the device's own, in the compute type.
 	Matrices []MatrixSize
-	// Direct are the weights that passes read as they are, which a snapshot copies: the embedding to the compute type.
+	// Direct are the weights that passes read as they are, which a network of [Model.Share] copies: the embedding to the compute type.
 	Direct Width
 	// Kept is what stays of each token between the forward and the backward pass.
 	Kept Width
@@ -29,11 +29,17 @@ type Sizes struct {
 }
 
 // MatrixSize is the shape of a matrix that products read.
-type MatrixSize struct{ Out, In int }
+type MatrixSize struct {
+	Out, In int
+	// Frozen says that no optimizer's step changes it: it is of the base network under adapters.
+	Frozen bool
+}
 
-// SizesOf tells the sizes of the network that [New] would make. The config and the options are valid.
-func SizesOf(c Config, o Options) Sizes {
+// SizesOf tells the sizes of the network that [New] would make on a device whose KeptWidth is kept. The config and the
+// options are valid.
+func SizesOf(c Config, o Options, kept int) Sizes {
 	f := newForm(c, o)
+	f.kept = kept
 	c = f.config
 	s := Sizes{Parameters: f.size(), Matrices: f.matrices(), Direct: f.direct(), Position: c.HeadDim / 2 * 2}
 	if !o.Frozen {
@@ -54,7 +60,7 @@ func SizesOf(c Config, o Options) Sizes {
 	s.Kept.Computed = (c.Layers + 1) * c.Hidden
 	if k == keepAll {
 		for range c.Layers {
-			s.Kept = s.Kept.plus(width(new(activations).fields(c)))
+			s.Kept = s.Kept.plus(width(new(activations).fields(f, needBack)))
 		}
 	}
 	s.TrainRow, s.ScoreRow = f.rowWidth(scratchNeeds(k)), f.rowWidth(scratchNeeds(keepNothing))
@@ -75,25 +81,25 @@ func (f form) rowWidth(needs need) Width {
 // matrices lists what products read, in the order of the network's forms.
 func (f form) matrices() []MatrixSize {
 	var all []MatrixSize
-	stacks := f.config.stacks()
+	stacks, under := f.config.stacks(), f.lora.Rank > 0
 	for range f.config.Layers {
 		for _, s := range stacks {
-			all = append(all, MatrixSize{s.out(), s.in})
+			all = append(all, MatrixSize{s.out(), s.in, under})
 			for _, part := range s.parts {
 				if f.lora.targets(part.name) {
-					all = append(all, MatrixSize{f.lora.Rank, s.in}, MatrixSize{part.out, f.lora.Rank})
+					all = append(all, MatrixSize{Out: f.lora.Rank, In: s.in}, MatrixSize{Out: part.out, In: f.lora.Rank})
 				}
 			}
 		}
 	}
-	head := MatrixSize{f.config.VocabSize, f.config.Hidden}
+	head := MatrixSize{f.config.VocabSize, f.config.Hidden, under}
 	if f.lora.targets(headTarget) {
-		all = append(all, MatrixSize{f.lora.Rank, head.In})
-		head.In += f.lora.Rank
+		all = append(all, MatrixSize{Out: f.lora.Rank, In: head.In})
+		head.In, head.Frozen = head.In+f.lora.Rank, false
 	}
 	all = append(all, head)
 	if f.valueHead {
-		all = append(all, MatrixSize{1, f.config.Hidden})
+		all = append(all, MatrixSize{Out: 1, In: f.config.Hidden})
 	}
 	return all
 }

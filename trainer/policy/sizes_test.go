@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -51,19 +52,19 @@ func compareSizes(t *testing.T, dev device.Device, c Config, o Options) {
 		t.Fatal(err)
 	}
 	defer m.Free()
-	compute, sizes := m.Options().Compute, SizesOf(c, o)
-	got := Sizes{Parameters: m.weights.Len(), Trained: m.grads.Len(), Lanes: len(m.lanes), Matrices: matricesOf(m.net)}
+	compute, sizes := m.Options().Compute, SizesOf(c, o, dev.KeptWidth(m.Options().Compute, c.Heads))
+	got := Sizes{Parameters: m.weights.Len(), Trained: m.grads.Len(), Lanes: len(m.lanes), Matrices: matricesOf(m)}
 	if m.net.head.adapted() {
 		got.Joined = m.net.head.matrix.Len()
 	}
-	snapshot, err := m.Snapshot()
+	shared, err := m.Share()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer snapshot.Free()
+	defer shared.Free()
 
 	packed := Packed{Tokens: []int32{1, 2, 3, 4, 5, 6, 7}, Offsets: []int32{0, 3, 7}}
-	bytes := map[string]int64{"direct": snapshot.small.Bytes() + snapshot.embed.Bytes()}
+	bytes := map[string]int64{"direct": shared.moment.small.Bytes() + shared.moment.embed.Bytes()}
 	if !o.Frozen {
 		loss := func(now Scores) (Scores, error) {
 			d := Scores{LogProbs: []float32{0, 1, 1, 0, 1, 1, 1}}
@@ -119,23 +120,30 @@ func compareSizes(t *testing.T, dev device.Device, c Config, o Options) {
 	}
 }
 
-// matricesOf lists what a network's forms were made of, as they are refreshed.
-func matricesOf(n *network) []MatrixSize {
+// matricesOf lists what a model's forms were made of, in the order of the network.
+func matricesOf(m *Model) []MatrixSize {
 	var all []MatrixSize
-	size := func(w device.Weights) { all = append(all, MatrixSize{w.Out(), w.In()}) }
+	n := m.net
+	size := func(w *device.Weights) {
+		frozen := slices.ContainsFunc(m.forms.frozen.slots, func(s slot) bool { return s.form == w })
+		all = append(all, MatrixSize{(*w).Out(), (*w).In(), frozen})
+	}
 	for l := range n.layers {
 		for which := range n.layers[l] {
-			for _, w := range n.layers[l][which].weights() {
-				size(w)
+			layer := &n.layers[l][which]
+			size(&layer.form)
+			for i := range layer.adapters {
+				size(&layer.adapters[i].a)
+				size(&layer.adapters[i].b)
 			}
 		}
 	}
 	if n.head.adapted() {
-		size(n.head.low)
+		size(&n.head.low)
 	}
-	size(n.head.form)
+	size(&n.head.form)
 	if n.value != nil {
-		size(n.value)
+		size(&n.value)
 	}
 	return all
 }

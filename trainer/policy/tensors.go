@@ -63,13 +63,22 @@ type form struct {
 	config    Config
 	valueHead bool
 	lora      LoRA
-	// compute is the type that passes compute in. No tensor depends on it.
-	compute device.DType
+	// compute is the type that passes compute in, stored that of matrices. No tensor's shape depends on them. rounded says that
+	// matrices stored in F32 have numbers of BF16 alone.
+	compute, stored device.DType
+	rounded         bool
+	// kept is how many numbers of a row a device's attention keeps between Attend and AttendBack.
+	kept int
 }
 
-// newForm is the form of a network of a shape that is made with the options.
+// newForm is the form of a network of a shape that is made with the options. A network that is trained on a device has
+// to say besides what the device's attention keeps.
 func newForm(c Config, o Options) form {
-	return form{config: c.Complete(), valueHead: o.ValueHead, lora: o.LoRA, compute: cmp.Or(o.Compute, device.F32)}
+	f := form{config: c.Complete(), valueHead: o.ValueHead, lora: o.LoRA, compute: cmp.Or(o.Compute, device.F32), stored: cmp.Or(o.Stored, device.F32)}
+	if f.stored == device.BF16 && f.compute == device.F32 {
+		f.stored, f.rounded = device.F32, true
+	}
+	return f
 }
 
 // layout lists every tensor in the order of the flat buffer: the base network, the value head and the
@@ -186,13 +195,30 @@ func (f form) carve(flat device.Buffer, from int) tensors {
 		}
 		return flat.Slice(start, start+n)
 	}
+	return f.view(take, take)
+}
+
+// carveApart makes the views where matrices and vectors lie in buffers of their own, each in the order of the layout.
+func (f form) carveApart(matrices, vectors device.Buffer) tensors {
+	from := func(flat device.Buffer) func(n int) device.Buffer {
+		at := 0
+		return func(n int) device.Buffer {
+			at += n
+			return flat.Slice(at-n, at)
+		}
+	}
+	return f.view(from(matrices), from(vectors))
+}
+
+// view makes the views, taking each of the next elements of a matrix or of a vector.
+func (f form) view(take, vector func(n int) device.Buffer) tensors {
 	c := f.config
 	stacks := c.stacks()
 	linear := func(which int) (t linearTensors) {
 		s := stacks[which]
 		t.matrix = take(s.out() * s.in)
 		if s.bias {
-			t.bias = take(s.out())
+			t.bias = vector(s.out())
 		}
 		return t
 	}
@@ -200,23 +226,23 @@ func (f form) carve(flat device.Buffer, from int) tensors {
 	t.embed = take(c.VocabSize * c.Hidden)
 	for l := range t.layers {
 		block := &t.layers[l]
-		block.attnNorm = take(c.Hidden)
+		block.attnNorm = vector(c.Hidden)
 		block.stacks[qkvStack] = linear(qkvStack)
 		if c.headNorms() {
-			block.qNorm, block.kNorm = take(c.HeadDim), take(c.HeadDim)
+			block.qNorm, block.kNorm = vector(c.HeadDim), vector(c.HeadDim)
 		}
 		block.stacks[outputStack] = linear(outputStack)
-		block.ffnNorm = take(c.Hidden)
+		block.ffnNorm = vector(c.Hidden)
 		block.stacks[gateUpStack] = linear(gateUpStack)
 		block.stacks[downStack] = linear(downStack)
 	}
-	t.norm = take(c.Hidden)
+	t.norm = vector(c.Hidden)
 	t.head.matrix = t.embed
 	if c.UntiedHead {
 		t.head.matrix = take(c.VocabSize * c.Hidden)
 	}
 	if f.valueHead {
-		t.value.matrix, t.value.bias = take(c.Hidden), take(1)
+		t.value.matrix, t.value.bias = take(c.Hidden), vector(1)
 	}
 	f.carveAdapters(&t, take)
 	return t
@@ -242,6 +268,17 @@ func (f form) carveAdapters(t *tensors, take func(n int) device.Buffer) {
 	if f.lora.targets(headTarget) {
 		adapter(&t.head, f.config.VocabSize, f.config.Hidden)
 	}
+}
+
+// vectors is the number of elements of norms and biases.
+func (f form) vectors() int {
+	total := 0
+	for _, s := range f.layout() {
+		if len(s.shape) == 1 {
+			total += s.size
+		}
+	}
+	return total
 }
 
 // size is the number of elements of the whole layout, trainFrom that of the part before what is trained.

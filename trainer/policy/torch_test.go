@@ -222,7 +222,7 @@ func compareTraining(t *testing.T, f torchFixture, m *policy.Model) {
 	if f.DValues != nil {
 		near(t, "values", now.Values, f.tensor(t, "values"), 1e-5)
 	}
-	optimizer, err := trainer.NewOptimizer(m, optim.Config(f.Optimizer))
+	optimizer, err := trainer.NewOptimizer(m, optim.Config(f.Optimizer), 7)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,9 +48,14 @@ func (g *graphics) Sync() error {
 	return g.Reference.Sync()
 }
 
-func (g *graphics) Sample(dst []device.Sampled, logits device.Rows, vocabulary int, how []device.Sampling) error {
-	g.waits["Sample"]++
-	return g.Reference.Sample(dst, logits, vocabulary, how)
+func (g *graphics) Drawn(dst []device.Sampled, d *device.Draws) error {
+	g.waits["Drawn"]++
+	return g.Reference.Drawn(dst, d)
+}
+
+func (g *graphics) Update(t device.Tensors, u device.Update) (device.Updated, error) {
+	g.waits["Update"]++
+	return g.Reference.Update(t, u)
 }
 
 func (g *graphics) SquaredNorm(b device.Buffer) (float64, error) {
@@ -91,14 +96,14 @@ func TestHostSeldomWaits(t *testing.T) {
 			on.wants(t, "Accumulate", 2, map[string]int{"Download": 1, "Sync": 1})
 			m.ZeroGrad()
 			m.Refresh()
-			on.wants(t, "ZeroGrad and Refresh", len(m.net.forms), map[string]int{})
+			on.wants(t, "ZeroGrad and Refresh", len(m.forms.frozen.slots)+len(m.forms.trained.slots), map[string]int{})
 			dec := newDecoding(t, m, [][]int32{p.Tokens[:9], p.Tokens[9:12], p.Tokens[12:40]}, 1)
 			on.reset()
 			how := func(int) device.Sampling { return device.Sampling{Temperature: 1, TopP: 1, Uniform: 0.4} }
 			dec.extend(t, []int{0, 1, 2}, []int{9, 2, 28}, how) // prompts and a part of one
-			on.wants(t, "Extend over prompts", 1, map[string]int{"Sample": 1})
+			on.wants(t, "Extend over prompts", 1, map[string]int{"Drawn": 1})
 			dec.extend(t, []int{2, 0, 1}, []int{1, 1, 1}, how)
-			on.wants(t, "Extend by a token", 1, map[string]int{"Sample": 1})
+			on.wants(t, "Extend by a token", 1, map[string]int{"Drawn": 1})
 		})
 	}
 }

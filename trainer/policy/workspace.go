@@ -108,21 +108,30 @@ type activations struct {
 	middle         device.Buffer // hidden: the residual stream between the two parts
 	gateUp         device.Buffer // 2·ffn
 	qRoots, kRoots device.Buffer // heads and kvHeads: of the per-head norms; absent without these
+	// 1 each: reciprocal roots of the norms before the two parts.
+	inRoots, middleRoots device.Buffer
+	kept                 device.Buffer // the device's KeptWidth: what its attention leaves for the backward pass
 }
 
-func (a *activations) fields(c Config) []field {
+// fields are the buffers, without those that only a backward pass reads where none is needed.
+func (a *activations) fields(f form, needs need) []field {
+	c := f.config
 	all := []field{
 		computed(&a.qkv, c.qkvDim()), computed(&a.q, c.qDim()), computed(&a.k, c.kvDim()), computed(&a.att, c.qDim()),
-		computed(&a.middle, c.Hidden), computed(&a.gateUp, 2*c.FFN),
+		computed(&a.middle, c.Hidden), computed(&a.gateUp, 2*c.FFN), statistics(&a.inRoots, 1), statistics(&a.middleRoots, 1),
 	}
 	if c.headNorms() {
 		all = append(all, statistics(&a.qRoots, c.Heads), statistics(&a.kRoots, c.KVHeads))
+	}
+	if needs&needBack > 0 {
+		all = append(all, statistics(&a.kept, f.kept))
 	}
 	return all
 }
 
 // rows is the view of rows [from, to).
-func (a *activations) rows(c Config, from, to int) activations {
+func (a *activations) rows(f form, from, to int) activations {
+	c := f.config
 	cut := func(b device.Buffer, width int) device.Buffer {
 		if b.Absent() {
 			return b
@@ -132,6 +141,7 @@ func (a *activations) rows(c Config, from, to int) activations {
 	return activations{
 		qkv: cut(a.qkv, c.qkvDim()), q: cut(a.q, c.qDim()), k: cut(a.k, c.kvDim()), att: cut(a.att, c.qDim()),
 		middle: cut(a.middle, c.Hidden), gateUp: cut(a.gateUp, 2*c.FFN), qRoots: cut(a.qRoots, c.Heads), kRoots: cut(a.kRoots, c.KVHeads),
+		inRoots: cut(a.inRoots, 1), middleRoots: cut(a.middleRoots, 1), kept: cut(a.kept, f.kept),
 	}
 }
 
@@ -141,17 +151,17 @@ type scratch struct {
 	needs  need
 	memory block
 
-	h     device.Buffer // hidden: output of a norm
-	roots device.Buffer // 1: the norm's reciprocal roots
+	h     device.Buffer // hidden: output of a norm; on the way back first its derivative
+	roots device.Buffer // 1: the last norm's reciprocal roots
 	low   device.Buffer // rank: between an adapter's matrices
+	dLows device.Buffer // rank for each adapter of a layer: derivatives of that
 	x     device.Buffer // hidden: the residual stream, when it is not kept
 	once  activations   // of one block, when they are not kept
-	// Derivatives of the residual stream and of a norm's output.
-	dx, dh device.Buffer
+	dx    device.Buffer // hidden: derivative of the residual stream
 
 	// The rest is used one group after the other, in the same memory: by the feed-forward part of a
 	// block, by its attention, and by the head.
-	act, dAct, dGateUp device.Buffer // ffn, ffn, 2·ffn
+	act                device.Buffer // ffn: the gated activation; on the way back first its derivative
 	dqkv, dq, dk, dAtt device.Buffer // qkvDim, qDim, kvDim, qDim
 	lastX, dLastX      device.Buffer // hidden: rows of the last residual stream that predict a token
 	dLastH             device.Buffer // hidden: derivative of their norm
@@ -160,6 +170,7 @@ type scratch struct {
 	cached             cachedAttention
 	view               activations
 	logits             device.Buffer
+	draws              device.Draws
 }
 
 // need says which parts of a scratch a pass uses.
@@ -174,32 +185,46 @@ const (
 // fields are the buffers that lie beside each other, groups those that take turns, all of the compute type.
 func (s *scratch) fields(f form, needs need) (fields []field, groups [][]field) {
 	c := f.config
-	fields = []field{computed(&s.h, c.Hidden), statistics(&s.roots, 1), computed(&s.low, f.lora.Rank)}
+	fields = []field{computed(&s.h, c.Hidden), statistics(&s.roots, 1), computed(&s.low, inEights(f.lora.Rank))}
 	if needs&needStream > 0 {
 		fields = append(fields, computed(&s.x, c.Hidden))
 	}
 	if needs&needOnce > 0 {
-		fields = append(fields, s.once.fields(c)...)
+		fields = append(fields, s.once.fields(f, needs)...)
 	}
 	wide := 0
 	if f.lora.targets(headTarget) {
-		wide = c.Hidden + f.lora.Rank
+		wide = inEights(c.Hidden + f.lora.Rank)
 	}
 	feedForward, last := []field{computed(&s.act, c.FFN)}, []field{computed(&s.lastX, c.Hidden), computed(&s.wide, wide)}
 	if needs&needBack == 0 {
 		return fields, [][]field{feedForward, last}
 	}
-	fields = append(fields, computed(&s.dx, c.Hidden))
-	feedForward = append(feedForward, computed(&s.dGateUp, 2*c.FFN))
-	if f.lora.Rank > 0 { // adapters read a layer's input after its derivative is written
-		fields = append(fields, computed(&s.dh, c.Hidden))
-		feedForward = append(feedForward, computed(&s.dAct, c.FFN))
-	}
+	fields = append(fields, computed(&s.dx, c.Hidden), computed(&s.dLows, inEights(f.lora.Rank*f.mostAdapters())))
 	return fields, [][]field{
 		feedForward,
 		{computed(&s.dqkv, c.qkvDim()), computed(&s.dq, c.qDim()), computed(&s.dk, c.kvDim()), computed(&s.dAtt, c.qDim())},
 		append(last, computed(&s.dLastX, c.Hidden), computed(&s.dLastH, c.Hidden), computed(&s.dWide, wide)),
 	}
+}
+
+// inEights is a width with room to the next multiple of eight, so that what lies behind a field of odd width is where a GPU
+// reads 16 bytes at once.
+func inEights(width int) int { return (width + 7) / 8 * 8 }
+
+// mostAdapters is how many adapters a layer has at most.
+func (f form) mostAdapters() int {
+	most := 0
+	for _, s := range f.config.stacks() {
+		n := 0
+		for _, part := range s.parts {
+			if f.lora.targets(part.name) {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
 }
 
 // allocate makes room for rows rows of everything.
@@ -212,9 +237,6 @@ func (s *scratch) allocate(dev device.Device, f form, rows int, needs need) erro
 	}
 	for _, g := range groups {
 		carveRows(shared, rows, g, false)
-	}
-	if f.lora.Rank == 0 {
-		s.dh, s.dAct = s.h, s.act // once its own gradient is summed, an input makes room for its derivative
 	}
 	s.memory, s.rows, s.needs = memory, rows, needs
 	return nil
@@ -290,6 +312,7 @@ func (p *scratches) drop() {
 	for _, s := range p.free {
 		s.memory.free(p.dev)
 		p.dev.Free(s.logits)
+		p.dev.FreeDraws(&s.draws)
 		p.dev.Free(s.cached.ints)
 		p.dev.Free(s.cached.at.Device)
 		p.dev.Free(s.cached.lastAt.Device)

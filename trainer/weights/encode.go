@@ -12,6 +12,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -53,8 +54,11 @@ type Options struct {
 // DefaultShardBytes is the size of a shard that Hugging Face's tools have long written: 5 GB.
 const DefaultShardBytes = 5_000_000_000
 
-// fillElements is how many elements a Fill is asked for at most.
-const fillElements = 1 << 16
+// fillElements is how many elements a Fill is asked for at most: 2 MiB, enough that a device does not wait for each.
+const fillElements = 1 << 19
+
+// partElements is how many are converted and written at a time.
+const partElements = 1 << 16
 
 // planned is a tensor and what it takes in the file.
 type planned struct {
@@ -104,7 +108,7 @@ func plan(tensors []Tensor, o *Options) ([]planned, error) {
 	return out, nil
 }
 
-// Encode writes the tensors, sorted by name, as one safetensors file, and holds no more of them than a small buffer. Equal tensors and
+// Encode writes the tensors, sorted by name, as one safetensors file, and holds no more of them than small buffers. Equal tensors and
 // options give equal bytes, those that the reference implementation writes.
 func Encode(w io.Writer, tensors []Tensor, o Options) error {
 	list, err := plan(tensors, &o)
@@ -128,38 +132,89 @@ func encode(w io.Writer, tensors []planned, o Options) error {
 	binary.LittleEndian.PutUint64(length[:], uint64(len(header)))
 	out.Write(length[:]) // the writer keeps the first error and Flush returns it
 	out.Write(header)
-	values := make([]float32, fillElements)
-	buffer := make([]byte, fillElements*o.DType.size())
-	for _, t := range tensors {
-		for from := 0; from < t.elements; from += fillElements {
-			piece := values[:min(fillElements, t.elements-from)]
-			stored := buffer[:len(piece)*o.DType.size()]
-			if err := t.narrow(stored, piece, from, o); err != nil {
-				return fmt.Errorf("tensor %s: %w", t.Name, err)
-			}
-			if _, err := out.Write(stored); err != nil {
-				return err
-			}
-		}
+	if err := pour(out, tensors, o); err != nil {
+		return err
 	}
 	return out.Flush()
 }
 
-// narrow asks for a piece of the tensor and converts it.
-func (t planned) narrow(stored []byte, piece []float32, from int, o Options) error {
-	if err := t.Fill(from, piece); err != nil {
-		return err
+// filled is a piece of a tensor on its way into a file.
+type filled struct {
+	tensor planned
+	from   int
+	values []float32
+}
+
+// pour writes the elements of the tensors. While a piece is converted and written, the next one is asked for.
+func pour(out io.Writer, tensors []planned, o Options) error {
+	most := 0
+	for _, t := range tensors {
+		most = max(most, min(fillElements, t.elements))
 	}
-	if narrow(stored, piece, o.DType) {
+	const places = 2
+	free, pieces := make(chan []float32, places), make(chan filled, places)
+	for range places {
+		free <- make([]float32, most)
+	}
+	var broken error // of the writer, which goes on giving places back
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		buffer := make([]byte, min(most, partElements)*o.DType.size())
+		for p := range pieces {
+			if broken == nil {
+				broken = p.write(out, buffer, o)
+			}
+			free <- p.values[:most]
+		}
+	})
+	err := fill(tensors, free, pieces)
+	close(pieces)
+	writer.Wait()
+	return cmp.Or(broken, err) // that of an earlier piece, if there is one
+}
+
+// fill asks for all pieces in order.
+func fill(tensors []planned, free <-chan []float32, pieces chan<- filled) error {
+	for _, t := range tensors {
+		for from := 0; from < t.elements; from += fillElements {
+			values := (<-free)[:min(fillElements, t.elements-from)]
+			if err := t.Fill(from, values); err != nil {
+				return fmt.Errorf("tensor %s: %w", t.Name, err)
+			}
+			pieces <- filled{t, from, values}
+		}
+	}
+	return nil
+}
+
+// write converts the piece and writes it, part by part while a part is in the cache.
+func (p filled) write(out io.Writer, buffer []byte, o Options) error {
+	for len(p.values) > 0 {
+		part := p
+		part.values = p.values[:min(partElements, len(p.values))]
+		stored := buffer[:len(part.values)*o.DType.size()]
+		if err := part.narrow(stored, o); err != nil {
+			return fmt.Errorf("tensor %s: %w", p.tensor.Name, err)
+		}
+		if _, err := out.Write(stored); err != nil {
+			return err
+		}
+		p.from, p.values = p.from+len(part.values), p.values[len(part.values):]
+	}
+	return nil
+}
+
+func (p filled) narrow(stored []byte, o Options) error {
+	if narrow(stored, p.values, o.DType) {
 		return nil
 	}
-	for i, v := range piece {
+	for i, v := range p.values {
 		if isFinite(v) {
 			if o.DType == F16 && F16FromFloat32(v)&0x7c00 == 0x7c00 || o.DType == BF16 && BF16FromFloat32(v)&0x7f80 == 0x7f80 {
-				return fmt.Errorf("element %d is %v, which is infinite in %s: save as a wider type", from+i, v, o.DType)
+				return fmt.Errorf("element %d is %v, which is infinite in %s: save as a wider type", p.from+i, v, o.DType)
 			}
 		} else if !o.AllowNonFinite {
-			return fmt.Errorf("element %d is %v, expected a finite number", from+i, v)
+			return fmt.Errorf("element %d is %v, expected a finite number", p.from+i, v)
 		}
 	}
 	return nil

@@ -18,13 +18,22 @@ func computeType(config configs.Run) device.DType {
 	return device.F32
 }
 
+// storedType is the element type in which the learner of a run keeps matrices.
+func storedType(config configs.Run) device.DType {
+	if config.Policy.Stored == configs.BF16 {
+		return device.BF16
+	}
+	return device.F32
+}
+
 // computed are options of a network on a device. On the processor, where a run is prepared whatever its roles work
-// on, activations are float32; weights are everywhere, so that those it prepares are the same.
+// on, activations are float32, and matrices that are stored in bf16 are float32 with the same numbers.
 func computed(o policy.Options, on device.Device, config configs.Run) policy.Options {
 	o.Compute = device.F32
 	if need := computeType(config); on.Supports(need) {
 		o.Compute = need
 	}
+	o.Stored = storedType(config)
 	return o
 }
 

@@ -72,12 +72,13 @@ func TestRunOnAGPU(t *testing.T) {
 		"f32 exact":  {"device={kind: cuda, exact: true, precision: f32}", true, "cuda"},
 		"bf16 exact": {"device={kind: cuda, exact: true}", true, "cuda"},
 		"bf16 fast":  {"device=cuda", false, "cuda fast"},
+		"bf16 alone": {"policy.stored=bf16", false, "cuda fast"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() && name != "f32 exact" {
 				t.Skip("short: the ways share their path")
 			}
-			overrides := []string{way.device, "warm_start.updates_per_step=2", "training.steps=2", "evaluation.every=0",
+			overrides := []string{"device=cuda", way.device, "warm_start.updates_per_step=2", "training.steps=2", "evaluation.every=0",
 				"training.groups_per_step=2", "sampling.slots=8", "sampling.max_turns=2", "sampling.max_turn_tokens=12"} // few passes: a GPU is slow on a host
 			whole := newDriver(t, prepared(t, overrides...), overrides...)
 			onGPU(t, whole, way.exact)

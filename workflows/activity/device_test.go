@@ -44,6 +44,10 @@ func (d *ailing) Download(dst []float32, src device.Buffer) error {
 func (d *ailing) DownloadInts(dst []int32, src device.Buffer) error {
 	return d.said(d.Device.DownloadInts(dst, src))
 }
+func (d *ailing) Update(t device.Tensors, u device.Update) (device.Updated, error) {
+	made, err := d.Device.Update(t, u)
+	return made, d.said(err)
+}
 func (d *ailing) SquaredNorm(b device.Buffer) (float64, error) {
 	norm, err := d.Device.SquaredNorm(b)
 	return norm, d.said(err)
@@ -52,8 +56,8 @@ func (d *ailing) FirstNonFinite(b device.Buffer) (int, error) {
 	at, err := d.Device.FirstNonFinite(b)
 	return at, d.said(err)
 }
-func (d *ailing) Sample(dst []device.Sampled, logits device.Rows, vocabulary int, how []device.Sampling) error {
-	return d.said(d.Device.Sample(dst, logits, vocabulary, how))
+func (d *ailing) Drawn(dst []device.Sampled, draws *device.Draws) error {
+	return d.said(d.Device.Drawn(dst, draws))
 }
 func (d *ailing) Allocate(p device.Purpose, t device.DType, n int) (device.Buffer, error) {
 	if d.broken() {

@@ -61,6 +61,8 @@ type Activities struct {
 	sessions map[string]*session          // learners by run
 	folders  map[string]*runfolder.Folder // opened, by run
 
+	handovers handovers
+
 	// faults, when set, makes operations on the runs' folders fail; only tests set it.
 	faults func(op, key string) error
 	// recordFault, when set, makes the recording of turns fail; only tests set it.

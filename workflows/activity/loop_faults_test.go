@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -397,7 +398,7 @@ func lifeUntilKilled(t *testing.T, draws *rand.Rand, dir, next string, all []run
 		defer mu.Unlock()
 		checkNotFinished(t, past, sequence, context)
 		if left--; left == 0 {
-			if err := os.CopyFS(next, os.DirFS(dir)); err != nil {
+			if err := copyLiving(next, dir); err != nil {
 				t.Error(err)
 			}
 			killed.Store(true)
@@ -414,6 +415,20 @@ func lifeUntilKilled(t *testing.T, draws *rand.Rand, dir, next string, all []run
 	s.assign(s.serving(), all...)
 	s.until(func() bool { return killed.Load() || len(s.ready()) == len(all) })
 	return !killed.Load()
+}
+
+// copyLiving copies a folder in which others write. A file that has got its final name since it was listed is found under that
+// by another try.
+func copyLiving(to, from string) error {
+	for {
+		err := os.CopyFS(to, os.DirFS(from))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.RemoveAll(to); err != nil {
+			return err
+		}
+	}
 }
 
 // checkNotFinished reports a turn that is sampled although it is recorded.

@@ -8,6 +8,7 @@ import (
 	"github.com/turnwise-rl/turnwise/algos"
 	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/trainer"
+	"github.com/turnwise-rl/turnwise/trainer/digests"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 	"github.com/turnwise-rl/turnwise/workflows"
 )
@@ -59,14 +60,14 @@ func TestEveryPresetTrains(t *testing.T) {
 			if len(sequences) == 0 {
 				t.Skip("nothing of these groups is trained")
 			}
-			before, _, _ := s.digests()
+			before, _, _ := s.digests(digests.Formula)
 			report, err := s.learner.Step(t.Context(), sequences, trainer.Update{
 				Program: own.config.Method.Loss, LearningRate: 1e-3, Minibatches: 1, MicroBatchTokens: 300, Version: 3,
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if after, _, _ := s.digests(); report.GradNorm > 0 == (after == before) || math.IsNaN(report.GradNorm) {
+			if after, _, _ := s.digests(digests.Formula); report.GradNorm > 0 == (after == before) || math.IsNaN(report.GradNorm) {
 				t.Errorf("gradient norm %g, weights changed: %v", report.GradNorm, after != before)
 			}
 		})

@@ -90,7 +90,7 @@ func (s *session) restore(ctx context.Context, manifest runfolder.Manifest) erro
 		return err
 	}
 	s.at = unknown
-	if err := s.learner.Model.ReplaceWeights(weights); err != nil {
+	if err := s.replaceWeights(weights); err != nil {
 		return lasting(fmt.Errorf("%s: %w", manifest.Checkpoint.Weights.Key, err))
 	}
 	if err := s.learner.Optimizer.Decode(state); err != nil {
@@ -116,7 +116,7 @@ func (s *session) begin(ctx context.Context, manifest runfolder.Manifest) error 
 	if err := model.EncodeWeights(&data); err != nil {
 		return err
 	}
-	if err := s.learner.Model.ReplaceWeights(data.Bytes()); err != nil {
+	if err := s.replaceWeights(data.Bytes()); err != nil {
 		return lost(err)
 	}
 	s.learner.Optimizer.Reset()
@@ -159,7 +159,7 @@ func (s *session) redo(ctx context.Context, manifest runfolder.Manifest) error {
 
 // compare holds the learner's state to what a manifest records.
 func (s *session) compare(manifest runfolder.Manifest, what string) error {
-	weights, state, err := s.digests()
+	weights, state, err := s.digests(manifest.Digests)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -223,7 +223,11 @@ func (s *session) mend(ctx context.Context, manifest runfolder.Manifest, missing
 // put writes an object whose key says what it holds. Other bytes under the key, of an attempt that did not come to
 // commit or of a disk that changed them, are set aside: the manifest is going to vouch for these.
 func (s *session) put(ctx context.Context, key string, data []byte) (blob.Ref, error) {
-	ref, err := s.run.folder.PutOnce(ctx, key, data)
+	ref, err := s.run.folder.Put(ctx, key, data)
+	if !errors.Is(err, blob.ErrExists) {
+		return ref, err
+	}
+	ref, err = s.run.folder.Stat(ctx, key)
 	if err != nil || ref.Digest == blob.Digest(data) {
 		return ref, err
 	}

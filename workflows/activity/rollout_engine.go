@@ -2,8 +2,10 @@ package activity
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/turnwise-rl/turnwise/internal/blob"
 	"github.com/turnwise-rl/turnwise/kernels/device"
@@ -32,11 +34,13 @@ func (a *Activities) newEngine(at *bay, r *run) (Engine, error) {
 		return nil, err
 	}
 	s := r.config.Sampling
-	decoder, err := decode.New(decode.Config{Slots: s.Slots, MaxTokens: s.MaxTokens, CacheBytes: s.CacheBytes})
+	decoder, err := decode.New(decode.Config{Slots: s.Slots, MaxTokens: s.MaxTokens, CacheBytes: s.CacheBytes, Unrecorded: func(why error) {
+		a.Log.Warn("the device queues decoding passes operation by operation, which takes longer", "run", r.folder.Path, "device", on.Name(), "because", why)
+	}})
 	if err != nil {
 		return nil, lasting(err)
 	}
-	return attentive{&builtIn{decoder, on, r}, at.heard}, nil
+	return attentive{&builtIn{decoder, on, r, &a.handovers, a.Log}, at.heard}, nil
 }
 
 // attentive has errors of an engine heard. An episode that fails is made good and ends no loop; when the device is
@@ -61,16 +65,30 @@ func (e attentive) Generate(ctx context.Context, request sampler.Request) (sampl
 // builtIn is the engine that comes with this program.
 type builtIn struct {
 	*decode.Engine
-	device device.Device
-	run    *run
+	device    device.Device
+	run       *run
+	handovers *handovers
+	log       *slog.Logger
 }
 
+// Use takes the network that a learner on the same device has left of these weights, and else reads them from the
+// store. Both have the same bits.
 func (e *builtIn) Use(ctx context.Context, weights blob.Ref, version int) error {
-	network, err := loadNetwork(ctx, e.device, e.run, weights)
-	if err != nil {
-		return err
+	started, from := time.Now(), "the learner of this process"
+	on := device.Shared(e.device) // the one that is sampled with may be recording
+	network := e.handovers.take(e.run, weights, on)
+	if network == nil {
+		var err error
+		if network, err = loadNetwork(ctx, on, e.run, weights); err != nil {
+			return err
+		}
+		from = "the store"
 	}
-	return lasting(e.Load(network, rollout.Version(version)))
+	if err := e.Load(network, rollout.Version(version)); err != nil {
+		return lasting(err)
+	}
+	e.log.Info("a sampler has new weights", "run", e.run.folder.Path, "version", version, "from", from, "seconds", time.Since(started).Seconds())
+	return nil
 }
 
 // versioned tells with which version a group's turns are sampled.

@@ -36,6 +36,7 @@ const (
 	rolloutStream
 	heldOutTaskStream
 	evaluationStream
+	roundingStream
 )
 
 // openRun reads a prepared run.

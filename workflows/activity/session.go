@@ -1,7 +1,6 @@
 package activity
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +29,8 @@ type session struct {
 	// beginning makes the policy of step 0 once more.
 	beginning func(context.Context) (*policy.Model, error)
 	log       *slog.Logger
+	// handovers is where it leaves weights for the samplers of this process.
+	handovers *handovers
 	// fence is that of the lease that the learner's memory belongs to.
 	fence int
 	// configs are revisions of the run's config by the digest of their text.
@@ -49,20 +50,23 @@ const unknown = -1
 
 // newSession returns a session at step 0 with an untrained model, whose memory it owns.
 func (a *Activities) newSession(r *run, model *policy.Model) (*session, error) {
-	optimizer, err := trainer.NewOptimizer(model, r.config.Optimizer)
+	optimizer, err := trainer.NewOptimizer(model, r.config.Optimizer, 0) // each step has a seed of its own
 	if err != nil {
 		model.Free()
 		return nil, err
 	}
-	return &session{
+	s := &session{
 		run: r, learner: &trainer.Learner{Model: model, Optimizer: optimizer, Loss: a.NewEvaluator()}, arithmetic: a.Arithmetic,
 		beginning: func(ctx context.Context) (*policy.Model, error) { return a.beginning(ctx, model.Device(), r) },
-		log:       a.Log, configs: map[string]configs.Run{}, busy: make(chan struct{}, 1),
-	}, nil
+		log:       a.Log, handovers: &a.handovers, configs: map[string]configs.Run{}, busy: make(chan struct{}, 1),
+	}
+	s.learner.Relieve = s.takeBack
+	return s, nil
 }
 
-// free gives the learner's memory back.
+// free gives the learner's memory back, and what it has left to samplers.
 func (s *session) free() {
+	s.handovers.drop(s)
 	s.learner.Optimizer.Free()
 	s.learner.Model.Free()
 	if s.learner.Reference != nil {
@@ -224,52 +228,6 @@ func loadNetwork(ctx context.Context, on device.Device, r *run, ref blob.Ref) (*
 	return network, nil
 }
 
-// digests identify the weights and the optimizer's state.
-func (s *session) digests() (weights, state string, err error) {
-	if weights, err = s.learner.Model.Digest(); err == nil {
-		state, err = s.learner.Optimizer.Digest()
-	}
-	return weights, state, err
-}
-
-// headerRoom is room for what files say of their tensors. With it, what is written has its place from the start
-// and is held once, as package footprint counts on.
-const headerRoom = 1 << 20
-
-// store writes what the manifest promises and fills in its digests: the weights when samplers need
-// them, a checkpoint when one is due.
-func (s *session) store(ctx context.Context, manifest *runfolder.Manifest, weights, checkpoint bool) error {
-	var err error
-	if manifest.WeightsDigest, manifest.OptimizerDigest, err = s.digests(); err != nil {
-		return err
-	}
-	if weights || checkpoint {
-		var data bytes.Buffer
-		data.Grow(int(s.learner.Model.Memory().Parameters) + headerRoom)
-		if err := s.learner.Model.EncodeWeights(&data); err != nil {
-			return err
-		}
-		ref, err := s.put(ctx, runfolder.WeightsKey(manifest.Step, manifest.WeightsDigest), data.Bytes())
-		if err != nil {
-			return err
-		}
-		manifest.Weights = &ref
-	}
-	if checkpoint {
-		var data bytes.Buffer
-		data.Grow(int(s.learner.Optimizer.Bytes()) + headerRoom)
-		if err := s.learner.Optimizer.Encode(&data); err != nil {
-			return err
-		}
-		ref, err := s.put(ctx, runfolder.OptimizerKey(manifest.Step, manifest.OptimizerDigest), data.Bytes())
-		if err != nil {
-			return err
-		}
-		manifest.Checkpoint = &runfolder.Checkpoint{Weights: *manifest.Weights, Optimizer: ref}
-	}
-	return nil
-}
-
 // result is what computing a step tells besides the new weights.
 type result struct {
 	report  trainer.Report
@@ -302,6 +260,7 @@ func (s *session) compute(ctx context.Context, o order) (result, error) {
 	var out result
 	laps := new(trainer.Laps)
 	s.learner.Laps = laps
+	s.learner.Optimizer.Reseed(rollout.Seed(config.Seed, roundingStream, uint64(o.step)))
 	switch o.kind {
 	case runstate.Warm:
 		out, err = s.imitate(ctx, o.step, config)

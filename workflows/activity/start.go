@@ -133,8 +133,20 @@ func (r *run) copyStart(ctx context.Context) error {
 	return err
 }
 
-// startModel is the policy of step 0: the checkpoint's, or one with random weights.
+// startModel is the policy of step 0: the checkpoint's, or one with random weights, rounded to what the learner stores.
 func startModel(on device.Device, r *run) (*policy.Model, error) {
+	model, err := unrounded(on, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := model.Round(storedType(r.config)); err != nil {
+		model.Free()
+		return nil, err
+	}
+	return model, nil
+}
+
+func unrounded(on device.Device, r *run) (*policy.Model, error) {
 	if r.config.Policy.From == "" {
 		return newModel(on, r, rollout.Seed(r.config.Seed, weightsStream))
 	}

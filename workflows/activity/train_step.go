@@ -72,6 +72,7 @@ func (a *Activities) makeStep(ctx context.Context, input workflows.TrainInput, f
 		s.at = unknown
 		return workflows.TrainResult{}, fmt.Errorf("commit step %d: %w", input.Step, err)
 	}
+	s.handOver(manifest)
 	s.seen(a.observer(), input, manifest, out)
 	if err := s.expire(ctx, manifest); err != nil {
 		a.Log.Warn("old weights stay", "run", input.Run, "step", input.Step, "error", err)

@@ -59,7 +59,7 @@ func (p *parts) trainStep(ctx context.Context, input workflows.TrainInput) (work
 		return workflows.TrainResult{}, err
 	}
 	manifest := runfolder.Manifest{Step: input.Step, Kind: input.Kind, Fence: input.Fence, Committed: time.Now(), Batch: input.Batch,
-		WeightsDigest: first.WeightsDigest, OptimizerDigest: first.OptimizerDigest, Weights: first.Weights}
+		WeightsDigest: first.WeightsDigest, OptimizerDigest: first.OptimizerDigest, Digests: first.Digests, Weights: first.Weights}
 	for _, drop := range input.Dropped {
 		manifest.Dropped = append(manifest.Dropped, runfolder.Dropped{Group: drop.Number, Reason: drop.Reason, Object: drop.Object})
 	}

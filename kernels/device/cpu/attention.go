@@ -64,9 +64,12 @@ func (w attentionWork) run(lo, hi int) {
 	}
 }
 
+// KeptWidth is 0: AttendBack computes what it needs of each strip again.
+func (*Device) KeptWidth(device.DType, int) int { return 0 }
+
 // Attend writes softmax(scale·q·kᵀ)·v of each query head to out.
 func (d *Device) Attend(out device.Rows, a device.Attended) {
-	device.CheckAttend(out, a)
+	device.CheckAttend(out, a, 0)
 	if a.Offsets.Rows() > 0 {
 		newAttentionWork(d, out, a).spread()
 	}
@@ -74,7 +77,7 @@ func (d *Device) Attend(out device.Rows, a device.Attended) {
 
 // AttendBack writes the gradients of q, k and v, given out and its gradient.
 func (d *Device) AttendBack(dq, dk, dv, dOut, out device.Rows, a device.Attended) {
-	device.CheckAttendBack(dq, dk, dv, dOut, out, a)
+	device.CheckAttendBack(dq, dk, dv, dOut, out, a, 0)
 	if a.Offsets.Rows() == 0 {
 		return
 	}

@@ -15,6 +15,7 @@ type benchDecode struct {
 	at    *device.Placement
 	how   []device.Sampling
 	dst   []device.Sampled
+	draws device.Draws
 	logit device.Rows
 }
 
@@ -64,10 +65,12 @@ func (s *benchDecode) decode() {
 	}
 	s.timed("RMSNorm", func() { d.RMSNorm(p.h, p.x, s.norm, p.roots, n, 1e-6) })
 	s.timed("Product head", func() { d.Product(s.logit, p.h, n, s.head, false) })
-	s.timed("Sample", func() {
-		if err := d.Sample(s.dst, s.logit, s.vocabulary, s.how); err != nil {
+	s.timed("Draw", func() {
+		if err := d.PlaceSampling(&s.draws, s.how, s.vocabulary); err != nil {
 			panic(err)
 		}
+		d.Draw(&s.draws, s.logit)
+		_ = d.Drawn(s.dst, &s.draws)
 	})
 }
 

@@ -20,7 +20,10 @@ type Device struct {
 	sampling  free[samplingScratch]
 }
 
-var _ device.Device = (*Device)(nil)
+var (
+	_ device.Device  = (*Device)(nil)
+	_ device.Rounder = (*Device)(nil)
+)
 
 // Option changes what New makes.
 type Option func(*Device)

@@ -127,6 +127,7 @@ func (b *bench) operations() map[string]operation {
 	dLogProbs, dEntropies := b.normal(rows), b.normal(rows)
 	dHead, dx := b.normal(vocabulary*width), b.normal(rows*width)
 	logits, choice := b.normal(rows*vocabulary), b.zeros(rows*5)
+	var draws device.Draws
 	dst, how := make([]device.Sampled, rows), make([]device.Sampling, rows)
 	for i := range how {
 		how[i] = device.Sampling{Temperature: float32(i%3) * 0.6, TopK: i % 5 * 40, TopP: 1 - float32(i%4)*0.1, MinP: float32(i%2) * 0.1, Uniform: b.random.Float64()}
@@ -157,11 +158,11 @@ func (b *bench) operations() map[string]operation {
 		"AddBias":        {call: func() { d.AddBias(dense(y), bias, rows) }, writes: []device.Buffer{y}},
 		"BiasGrad":       {call: func() { d.BiasGrad(bias, dense(x), rows) }, writes: []device.Buffer{bias}},
 		"RMSNorm":        {call: func() { d.RMSNorm(dense(y), dense(x), weight, roots, rows, 1e-6) }, writes: []device.Buffer{y, roots}},
-		"RMSNormBack":    {call: func() { d.RMSNormBack(dense(z), dWeight, dense(y), dense(x), weight, roots, rows) }, writes: []device.Buffer{z, dWeight}},
-		"RMSNormBack dx": {call: func() { d.RMSNormBack(dense(z), device.Buffer{}, dense(y), dense(x), weight, roots, rows) }, writes: []device.Buffer{z}},
+		"RMSNormBack":    {call: func() { d.RMSNormBack(dense(z), dWeight, dense(y), dense(x), weight, roots, rows) }, writes: []device.Buffer{z, dWeight, y}},
+		"RMSNormBack dx": {call: func() { d.RMSNormBack(dense(z), device.Buffer{}, dense(y), dense(x), weight, roots, rows) }, writes: []device.Buffer{z, y}},
 		"SwiGLU":         {call: func() { d.SwiGLU(dense(y), device.Dense(gateUp, 2*width), rows, width) }, writes: []device.Buffer{y}},
 		"SwiGLUBack": {call: func() { d.SwiGLUBack(device.Dense(g, 2*width), dense(y), device.Dense(gateUp, 2*width), rows, width) },
-			writes: []device.Buffer{g}},
+			writes: []device.Buffer{g, y}},
 		"Rotate":     {call: func() { d.Rotate(dense(y), heads) }, writes: []device.Buffer{y, heads.Roots}},
 		"RotateBack": {call: func() { d.RotateBack(dense(z), heads.Weight, dense(y), heads) }, writes: []device.Buffer{z, y, heads.Weight}},
 		"Gather":     {call: func() { d.Gather(dense(y), dense(table), index, rows, width) }, writes: []device.Buffer{y}},
@@ -179,8 +180,12 @@ func (b *bench) operations() map[string]operation {
 			writes: []device.Buffer{dx, dHead}},
 		"ScoreBack without entropies": {call: func() { d.ScoreBack(dense(dx), device.Buffer{}, dLogProbs, device.Buffer{}, scored) },
 			writes: []device.Buffer{dx}},
-		"Sample": {call: func() {
-			if err := d.Sample(dst, device.Dense(logits, vocabulary), vocabulary, how); err != nil {
+		"Draw": {call: func() {
+			if err := d.PlaceSampling(&draws, how, vocabulary); err != nil {
+				b.t.Error(err)
+			}
+			d.Draw(&draws, device.Dense(logits, vocabulary))
+			if err := d.Drawn(dst, &draws); err != nil {
 				b.t.Error(err)
 			}
 			for i, c := range dst {

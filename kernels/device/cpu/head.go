@@ -17,7 +17,7 @@ type distribution struct {
 	entropy float32 // in nats
 }
 
-// describe reads the distribution of a row of logits, which is not empty. Score and Sample both rest on
+// describe reads the distribution of a row of logits, which is not empty. Score and Draw both rest on
 // it, so they agree to the last bit. A logit that is infinite or not a number makes it NaN, except −Inf
 // beside a finite one, which is a token of probability 0.
 func describe(logits []float32, scale float32) distribution {

@@ -34,7 +34,7 @@ func (w normWork) run(lo, hi int) {
 	}
 }
 
-// RMSNormBack adds the gradients of RMSNorm to dx and dWeight.
+// RMSNormBack adds the gradients of RMSNorm to dx and dWeight, and writes the norm's output over dy.
 func (d *Device) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy, x device.Rows, weight, roots device.Buffer, rows int) {
 	device.CheckRMSNormBack(dx, dWeight, dy, x, weight, roots, rows)
 	width := weight.Len()
@@ -51,6 +51,7 @@ func (d *Device) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy, x device
 	}
 	for i := range rows {
 		RMSNormBackward(into.row(i, width), sum, from.row(i, width), in.row(i, width), scale, inverse[i])
+		running().scaleBy(from.row(i, width), in.row(i, width), scale, inverse[i])
 	}
 }
 
@@ -74,23 +75,37 @@ func (w swigluWork) run(lo, hi int) {
 	}
 }
 
-// SwiGLUBack writes the gradient of gateUp.
+// SwiGLUBack writes the gradient of gateUp, and SwiGLU's output over dy.
 func (d *Device) SwiGLUBack(dGateUp, dy, gateUp device.Rows, rows, width int) {
 	device.CheckSwiGLUBack(dGateUp, dy, gateUp, rows, width)
 	if rows > 0 && width > 0 {
-		d.spreads.swigluBack.overRows(swigluBackWork{view(dGateUp), view(dy), view(gateUp), width}, rows, 4*width)
+		d.spreads.swigluBack.overRows(swigluBackWork{&d.rows, view(dGateUp), view(dy), view(gateUp), width}, rows, 4*width)
 	}
 }
 
 type swigluBackWork struct {
+	rows                *free[rowScratch]
 	dGateUp, dy, gateUp matrix
 	width               int
 }
 
 func (w swigluBackWork) run(lo, hi int) {
+	s := w.rows.take()
+	defer w.rows.give(s)
+	s.row = grown(s.row, 3*w.width)
+	again := s.row[2*w.width:]
 	for i := lo; i < hi; i++ {
-		both, into := w.gateUp.row(i, 2*w.width), w.dGateUp.row(i, 2*w.width)
-		SiLUMulBackward(into[:w.width], into[w.width:], w.dy.row(i, w.width), both[:w.width], both[w.width:])
+		both, to, dy := w.gateUp.row(i, 2*w.width), w.dGateUp.row(i, 2*w.width), w.dy.row(i, w.width)
+		into := to
+		if &to[0] == &both[0] {
+			into = s.row[:2*w.width] // SiLUMulBackward uses it for its own work first
+		}
+		SiLUMul(again, both[:w.width], both[w.width:])
+		SiLUMulBackward(into[:w.width], into[w.width:], dy, both[:w.width], both[w.width:])
+		copy(dy, again)
+		if &to[0] == &both[0] {
+			copy(to, into)
+		}
 	}
 }
 

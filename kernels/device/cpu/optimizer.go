@@ -6,6 +6,38 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
+// NewTensors checks the tensors. Its error is always nil.
+func (d *Device) NewTensors(list []device.Tensor) (device.Tensors, error) {
+	device.CheckTensors(list)
+	return device.PlainTensors(list), nil
+}
+
+// FreeTensors has nothing to give back.
+func (d *Device) FreeTensors(device.Tensors) {}
+
+// Update takes one step on every tensor, one after the other.
+func (d *Device) Update(t device.Tensors, u device.Update) (device.Updated, error) {
+	return device.UpdateOneByOne(d, t.List(), u)
+}
+
+// RoundBF16 rounds the elements of a tensor.
+func (d *Device) RoundBF16(b device.Buffer, seed uint64, step, tensor uint32) {
+	device.CheckElements("RoundBF16", b)
+	if b.Len() > 0 {
+		d.spreads.round.overRows(roundWork{floats(b), seed, step, tensor}, b.Len(), 1)
+	}
+}
+
+type roundWork struct {
+	x            []float32
+	seed         uint64
+	step, tensor uint32
+}
+
+func (w roundWork) run(lo, hi int) {
+	device.RoundBF16(w.x[lo:hi], w.seed, w.step, w.tensor, uint64(lo))
+}
+
 // AdamW takes one step on every element.
 func (d *Device) AdamW(s device.AdamWStep) {
 	device.CheckAdamW(s)

@@ -103,6 +103,16 @@ func (d *Device) Product(y, x device.Rows, rows int, w device.Weights, add bool)
 	}
 }
 
+// ProductOnto computes y = base + x·Wᵀ.
+func (d *Device) ProductOnto(y, base, x device.Rows, rows int, w device.Weights) {
+	p := packedWeights("ProductOnto", w)
+	device.CheckProductOnto(y, base, x, rows, p)
+	d.CopyRows(y, base, rows, p.out)
+	if rows > 0 {
+		multiply(rows, view(x), &p.forward, view(y), true)
+	}
+}
+
 // ProductBack computes dx = dy·W, or dx += dy·W.
 func (d *Device) ProductBack(dx, dy device.Rows, rows int, w device.Weights, add bool) {
 	p := packedWeights("ProductBack", w)

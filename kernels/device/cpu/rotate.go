@@ -49,6 +49,13 @@ func (d *Device) Rotate(y device.Rows, h device.Heads) {
 	}
 }
 
+// RotateBoth is Rotate of q to yq and of k to yk.
+func (d *Device) RotateBoth(yq, yk device.Rows, q, k device.Heads) {
+	device.CheckRotateBoth(yq, yk, q, k)
+	d.Rotate(yq, q)
+	d.Rotate(yk, k)
+}
+
 func (w headsWork) run(lo, hi int) {
 	for i := lo; i < hi; i++ {
 		cos, sin := w.angles(i)

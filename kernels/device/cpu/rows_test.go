@@ -58,7 +58,12 @@ func TestARowWithoutADistributionHasNoToken(t *testing.T) {
 				for i := range how {
 					how[i] = device.Sampling{Temperature: temperature, TopK: topK, TopP: 1, Uniform: 0.5}
 				}
-				if err := b.d.Sample(dst, device.Dense(logits, 3), 3, how); err != nil {
+				var draws device.Draws
+				if err := b.d.PlaceSampling(&draws, how, 3); err != nil {
+					t.Fatal(err)
+				}
+				b.d.Draw(&draws, device.Dense(logits, 3))
+				if err := b.d.Drawn(dst, &draws); err != nil {
 					t.Fatal(err)
 				}
 				for i, token := range []int32{-1, -1, -1, 1, 1} {

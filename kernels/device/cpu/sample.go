@@ -15,20 +15,50 @@ type samplingScratch struct {
 	tokens  []int32 // those of one bin
 }
 
-// Sample chooses a token for each row of logits. A row whose logits are not numbers, or have no largest
-// finite one, has no distribution: its Token is −1 and its other fields are NaN. The error is always nil.
-func (d *Device) Sample(dst []device.Sampled, logits device.Rows, vocabulary int, how []device.Sampling) error {
-	device.CheckSample(dst, logits, vocabulary, how)
-	w := sampleWork{d, dst, view(logits), vocabulary, how}
-	if len(how) > 0 {
-		d.spreads.sample.overRows(w, len(how), 2*vocabulary)
+// PlaceSampling keeps how the tokens of rows are chosen, and makes room for them.
+func (d *Device) PlaceSampling(draws *device.Draws, how []device.Sampling, vocabulary int) error {
+	device.CheckPlaceSampling(how, vocabulary)
+	if rows := len(how); draws.Memory.Len() < rows {
+		d.FreeDraws(draws)
+		m, err := d.Allocate(device.ForWorkspace, device.I32, rows)
+		if err != nil {
+			return err
+		}
+		draws.Memory = m
 	}
+	draws.How = append(draws.How[:0], how...)
+	draws.Chosen = grown(draws.Chosen, len(how))
+	draws.Vocabulary, draws.Tokens = vocabulary, draws.Memory.Slice(0, len(how))
 	return nil
+}
+
+// Draw chooses a token for each row of logits, which stay as they are. A row whose logits are not numbers, or have no
+// largest finite one, has no distribution: its Token is −1 and its other fields are NaN.
+func (d *Device) Draw(draws *device.Draws, logits device.Rows) {
+	device.CheckDraw(draws, logits)
+	w := sampleWork{d, draws.Chosen, ints(draws.Tokens), view(logits), draws.Vocabulary, draws.How}
+	if len(w.how) > 0 {
+		d.spreads.sample.overRows(w, len(w.how), 2*w.vocabulary)
+	}
+}
+
+// Drawn returns the choices. The error is always nil.
+func (d *Device) Drawn(dst []device.Sampled, draws *device.Draws) error {
+	device.CheckDrawn(dst, draws)
+	copy(dst, draws.Chosen)
+	return nil
+}
+
+// FreeDraws gives the memory of choices back.
+func (d *Device) FreeDraws(draws *device.Draws) {
+	d.Free(draws.Memory)
+	*draws = device.Draws{}
 }
 
 type sampleWork struct {
 	device     *Device
 	dst        []device.Sampled
+	tokens     []int32
 	logits     matrix
 	vocabulary int
 	how        []device.Sampling
@@ -39,6 +69,7 @@ func (w sampleWork) run(lo, hi int) {
 	defer w.device.sampling.give(s)
 	for i := lo; i < hi; i++ {
 		w.dst[i] = s.choose(w.logits.row(i, w.vocabulary), w.how[i])
+		w.tokens[i] = max(0, w.dst[i].Token)
 	}
 }
 

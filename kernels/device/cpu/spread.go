@@ -22,6 +22,7 @@ type spreads struct {
 	sample     spread[sampleWork]
 	adamW      spread[adamWWork]
 	scale      spread[scaleWork]
+	round      spread[roundWork]
 	add        spread[addWork]
 	copyF32    spread[copyWork[float32]]
 	copyI32    spread[copyWork[int32]]

@@ -28,17 +28,32 @@ type attendArgs struct {
 	scale                                float32
 }
 
-// Attend writes softmax(scale·q·kᵀ)·v of each query head to out.
+// KeptWidth is a number for each query head in the fast mode, of heads in BF16: the logarithm of the sum that the softmax
+// divides by. In the exact mode it is 0: AttendBack computes the shares again.
+func (d *Device) KeptWidth(t device.DType, heads int) int {
+	if d.exact || t != device.BF16 {
+		return 0
+	}
+	return heads
+}
+
+// Attend writes softmax(scale·q·kᵀ)·v of each query head to out. In the fast mode, tensor cores compute heads of BF16 whose width
+// is a multiple of 8, at most 128, and whose rows begin at multiples of 16 bytes; nothing is kept of others. What is not a
+// number in a key or value of a row then spreads to rows before it, of its own sequence alone.
 func (d *Device) Attend(out device.Rows, a device.Attended) {
 	const name = "Attend"
-	device.CheckAttend(out, a)
+	device.CheckAttend(out, a, d.KeptWidth(a.Q.Data.DType(), a.Heads))
 	checkHead(name, a.Dim)
 	o, q, k, v := d.operand(name, out), d.operand(name, a.Q), d.operand(name, a.K), d.operand(name, a.V)
-	offsets := d.at(name, a.Offsets.Device)
+	offsets, kept := d.at(name, a.Offsets.Device), d.at(name, a.Kept)
 	if a.Offsets.Rows() == 0 || !d.enter(name) {
 		return
 	}
 	defer d.leave()
+	if d.attendsFast(a, q, k, v) {
+		d.attendFast(o, a, q, k, v, offsets, kept)
+		return
+	}
 	share := a.Heads / a.KVHeads
 	launch(d, wide("attend", a.Dim, q.t), attentionGrid(a.Offsets.Rows(), a.Offsets.Sequences(), share, a.KVHeads), attentionThreads, attendArgs{
 		out: o.at, q: q.at, k: k.at, v: v.at, offsets: offsets,

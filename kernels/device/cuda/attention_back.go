@@ -16,18 +16,24 @@ type attendBackArgs struct {
 const statisticsBytes = 16
 
 // AttendBack writes the gradients of q, k and v, given out and its gradient. It computes the shares twice again, for the
-// gradients of queries and for those of keys and values, and keeps 16 bytes for each query head of each row meanwhile.
+// gradients of queries and for those of keys and values, and keeps 16 bytes for each query head of each row meanwhile. In
+// the fast mode, tensor cores compute what Attend has computed with them, where gradients and outputs lie at multiples of
+// 16 bytes too: with 4 bytes for each query head of each row meanwhile, and with 8 when Kept is absent.
 func (d *Device) AttendBack(dq, dk, dv, dOut, out device.Rows, a device.Attended) {
 	const name = "AttendBack"
-	device.CheckAttendBack(dq, dk, dv, dOut, out, a)
+	device.CheckAttendBack(dq, dk, dv, dOut, out, a, d.KeptWidth(a.Q.Data.DType(), a.Heads))
 	checkHead(name, a.Dim)
 	toQ, toK, toV := d.operand(name, dq), d.operand(name, dk), d.operand(name, dv)
 	from, o, q, k, v := d.operand(name, dOut), d.operand(name, out), d.operand(name, a.Q), d.operand(name, a.K), d.operand(name, a.V)
-	offsets, rows, sequences := d.at(name, a.Offsets.Device), a.Offsets.Rows(), a.Offsets.Sequences()
+	offsets, kept, rows, sequences := d.at(name, a.Offsets.Device), d.at(name, a.Kept), a.Offsets.Rows(), a.Offsets.Sequences()
 	if rows == 0 || !d.enter(name) {
 		return
 	}
 	defer d.leave()
+	if d.attendsFast(a, q, k, v) && inPieces(toQ, toK, toV, from, o) {
+		d.fail(name, d.attendBackFast(toQ, toK, toV, from, o, a, q, k, v, offsets, kept))
+		return
+	}
 	statistics, err := d.reserve(device.ForWorkspace, statisticsBytes*int64(rows)*int64(a.Heads))
 	if err != nil {
 		d.fail(name, err)

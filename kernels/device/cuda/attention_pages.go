@@ -17,20 +17,25 @@ type pagesWork struct {
 }
 
 // AttendPages is Attend of the placed rows over the pages of their sequences. Sequences of a single row, which is what
-// decoding has, are computed part by part where memory for that is left; the bits are the same.
+// decoding has, are computed part by part: by the exact mode's kernels where memory for that is left, since the bits are the
+// same, and by the fast ones always. What company a row has, and with whom it shares pages, changes no bit.
 func (d *Device) AttendPages(out, q device.Rows, p device.Pages, layer, heads int, scale float32, at *device.Placement) {
 	const name = "AttendPages"
 	c := d.cache(name, p)
 	device.CheckAttendPages(out, q, c, layer, heads, at)
 	w := pagesWork{out: d.operand(name, out), q: d.operand(name, q), pages: c, layer: layer, share: heads / c.shape.KVHeads, scale: scale, at: at}
-	if placedRows(at) == 0 || !d.enter(name) {
+	if at.Rows() == 0 || !d.enter(name) {
 		return
 	}
 	defer d.leave()
 	w.on = d.placement(name, at)
-	alone := w.on.ones > 0 && w.share <= rowShare && d.attendRows(w)
+	attendRows, attendTiles := d.attendRows, d.attendTiles
+	if w.fast(d) {
+		attendRows, attendTiles = d.attendRowsFast, d.attendTilesFast
+	}
+	alone := w.on.ones > 0 && attendRows(w)
 	if !alone || w.on.others > 0 {
-		d.attendTiles(w, alone)
+		attendTiles(w, alone)
 	}
 }
 
@@ -52,7 +57,7 @@ func (d *Device) attendTiles(w pagesWork, skipOnes bool) {
 	if skipOnes {
 		a.skipOnes = 1
 	}
-	launch(d, wide("attend", shape.Dim, w.q.t), attentionGrid(placedRows(w.at), w.at.Sequences(), w.share, shape.KVHeads), attentionThreads, a)
+	launch(d, wide("attend", shape.Dim, w.q.t), attentionGrid(w.at.Rows(), w.at.Sequences(), w.share, shape.KVHeads), attentionThreads, a)
 }
 
 type attendRowArgs struct {
@@ -72,8 +77,11 @@ type attendJoinArgs struct {
 }
 
 // attendRows computes the sequences of a single row. It reports false, and has done nothing, when no memory is left for
-// the parts.
+// the parts, or too many query heads share a key head.
 func (d *Device) attendRows(w pagesWork) bool {
+	if w.share > rowShare {
+		return false
+	}
 	shape, size, n := w.pages.shape, w.q.t.Size(), w.at.Sequences()
 	heads := shape.KVHeads * w.share
 	parts, err := d.reserve(device.ForWorkspace, 4*int64(w.on.parts)*int64(heads)*int64(shape.Dim+2))

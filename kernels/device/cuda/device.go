@@ -30,7 +30,8 @@ type Options struct {
 }
 
 // Device is a GPU as one of its users has it: see Share. Its methods may be called by several goroutines; their work is
-// queued in the order of the calls.
+// queued in the order of the calls. A call that waits for the GPU leaves the device to others meanwhile, and waits for no more than
+// was queued before it.
 type Device struct {
 	*core
 	lack  error // guarded by mu; what was lacking for this user's work, or cannot be recorded: see fail
@@ -45,25 +46,36 @@ type core struct {
 	driver  *driver.Driver
 	handle  driver.Device
 	context driver.Context
-	stream  driver.Stream
+	// stream is where work is queued, copies what brings much to the host: see bring.
+	stream, copies driver.Stream
 	// status is where kernels complain: see complaints.
-	status  pointer
-	modules []driver.Module
+	status pointer
 	// multiprocessors is how many blocks the GPU computes at once, at least.
 	multiprocessors int
+	// waitEvent waits for an event, without mu.
+	waitEvent func(driver.Event) error
 
-	mu        sync.Mutex
-	failure   *device.Failure            // guarded by mu; see fail
-	mistake   *Mistake                   // guarded by mu; the last one
-	mistakes  int                        // guarded by mu; how many so far
-	functions map[string]driver.Function // guarded by mu
-	argument  [argumentBytes / 8]uint64  // guarded by mu; the struct of the launch under way
-	memory    memory                     // guarded by mu
-	staging   staging                    // guarded by mu
-	fast      *fast                      // guarded by mu; nil in the exact mode
-	recording *Graph                     // guarded by mu; nil when nothing is recorded
-	graphs    map[*Graph]struct{}        // guarded by mu; those not freed
-	closed    bool                       // guarded by mu
+	mu         sync.Mutex
+	failure    *device.Failure            // guarded by mu; see fail
+	mistake    *Mistake                   // guarded by mu; the last one
+	mistakes   int                        // guarded by mu; how many so far
+	functions  map[string]driver.Function // guarded by mu; those that are loaded
+	later      map[string]ptx.File        // guarded by mu; by kernel, what is loaded when it is needed
+	modules    []driver.Module            // guarded by mu
+	argument   [argumentBytes / 8]uint64  // guarded by mu; the struct of the launch under way
+	memory     memory                     // guarded by mu
+	staging    staging                    // guarded by mu
+	placing    placing                    // guarded by mu
+	brought    staging                    // guarded by mu; see bring
+	landings   []*landing                 // guarded by mu; all there are
+	complained int                        // guarded by mu; how many complaints of kernels there were
+	fast       *fast                      // guarded by mu; nil in the exact mode
+	recording  *Graph                     // guarded by mu; nil when nothing is recorded
+	bringing   bool                       // guarded by mu; brought is in use
+	away       int                        // guarded by mu; how many calls let others have the device
+	changed    sync.Cond                  // of mu; a recording has ended, brought is free, or a call goes on with a device that is being closed
+	graphs     map[*Graph]struct{}        // guarded by mu; those not freed
+	closed     bool                       // guarded by mu
 }
 
 var _ device.Device = (*Device)(nil)
@@ -79,8 +91,11 @@ func Open(l Libraries, o Options) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{core: &core{name: fmt.Sprintf("cuda:%d", f.Ordinal), found: f, exact: o.Exact, driver: library, functions: map[string]driver.Function{},
-		memory: newMemory(library, o), staging: staging{bytes: cmp.Or(o.staging, stagingBytes)}, graphs: map[*Graph]struct{}{}}}
+	d := &Device{core: &core{name: fmt.Sprintf("cuda:%d", f.Ordinal), found: f, exact: o.Exact, driver: library, functions: map[string]driver.Function{}, later: map[string]ptx.File{},
+		staging: staging{bytes: cmp.Or(o.staging, stagingBytes)}, graphs: map[*Graph]struct{}{}}}
+	d.changed.L, d.waitEvent = &d.mu, library.WaitEvent
+	d.brought.bytes = d.staging.bytes
+	d.memory = newMemory(d.core, o)
 	if !o.Exact {
 		d.name += " fast"
 	}
@@ -108,25 +123,19 @@ func (d *Device) open(l Libraries) (err error) {
 	if d.stream, err = d.driver.NewStream(); err != nil {
 		return err
 	}
+	if d.copies, err = d.driver.NewStream(); err != nil {
+		return err
+	}
 	if d.status, err = d.driver.Alloc(statusBytes); err != nil {
 		return err
 	}
 	if err := d.driver.Fill(d.status, 0, statusBytes, d.stream); err != nil {
 		return err
 	}
-	for _, file := range ptx.Files() {
-		m, err := d.driver.Load(file.Text)
-		if err != nil {
-			return fmt.Errorf("%s: %s: %w", d.name, file.Name, err)
-		}
-		d.modules = append(d.modules, m)
-		for _, name := range file.Kernels {
-			if d.functions[name], err = d.driver.Function(m, name); err != nil {
-				return fmt.Errorf("%s: %s: kernel %s: %w", d.name, file.Name, name, err)
-			}
-		}
+	if err := d.loadAll(); err != nil {
+		return err
 	}
-	if err := d.staging.open(d.driver); err != nil || d.exact {
+	if err := cmp.Or(d.staging.open(d.driver), d.brought.open(d.driver)); err != nil || d.exact {
 		return err
 	}
 	return d.openFast(l.CuBLASLt)
@@ -159,15 +168,23 @@ func (d *Device) Share() device.Device {
 	return &Device{core: d.core, heard: d.mistakes}
 }
 
-// Close gives everything back, allocations that were not freed too. The device must not be used again, but for
-// Close, which does nothing then.
+// Same reports whether other is the same GPU for another user.
+func (d *Device) Same(other device.Device) bool {
+	o, ok := other.(*Device)
+	return ok && o.core == d.core
+}
+
+// Close gives everything back, allocations that were not freed too, when calls under way that wait for the device have ended. The
+// device must not be used again, but for Close, which does nothing then.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed || d.context == 0 {
 		return nil
 	}
-	d.closed = true
+	for d.closed = true; d.away > 0; {
+		d.changed.Wait()
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var all []error
@@ -177,9 +194,7 @@ func (d *Device) Close() error {
 		}
 	}
 	keep(d.driver.SetCurrent(d.context))
-	if d.stream != 0 {
-		keep(d.driver.Wait(d.stream))
-	}
+	keep(d.idle())
 	if d.fast != nil {
 		keep(d.fast.close())
 	}
@@ -190,12 +205,17 @@ func (d *Device) Close() error {
 	if d.status != 0 {
 		keep(d.driver.Free(d.status))
 	}
-	keep(d.staging.close(d.driver))
+	keep(cmp.Or(d.staging.close(d.driver), d.brought.close(d.driver)))
+	for _, l := range d.landings {
+		keep(l.close(d.driver))
+	}
 	for _, m := range d.modules {
 		keep(d.driver.Unload(m))
 	}
-	if d.stream != 0 {
-		keep(d.driver.FreeStream(d.stream))
+	for _, s := range []driver.Stream{d.stream, d.copies} {
+		if s != 0 {
+			keep(d.driver.FreeStream(s))
+		}
 	}
 	keep(d.driver.SetCurrent(0)) // or this thread would keep a context that may be gone
 	keep(d.driver.Release(d.handle))
@@ -256,13 +276,60 @@ func (d *Device) current(operation string) bool {
 	return true
 }
 
-// take takes the device, which must not be closed.
+// take takes the device, which must not be closed, when no other user is recording.
 func (d *Device) take(operation string) {
 	d.mu.Lock()
+	d.quiet()
 	if d.closed {
 		d.mu.Unlock()
 		panic("cuda: " + operation + ": the device is closed")
 	}
+}
+
+// quiet waits while another user records. The caller holds mu.
+func (d *Device) quiet() {
+	for d.recording != nil && d.recording.device != d {
+		d.changed.Wait()
+	}
+}
+
+// goAway lets others have the device in the middle of a call, and comeBack takes it again, when no other user is recording. Close waits
+// for the call. The caller holds mu, by enter.
+func (d *Device) goAway() {
+	d.away++
+	d.mu.Unlock()
+}
+
+// comeBack is described at goAway.
+func (d *Device) comeBack() {
+	d.mu.Lock()
+	d.back()
+}
+
+// await lets others have the device until something has changed. The caller holds mu, by enter.
+func (d *Device) await() {
+	d.away++
+	d.changed.Wait()
+	d.back()
+}
+
+// back ends what goAway and await begin. The caller holds mu.
+func (d *Device) back() {
+	d.quiet()
+	if d.away--; d.closed {
+		d.changed.Broadcast()
+	}
+}
+
+// idle waits for all of the device's streams, and for nobody else's in the process. The caller holds mu.
+func (c *core) idle() error {
+	var first error
+	for _, s := range []driver.Stream{c.stream, c.copies} {
+		if s != 0 {
+			first = cmp.Or(first, c.driver.Wait(s))
+		}
+	}
+	return first
 }
 
 // ask is a call that returns an error: it does work as between enter and leave, unless an error is kept, and tells the error kept

@@ -10,8 +10,8 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device/cuda/driver"
 )
 
-// fail keeps an error until it is told. One of the driver is kept for good, as the device's failure; a lack of memory until this user
-// has been told, a mistake until every user has: who made it is not known. While one is kept, nothing is queued for those who have to
+// fail keeps an error until it is told. One of the driver is kept for good, as the device's failure, unless it keeps something from being
+// recorded; a lack of memory until this user has been told, a mistake until every user has: who made it is not known. While one is kept, nothing is queued for those who have to
 // be told. The caller holds mu.
 func (d *Device) fail(operation string, err error) {
 	if err == nil || d.failure != nil {
@@ -28,6 +28,9 @@ func (d *Device) fail(operation string, err error) {
 		d.mistakes++
 	case code == driver.OutOfMemory: // for the driver's own, such as code that it loads: what was asked for has not been queued
 		d.lack = cmp.Or(d.lack, d.lacking(device.ForWorkspace, arena.BlockBytes))
+	case d.recording != nil: // nothing was queued: what cannot be recorded may well be computed
+		d.recording.refused = cmp.Or(d.recording.refused, err)
+		d.lack = cmp.Or(d.lack, err)
 	default:
 		d.failure = &device.Failure{Device: d.name, Operation: operation, Reason: err.Error(),
 			Lost: code == driver.NoDevice || code == driver.InvalidDevice || code == driver.DeviceUnavailable}
@@ -82,31 +85,3 @@ const (
 
 // statusBytes is what a kernel that complains writes: which complaint, and its two numbers.
 const statusBytes = 16
-
-// wait waits for the stream and listens to complaints. The caller holds mu, by enter.
-func (d *Device) wait(operation string) {
-	if d.unrecorded(operation) {
-		return
-	}
-	var status [statusBytes / 4]int32
-	piece, err := d.room(statusBytes)
-	if err == nil {
-		err = d.driver.ToHost(piece, d.status, d.stream)
-	}
-	if err == nil {
-		err = d.driver.Wait(d.stream)
-	}
-	if err != nil {
-		d.fail(operation, err)
-		return
-	}
-	copy(bytesOf(status[:]), piece)
-	switch what := int(status[0]); {
-	case what == 0:
-	case what < 0 || what >= len(complaints) || complaints[what] == "":
-		d.fail(operation, fmt.Errorf("kernels complain in words that nobody knows: %d", what))
-	default:
-		d.fail(operation, d.driver.Fill(d.status, 0, statusBytes, d.stream))
-		d.fail(operation, &Mistake{Device: d.name, Noticed: operation, Reason: fmt.Sprintf(complaints[what], status[1], status[2])})
-	}
-}

@@ -3,7 +3,10 @@ package cuda
 import (
 	"cmp"
 	"fmt"
+	"runtime"
 
+	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/kernels/device/cuda/arena"
 	"github.com/turnwise-rl/turnwise/kernels/device/cuda/driver"
 )
 
@@ -13,86 +16,116 @@ import (
 type Graph struct {
 	device     *Device
 	executable driver.Executable
-	// kept is memory that was given back during the recording, which each replay uses.
-	kept []pointer
+	// scratch is the memory that each replay works in.
+	scratch []*scratch
 	// refused is the first thing that could not be recorded.
 	refused error
 }
 
-// Record writes down what work queues, in place of doing it. Nothing else may use the device meanwhile. Whatever moves
-// numbers between host and device cannot be recorded, since a replay would not see the host's numbers of then, nor anything that waits: such calls do nothing, and the error
-// of Record names the first.
-func (d *Device) Record(work func()) (*Graph, error) {
+var _ device.Recorder = (*Device)(nil)
+
+// Record writes down what work queues, in place of doing it. Other users of the GPU wait until it returns; this one uses
+// it for nothing else meanwhile. Whatever moves numbers between host and device cannot be recorded, since a replay would
+// not see the host's numbers of then, nor anything that waits: such calls do nothing, and the error of Record names the first.
+//
+// What operations need for a moment is kept: replays work in it, those of several recordings in the same, one after the other.
+func (d *Device) Record(work func()) (device.Recording, error) {
 	g := &Graph{device: d}
-	if err := d.ask("Record", func() { d.begin(g) }); err != nil {
+	var wrong error
+	if err := cmp.Or(d.ask("Record", func() { wrong = d.begin(g) }), wrong); err != nil {
 		return nil, err
 	}
 	finished := false
 	defer func() {
 		if !finished { // work panics
-			_, _ = d.end(g)
+			_ = d.end(g)
 		}
 	}()
 	work()
 	finished = true
-	return d.end(g)
-}
-
-// begin begins a recording. The caller holds mu, by ask.
-func (d *Device) begin(g *Graph) {
-	if d.recording != nil {
-		panic("cuda: Record inside Record")
-	}
-	if d.fail("Record", d.driver.BeginCapture(d.stream)); d.kept() == nil {
-		d.recording = g
-		d.memory.arena.Hold(true)
-	}
-}
-
-// end ends a recording. What was lacking or wrong in it is its error.
-func (d *Device) end(g *Graph) (*Graph, error) {
-	d.mu.Lock()
-	wrong := d.tell()
-	d.recording = nil
-	d.memory.arena.Hold(false)
-	d.mu.Unlock()
-	err := d.ask("Record", func() {
-		graph, err := d.driver.EndCapture(d.stream)
-		if wrong = cmp.Or(g.refused, wrong, err); wrong == nil {
-			g.executable, wrong = d.driver.Instantiate(graph)
-		}
-		if graph != 0 {
-			d.fail("Record", d.driver.FreeGraph(graph))
-		}
-		if wrong == nil {
-			d.graphs[g] = struct{}{}
-			return
-		}
-		d.unkeep(g)
-	})
-	switch {
-	case err != nil:
+	if err := d.end(g); err != nil {
 		return nil, err
-	case wrong != nil:
-		return nil, fmt.Errorf("%s: the work cannot be recorded: %w", d.name, wrong)
 	}
 	return g, nil
 }
 
-// unkeep gives the memory of a graph back. The caller holds mu, by enter.
-func (d *Device) unkeep(g *Graph) {
-	for _, address := range g.kept {
-		d.fail("Free", d.memory.arena.Give(uint64(address)))
+// begin begins a recording. The caller holds mu, by ask.
+func (d *Device) begin(g *Graph) error {
+	if d.recording != nil {
+		panic("cuda: Record inside Record")
 	}
-	g.kept = nil
+	if err := d.driver.BeginCapture(d.stream); err != nil {
+		return d.unrecordable(d.short(err))
+	}
+	d.recording = g
+	d.memory.arena.Hold(true)
+	return nil
+}
+
+// unrecordable says of an error what it ended. The device is well, or what is queued next will tell.
+func (d *Device) unrecordable(err error) error {
+	return fmt.Errorf("%s: the work cannot be recorded: %w", d.name, err)
+}
+
+// end ends a recording. What was lacking or wrong in it is its error; the device's failure is returned as it is.
+func (d *Device) end(g *Graph) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.changed.Broadcast()
+	wrong := d.tell()
+	d.recording = nil
+	defer d.memory.arena.Hold(false)
+	if d.failure == nil {
+		wrong = d.finish(g, cmp.Or(g.refused, wrong, d.unreturned(g)))
+	}
+	if d.failure == nil && wrong == nil {
+		d.graphs[g] = struct{}{}
+		return nil
+	}
+	d.unkeep(g)
+	if err := d.tell(); err != nil {
+		return err
+	}
+	return d.unrecordable(wrong)
+}
+
+// finish makes a recording ready to run, unless something was wrong with it, which it returns. The caller holds mu.
+func (d *Device) finish(g *Graph, wrong error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if d.fail("Record", d.driver.SetCurrent(d.context)); d.failure != nil {
+		return d.failure
+	}
+	graph, err := d.driver.EndCapture(d.stream)
+	if wrong = cmp.Or(wrong, d.short(err)); wrong == nil {
+		g.executable, err = d.driver.Instantiate(graph)
+		wrong = d.short(err)
+	}
+	if graph != 0 {
+		d.fail("Record", d.driver.FreeGraph(graph))
+	}
+	return wrong
+}
+
+// short is an error of the driver's, as what is lacking where it says that memory is. The caller holds mu, by enter.
+func (d *Device) short(err error) error {
+	if driver.CodeOf(err) == driver.OutOfMemory {
+		return d.lacking(device.ForWorkspace, arena.BlockBytes)
+	}
+	return err
 }
 
 // unrecorded reports whether a recording is going on, in which the operation cannot be. The caller holds mu.
 func (d *Device) unrecorded(operation string) bool {
+	return d.refuses(operation, "only what the device does by itself can be recorded")
+}
+
+// refuses is unrecorded, for a reason. The caller holds mu.
+func (d *Device) refuses(operation, reason string) bool {
 	if d.recording == nil {
 		return false
 	}
-	err := &Mistake{Device: d.name, Noticed: operation, Reason: "only what the device does by itself can be recorded"}
+	err := &Mistake{Device: d.name, Noticed: operation, Reason: reason}
 	if d.recording.refused == nil {
 		d.recording.refused = err
 	}

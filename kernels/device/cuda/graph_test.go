@@ -2,12 +2,15 @@ package cuda
 
 import (
 	"errors"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
+	"github.com/turnwise-rl/turnwise/kernels/device/cuda/cublaslt"
 )
 
 // sequence is work of several kinds on two buffers, with memory that it takes and gives back, as a pass does.
@@ -111,6 +114,40 @@ func TestRecordingRefusesTheHost(t *testing.T) {
 	}
 }
 
+// TestWhatTheDriverRefusesToRecordIsComputed has the driver and a library refuse a call in a recording, and wants a device that
+// computes on and records something else.
+func TestWhatTheDriverRefusesToRecordIsComputed(t *testing.T) {
+	d := open(t, Options{Exact: true})
+	b, got := allocate(t, d, device.F32, 2), make([]float32, 2)
+	for name, refuse := range map[string]func() error{
+		"the driver": func() error { return d.driver.Wait(d.stream) },
+		"a library":  func() error { return &cublaslt.Failure{} },
+	} {
+		d.Upload(b, []float32{1, 2})
+		g, err := d.Record(func() {
+			d.Scale(b, 3)
+			if d.enter("refuse") {
+				d.fail("refuse", refuse())
+				d.leave()
+			}
+			d.Scale(b, 5)
+		})
+		var failure *device.Failure
+		if g != nil || err == nil || errors.As(err, &failure) || !strings.Contains(err.Error(), "the work cannot be recorded") {
+			t.Errorf("%s: got %v, %v", name, g, err)
+		}
+		d.Scale(b, 7)
+		g, err = d.Record(func() { d.Scale(b, 11) })
+		must(t, err)
+		g.Replay()
+		must(t, d.Download(got, b))
+		if got[0] != 77 || got[1] != 154 {
+			t.Errorf("%s: got %v", name, got)
+		}
+		g.Free()
+	}
+}
+
 func TestRecordingEnds(t *testing.T) {
 	d := open(t, Options{Exact: true})
 	b := allocate(t, d, device.F32, 8)
@@ -135,12 +172,174 @@ func TestRecordingEnds(t *testing.T) {
 	must(t, err) // whose work saw the error
 }
 
-func freed(t *testing.T, d *Device, b device.Buffer) *Graph {
+func freed(t *testing.T, d *Device, b device.Buffer) device.Recording {
 	t.Helper()
 	g, err := d.Record(func() { d.Zero(b) })
 	must(t, err)
 	g.Free()
 	return g
+}
+
+// moments is work that needs memory for a moment, of so many bytes, twice.
+func moments(t *testing.T, d *Device, from, to device.Buffer, bytes int64) {
+	t.Helper()
+	for i, b := range []device.Buffer{from, to} {
+		if !d.enter("moments") {
+			t.Fatal("an error is kept")
+		}
+		m, err := d.reserve(device.ForWorkspace, bytes)
+		must(t, err)
+		narrow := device.NewBuffer(m, device.BF16, from.Len())
+		d.leave()
+		d.Copy(narrow, b)
+		d.Scale(narrow, float32(2+i))
+		d.Copy(to, narrow)
+		d.enter("moments")
+		d.give(m)
+		d.leave()
+	}
+}
+
+// TestRecordingsShareMemory records work thrice, which takes memory for it once, and wants a recording to work on when
+// others are freed.
+func TestRecordingsShareMemory(t *testing.T) {
+	d := open(t, Options{Exact: true})
+	const n = 1 << 20 // blocks of their own
+	from, to, want, got := allocate(t, d, device.F32, n), allocate(t, d, device.F32, n), make([]float32, n), make([]float32, n)
+	var graphs []device.Recording
+	for i := range int64(3) {
+		g, err := d.Record(func() { moments(t, d, from, to, 2*n+1000*(2-i)) })
+		must(t, err)
+		graphs = append(graphs, g)
+		if pieces := len(d.memory.scratch); pieces != 1 {
+			t.Errorf("%d recordings work in %d pieces of memory", i+1, pieces)
+		}
+	}
+	var kept device.Buffer
+	g, err := d.Record(func() {
+		moments(t, d, from, to, 2*n)
+		kept = allocate(t, d, device.F32, n/2)
+	})
+	must(t, err)
+	values := make([]float32, n)
+	for i := range values {
+		values[i] = float32(i % 71)
+	}
+	d.Upload(from, values)
+	d.Upload(kept, values[:n/2])
+	moments(t, d, from, to, 2*n)
+	must(t, d.Download(want, to))
+	for _, i := range []int{2, 0} {
+		graphs[i].Free()
+	}
+	d.Zero(to)
+	graphs[1].Replay()
+	must(t, d.Download(got, to))
+	if !slices.Equal(got, want) {
+		t.Error("a replay differs after other recordings were freed")
+	}
+	must(t, d.Download(got[:n/2], kept))
+	if !slices.Equal(got[:n/2], values[:n/2]) {
+		t.Error("a replay has written what was allocated in another recording")
+	}
+	g.Replay()
+	must(t, d.Download(got[:n/2], kept))
+	if !slices.Equal(got[:n/2], make([]float32, n/2)) {
+		t.Error("a replay has not zeroed what it allocates")
+	}
+	graphs[1].Free()
+	d.Free(kept)
+	g.Free()
+	if len(d.memory.scratch) != 0 {
+		t.Errorf("%d pieces of memory are left", len(d.memory.scratch))
+	}
+	var held *block
+	one, err := d.Record(func() { moments(t, d, from, to, 2*n) })
+	must(t, err)
+	_, err = d.Record(func() {
+		d.enter("keeps")
+		held, _ = d.reserve(device.ForWorkspace, 2*n)
+		d.leave()
+	})
+	var mistake *Mistake
+	if !errors.As(err, &mistake) || !strings.Contains(err.Error(), "keeps 2097152 bytes for later") {
+		t.Errorf("got %v", err)
+	}
+	one.Free()
+	d.enter("keeps")
+	d.give(held)
+	d.leave()
+}
+
+// TestUsersWaitForARecording has another user compute while one records: none of its work may be written down.
+func TestUsersWaitForARecording(t *testing.T) {
+	d := open(t, Options{Exact: true})
+	other := d.Share()
+	b, theirs := allocate(t, d, device.F32, 8), allocate(t, d, device.F32, 8)
+	ones, got := []float32{1, 1, 1, 1, 1, 1, 1, 1}, make([]float32, 8)
+	started, done := make(chan struct{}), make(chan error)
+	g, err := d.Record(func() {
+		go func() {
+			close(started)
+			other.Upload(theirs, ones) // which a recording would refuse
+			done <- other.Download(got, theirs)
+		}()
+		<-started
+		for range 1000 { // a chance to come between
+			runtime.Gosched()
+		}
+		d.Zero(b)
+	})
+	must(t, err)
+	must(t, <-done)
+	if !slices.Equal(got, ones) {
+		t.Errorf("the other user got %v", got)
+	}
+	d.Zero(theirs)
+	d.Upload(b, ones)
+	g.Replay()
+	must(t, d.Download(got, b))
+	zeros := make([]float32, 8)
+	if !slices.Equal(got, zeros) {
+		t.Errorf("a replay left %v", got)
+	}
+	must(t, d.Download(got, theirs))
+	if !slices.Equal(got, zeros) {
+		t.Errorf("a replay did another user's work: %v", got)
+	}
+	g.Free()
+}
+
+// TestAnotherDeviceComputesDuringARecording has a second device of the process give memory back to the driver, load numbers and
+// wait while the first records: the driver refuses whatever waits for all of the GPU then.
+func TestAnotherDeviceComputesDuringARecording(t *testing.T) {
+	d, other := open(t, Options{Exact: true}), open(t, Options{Exact: true, Separate: true})
+	b := allocate(t, d, device.F32, 8)
+	values, got := []float32{1, 2, 3, 4, 5, 6, 7, 8}, make([]float32, 8)
+	d.Upload(b, values)
+	g, err := d.Record(func() {
+		theirs, narrow := allocate(t, other, device.F32, 8), allocate(t, other, device.BF16, 8)
+		other.Upload(theirs, values)
+		other.Copy(narrow, theirs)
+		must(t, other.Download(got, narrow))
+		other.Free(theirs)
+		other.Free(narrow)
+		must(t, other.Sync())
+		d.Scale(b, 2)
+	})
+	must(t, err)
+	defer g.Free()
+	if !slices.Equal(got, values) {
+		t.Errorf("the other device has %v", got)
+	}
+	g.Replay()
+	must(t, d.Download(got, b))
+	for i := range values {
+		values[i] *= 2
+	}
+	if !slices.Equal(got, values) {
+		t.Errorf("a replay has %v, want %v", got, values)
+	}
 }
 
 func TestTimeIsTheDevices(t *testing.T) {

@@ -23,15 +23,24 @@ type grid struct{ x, y, z int }
 // The struct's fields are those of the C struct in their order, padded alike by both languages: pointer for
 // pointers, int64 for long long, int32 for int, float32 for float.
 func launch[A any](d *Device, name string, g grid, threads int, a A) {
+	launchShared(d, name, g, threads, 0, a)
+}
+
+// sharedBytes is the most dynamic shared memory that a kernel asks for: with a little that is static, what every GPU from
+// compute capability 8.0 on has for a block.
+const sharedBytes = 96 << 10
+
+// launchShared is launch of a kernel that has so many bytes of dynamic shared memory a block.
+func launchShared[A any](d *Device, name string, g grid, threads, shared int, a A) {
 	if g.x == 0 || g.y == 0 || g.z == 0 || d.kept() != nil {
 		return
 	}
-	f, ok := d.functions[name]
+	f, ok := d.function(name)
 	if !ok {
-		panic("cuda: no kernel " + name)
+		return
 	}
 	*(*A)(unsafe.Pointer(&d.argument)) = a
-	err := d.driver.Launch(f, [3]uint32{uint32(g.x), uint32(g.y), uint32(g.z)}, uint32(threads), unsafe.Pointer(&d.argument), d.stream)
+	err := d.driver.Launch(f, [3]uint32{uint32(g.x), uint32(g.y), uint32(g.z)}, uint32(threads), uint32(shared), unsafe.Pointer(&d.argument), d.stream)
 	d.fail(name, err)
 }
 

@@ -18,6 +18,9 @@ func (d *Device) RMSNorm(y, x device.Rows, weight, roots device.Buffer, rows int
 		return
 	}
 	defer d.leave()
+	if d.fastNorm(into, from, scale, inverse, rows, weight.Len(), eps) {
+		return
+	}
 	launch(d, "rms_norm"+suffix(into.t), line(rows), 128,
 		rmsNormArgs{into.at, from.at, scale, inverse, int64(into.stride), int64(from.stride), int32(weight.Len()), eps})
 }
@@ -34,7 +37,7 @@ type normWeightGradArgs struct {
 	rows, columns     int32
 }
 
-// RMSNormBack adds the gradients of RMSNorm to dx and dWeight.
+// RMSNormBack adds the gradients of RMSNorm to dx and dWeight, and writes the norm's output over dy.
 func (d *Device) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy, x device.Rows, weight, roots device.Buffer, rows int) {
 	const name = "RMSNormBack"
 	device.CheckRMSNormBack(dx, dWeight, dy, x, weight, roots, rows)
@@ -44,6 +47,9 @@ func (d *Device) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy, x device
 		return
 	}
 	defer d.leave()
+	if d.fastNormBack(into, from, in, sum, scale, inverse, rows, width) {
+		return
+	}
 	if sum != 0 {
 		launch(d, "norm_weight_grad"+suffix(in.t), line(blocks(width, sumColumns)), sumThreads,
 			normWeightGradArgs{sum, from.at, in.at, inverse, int64(from.stride), int64(in.stride), int32(rows), int32(width)})
@@ -73,8 +79,12 @@ func (d *Device) SwiGLU(y, gateUp device.Rows, rows, width int) {
 		return
 	}
 	defer d.leave()
-	launch(d, "swiglu"+suffix(in.t), grid{rows, blocks(width, swigluColumns), 1}, 128,
-		swigluArgs{y: into.at, gateUp: in.at, yStride: int64(into.stride), gateUpStride: int64(in.stride), width: int32(width)})
+	args := swigluArgs{y: into.at, gateUp: in.at, yStride: int64(into.stride), gateUpStride: int64(in.stride), width: int32(width)}
+	if d.inEights(width, nil, into, in) {
+		launch(d, "fast_swiglu", eightsGrid(rows, width), 128, args)
+		return
+	}
+	launch(d, "swiglu"+suffix(in.t), grid{rows, blocks(width, swigluColumns), 1}, 128, args)
 }
 
 type swigluBackArgs struct {
@@ -83,7 +93,7 @@ type swigluBackArgs struct {
 	width, _                              int32
 }
 
-// SwiGLUBack writes the gradient of gateUp.
+// SwiGLUBack writes the gradient of gateUp, and SwiGLU's output over dy.
 func (d *Device) SwiGLUBack(dGateUp, dy, gateUp device.Rows, rows, width int) {
 	const name = "SwiGLUBack"
 	device.CheckSwiGLUBack(dGateUp, dy, gateUp, rows, width)
@@ -92,6 +102,11 @@ func (d *Device) SwiGLUBack(dGateUp, dy, gateUp device.Rows, rows, width int) {
 		return
 	}
 	defer d.leave()
-	launch(d, "swiglu_back"+suffix(in.t), grid{rows, blocks(width, swigluColumns), 1}, 128, swigluBackArgs{dGateUp: into.at, dy: from.at, gateUp: in.at,
-		dGateUpStride: int64(into.stride), dyStride: int64(from.stride), gateUpStride: int64(in.stride), width: int32(width)})
+	args := swigluBackArgs{dGateUp: into.at, dy: from.at, gateUp: in.at,
+		dGateUpStride: int64(into.stride), dyStride: int64(from.stride), gateUpStride: int64(in.stride), width: int32(width)}
+	if d.inEights(width, nil, into, from, in) {
+		launch(d, "fast_swiglu_back", eightsGrid(rows, width), 128, args)
+		return
+	}
+	launch(d, "swiglu_back"+suffix(in.t), grid{rows, blocks(width, swigluColumns), 1}, 128, args)
 }

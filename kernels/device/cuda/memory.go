@@ -29,26 +29,29 @@ type memory struct {
 	poison      bool
 	bytes, peak int64
 	purposes    [device.ForWorkspace + 1]int64
+	// scratch is what recordings work in, by address.
+	scratch map[pointer]*scratch
 }
 
-func newMemory(d *driver.Driver, o Options) memory {
-	return memory{arena: arena.New(fromDriver{d}, o.Separate), poison: o.poison}
+func newMemory(c *core, o Options) memory {
+	return memory{arena: arena.New(fromDriver{c}, o.Separate), poison: o.poison, scratch: map[pointer]*scratch{}}
 }
 
 // fromDriver is where the arena's memory comes from.
-type fromDriver struct{ driver *driver.Driver }
+type fromDriver struct{ of *core }
 
 func (f fromDriver) Take(bytes int64) (uint64, error) {
-	address, err := f.driver.Alloc(bytes)
+	address, err := f.of.driver.Alloc(bytes)
 	return uint64(address), err
 }
 
-// Give waits for all work, as the driver is known to do and nowhere promises.
+// Give waits for the work of the device that has the memory, as the driver is known to do and nowhere promises. It does not wait for
+// the whole GPU, which the driver refuses while another device of the process records.
 func (f fromDriver) Give(address uint64) error {
-	if err := f.driver.WaitAll(); err != nil {
+	if err := f.of.idle(); err != nil {
 		return err
 	}
-	return f.driver.Free(pointer(address))
+	return f.of.driver.Free(pointer(address))
 }
 
 // close gives everything back to the driver.
@@ -100,7 +103,7 @@ func (d *Device) Allocate(p device.Purpose, t device.DType, n int) (device.Buffe
 	size := t.Size()
 	var b device.Buffer
 	err := d.ask("Allocate", func() {
-		m, err := d.reserve(p, int64(n)*int64(size))
+		m, err := d.reserveFor(p, int64(n)*int64(size), false)
 		if err != nil {
 			d.fail("Allocate", err)
 			return
@@ -114,17 +117,22 @@ func (d *Device) Allocate(p device.Purpose, t device.DType, n int) (device.Buffe
 	return b, err
 }
 
-// reserve takes memory, whose contents are whatever they were. The error of too little memory is a *device.OutOfMemory, that of the driver
-// is kept. The caller holds mu, by enter.
+// reserve takes memory, whose contents are whatever they were; workspace is given back by the operation that takes it, if that can be
+// recorded. The error of too little memory is a *device.OutOfMemory, that of the driver is kept. The caller holds mu, by enter.
 func (d *Device) reserve(p device.Purpose, n int64) (*block, error) {
-	address, err := d.memory.arena.Take(max(n, 1))
+	return d.reserveFor(p, n, p == device.ForWorkspace)
+}
+
+// reserveFor is reserve that says whether the memory is for a moment. The caller holds mu, by enter.
+func (d *Device) reserveFor(p device.Purpose, n int64, moment bool) (*block, error) {
+	address, err := d.hand(max(n, 1), moment)
 	if driver.CodeOf(err) == driver.OutOfMemory {
 		return nil, d.lacking(p, n)
 	}
 	if d.fail("Allocate", err); err != nil {
 		return nil, d.kept()
 	}
-	m := &block{device: d.core, address: pointer(address), bytes: n, purpose: p}
+	m := &block{device: d.core, address: address, bytes: n, purpose: p}
 	d.memory.purposes[p] += n
 	d.memory.bytes += n
 	d.memory.peak = max(d.memory.peak, d.memory.bytes)
@@ -175,11 +183,7 @@ func (d *Device) give(m *block) {
 	}
 	d.memory.purposes[m.purpose] -= m.bytes
 	d.memory.bytes -= m.bytes
-	if d.recording != nil { // each replay uses it again
-		d.recording.kept = append(d.recording.kept, m.address)
-		return
-	}
-	d.fail("Free", d.memory.arena.Give(uint64(m.address)))
+	d.takeBack(m.address, m.bytes)
 }
 
 // Usage is the memory of allocations, as they were asked for.

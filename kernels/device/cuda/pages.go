@@ -84,35 +84,47 @@ func (d *Device) CopyPage(p device.Pages, dst, src int) {
 		stride, stride, int32(c.shape.Layers), int32(words)})
 }
 
-// placed are the addresses of a placement's numbers on the device, which are one after the other.
+// A part of attention is a part of a placement.
+var _ [device.PartPages * device.PageTokens]struct{} = [attentionPart]struct{}{}
+
+// placed are the addresses of a placement's numbers on the device, which are one after the other. With a capacity, there is
+// room between them for as many parts.
 type placed struct {
 	offsets, cached, starts, partsBefore, tables pointer
-	// integers is how many there are in all; parts is how many parts of attention the single rows have.
+	// items and members are for the fast kernels: see item. There is room for as many of each as of parts.
+	items, members pointer
+	// integers is how many there is room for; parts is how many parts of attention the single rows have, or may have.
 	integers, parts int
 	// ones are the sequences of a single row, others those of more.
 	ones, others int
 }
 
 // place says where a placement's numbers are on the device, if they begin at an address.
-func place(at *device.Placement, address pointer) placed {
-	n := at.Sequences()
-	p := placed{integers: 4*n + 2}
-	p.offsets = address
-	p.cached = p.offsets + pointer(4*(n+1))
-	p.starts = p.cached + pointer(4*n)
-	p.partsBefore = p.starts + pointer(4*n)
-	p.tables = p.partsBefore + pointer(4*(n+1))
+func (d *Device) place(at *device.Placement, address pointer) placed {
+	n, pages := at.Sequences(), at.Capacity*device.PartPages
+	p := placed{parts: at.Capacity}
 	for i := range n {
-		rows := at.Offsets[i+1] - at.Offsets[i]
-		p.integers += pagesUsed(at, i)
-		p.parts += partsOf(at, i)
-		switch {
+		switch rows := at.Offsets[i+1] - at.Offsets[i]; {
 		case rows == 1:
 			p.ones++
 		case rows > 1:
 			p.others++
 		}
+		if at.Capacity == 0 {
+			pages += pagesUsed(at, i)
+			p.parts += partsOf(at, i)
+		}
 	}
+	next := func(integers int) pointer {
+		here := address + pointer(4*p.integers)
+		p.integers += integers
+		return here
+	}
+	p.offsets, p.cached, p.starts, p.partsBefore = next(n+1), next(n), next(n), next(n+1)
+	if !d.exact {
+		p.items, p.members = next(p.parts*itemIntegers), next(p.parts*memberIntegers)
+	}
+	p.tables = next(pages) // last, so that room that is not used need not be written
 	return p
 }
 
@@ -129,24 +141,30 @@ func partsOf(at *device.Placement, i int) int {
 	return blocks(int(at.Cached[i])+1, attentionPart)
 }
 
-// numbers are what the device has of a placement, in the order of placed.
-func numbers(at *device.Placement, p placed) []int32 {
+// placing is what Place works in.
+type placing struct {
+	numbers, starts, partsBefore []int32
+	grouping
+}
+
+// of are what the device has of a placement, in the order of placed. They are valid until the next call.
+func (s *placing) of(at *device.Placement, p placed) []int32 {
 	n := at.Sequences()
-	all := make([]int32, 0, p.integers)
-	all = append(append(all, at.Offsets...), at.Cached...)
-	start, parts := int32(0), int32(0)
+	s.starts, s.partsBefore = append(s.starts[:0], 0), append(s.partsBefore[:0], 0)
 	for i := range n {
-		all = append(all, start)
-		start += int32(pagesUsed(at, i))
+		s.starts = append(s.starts, s.starts[i]+int32(pagesUsed(at, i)))
+		s.partsBefore = append(s.partsBefore, s.partsBefore[i]+int32(partsOf(at, i)))
 	}
-	for i := range n {
-		all = append(all, parts)
-		parts += int32(partsOf(at, i))
+	all := append(append(s.numbers[:0], at.Offsets...), at.Cached...)
+	all = append(append(all, s.starts[:n]...), s.partsBefore...)
+	if p.items != 0 {
+		s.group(at)
+		all = s.grouping.numbers(all, at, p.parts, s.starts, s.partsBefore)
 	}
-	all = append(all, parts)
 	for i, table := range at.Tables {
 		all = append(all, table[:pagesUsed(at, i)]...)
 	}
+	s.numbers = all
 	return all
 }
 
@@ -159,7 +177,7 @@ func (d *Device) Place(at *device.Placement) {
 		return
 	}
 	defer d.leave()
-	need := place(at, 0)
+	need := d.place(at, 0)
 	if at.Device.Len() < need.integers {
 		if !at.Device.Absent() {
 			d.give(d.owned(name, at.Device))
@@ -173,12 +191,12 @@ func (d *Device) Place(at *device.Placement) {
 		}
 		at.Device = device.NewBuffer(m, device.I32, room)
 	}
-	d.upload(name, d.at(name, at.Device), bytesOf(numbers(at, need)))
+	d.upload(name, d.at(name, at.Device), bytesOf(d.placing.of(at, need)))
 }
 
 // placement is where a placement's numbers are, which Place has brought to the device. The caller holds mu, by enter.
 func (d *Device) placement(operation string, at *device.Placement) placed {
-	p := place(at, d.at(operation, at.Device))
+	p := d.place(at, d.at(operation, at.Device))
 	if at.Device.Len() < p.integers {
 		panic(fmt.Sprintf("cuda: %s: the placement has changed since Place, or was never brought to the device", operation))
 	}
@@ -197,23 +215,20 @@ func (d *Device) WritePages(p device.Pages, layer int, k, v device.Rows, at *dev
 	const name = "WritePages"
 	c := d.cache(name, p)
 	device.CheckWritePages(c, layer, k, v, at)
-	keys, values, rows := d.operand(name, k), d.operand(name, v), placedRows(at)
+	keys, values, rows := d.operand(name, k), d.operand(name, v), at.Rows()
 	if rows == 0 || !d.enter(name) {
 		return
 	}
 	defer d.leave()
-	on := d.placement(name, at)
-	launch(d, fmt.Sprintf("write_pages_%d", c.shape.DType.Size()), line(min(rows, 32*d.multiprocessors)), 256, writePagesArgs{
-		pages: c.layer(layer), k: keys.at, v: values.at, offsets: on.offsets, cached: on.cached, starts: on.starts, tables: on.tables,
-		kStride: int64(keys.stride), vStride: int64(values.stride), page: int64(c.page()),
-		sequences: int32(at.Sequences()), rows: int32(rows), keyHeads: int32(c.shape.KVHeads), columns: int32(c.shape.Dim),
-	})
-}
-
-// placedRows is how many new rows a placement has.
-func placedRows(at *device.Placement) int {
-	if at.Sequences() == 0 {
-		return 0
+	on, size := d.placement(name, at), c.shape.DType.Size()
+	unit := size // what is copied at once
+	if wide := 16 / size; c.shape.Dim%wide == 0 && keys.stride%wide == 0 && values.stride%wide == 0 && (keys.at|values.at)%16 == 0 {
+		unit = 16
 	}
-	return int(at.Offsets[at.Sequences()])
+	units := func(elements int) int { return elements * size / unit }
+	launch(d, fmt.Sprintf("write_pages_%d", unit), line(min(rows, 32*d.multiprocessors)), 256, writePagesArgs{
+		pages: c.layer(layer), k: keys.at, v: values.at, offsets: on.offsets, cached: on.cached, starts: on.starts, tables: on.tables,
+		kStride: int64(units(keys.stride)), vStride: int64(units(values.stride)), page: int64(units(c.page())),
+		sequences: int32(at.Sequences()), rows: int32(rows), keyHeads: int32(c.shape.KVHeads), columns: int32(units(c.shape.Dim)),
+	})
 }

@@ -9,6 +9,14 @@ func (d *Device) productInto(y, x, w operand, rows, out, in int, add bool) {
 	d.multiply("product", y, x, w, rows, out, in, add)
 }
 
+// productOnto queues y = base + x·wᵀ, with base of y's type. The caller holds mu, by enter.
+func (d *Device) productOnto(y, base, x, w operand, rows, out, in int) {
+	if rows > 0 && out > 0 && in > 0 && d.fastProductOnto(y, base, x, w, rows, out, in) {
+		return
+	}
+	d.multiplyOnto("product", y, base, x, w, rows, out, in)
+}
+
 // productBackInto queues dx = dy·w, or dx += dy·w, for w [out × in]. dy has w's type, dx that or float32. The caller
 // holds mu, by enter.
 func (d *Device) productBackInto(dx, dy, w operand, rows, out, in int, add bool) {
@@ -28,9 +36,9 @@ func (d *Device) productGradInto(dw, dy, x operand, rows, out, in int) {
 
 // productArgs is the struct of every kernel of a product.
 type productArgs struct {
-	result, left, right                   pointer
-	resultStride, leftStride, rightStride int64
-	rows, columns, steps, add             int32
+	result, base, left, right                         pointer // no base: sums begin with 0
+	resultStride, baseStride, leftStride, rightStride int64
+	rows, columns, steps, _                           int32
 }
 
 // part is what a block of one kernel of products computes: so many rows and columns of the result.
@@ -70,18 +78,24 @@ const maxGridY = 65535
 
 // multiply queues a product of so many rows and columns, each element of which is a chain of so many steps.
 func (d *Device) multiply(form string, result, left, right operand, rows, columns, steps int, add bool) {
+	var base operand
+	if add {
+		base = result
+	}
+	d.multiplyOnto(form, result, base, left, right, rows, columns, steps)
+}
+
+// multiplyOnto is multiply with sums that begin with the elements of base, or with 0 where it has no address.
+func (d *Device) multiplyOnto(form string, result, base, left, right operand, rows, columns, steps int) {
 	if rows > 0 && columns > 0 {
-		d.multiplyBy(d.partOf(form, rows, columns), form, result, left, right, rows, columns, steps, add)
+		d.multiplyBy(d.partOf(form, rows, columns), form, result, base, left, right, rows, columns, steps)
 	}
 }
 
-func (d *Device) multiplyBy(p part, form string, result, left, right operand, rows, columns, steps int, add bool) {
-	a := productArgs{result: result.at, left: left.at, right: right.at,
-		resultStride: int64(result.stride), leftStride: int64(left.stride), rightStride: int64(right.stride),
+func (d *Device) multiplyBy(p part, form string, result, base, left, right operand, rows, columns, steps int) {
+	a := productArgs{result: result.at, base: base.at, left: left.at, right: right.at,
+		resultStride: int64(result.stride), baseStride: int64(base.stride), leftStride: int64(left.stride), rightStride: int64(right.stride),
 		rows: int32(rows), columns: int32(columns), steps: int32(steps)}
-	if add {
-		a.add = 1
-	}
 	g := line(p.blocks(rows, columns))
 	if p == fewRows {
 		g = grid{blocks(columns, p.columns), blocks(rows, p.rows), 1}

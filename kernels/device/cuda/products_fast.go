@@ -86,6 +86,11 @@ func (d *Device) fastProduct(y, x, w operand, rows, out, in int, add bool) bool 
 	return d.fast != nil && d.queued("Product", d.fast.multiplier.Product(uintptr(d.stream), y.matrix(), x.matrix(), w.matrix(), cublaslt.Shape{Rows: rows, Out: out, In: in}, add))
 }
 
+// fastProductOnto is fastProduct for productOnto.
+func (d *Device) fastProductOnto(y, base, x, w operand, rows, out, in int) bool {
+	return d.fast != nil && d.queued("ProductOnto", d.fast.multiplier.ProductOnto(uintptr(d.stream), y.matrix(), base.matrix(), x.matrix(), w.matrix(), cublaslt.Shape{Rows: rows, Out: out, In: in}))
+}
+
 // fastProductBack is fastProduct for productBackInto.
 func (d *Device) fastProductBack(dx, dy, w operand, rows, out, in int, add bool) bool {
 	return d.fast != nil && d.queued("ProductBack", d.fast.multiplier.ProductBack(uintptr(d.stream), dx.matrix(), dy.matrix(), w.matrix(), cublaslt.Shape{Rows: rows, Out: out, In: in}, add))

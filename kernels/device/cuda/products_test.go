@@ -145,7 +145,12 @@ func (k kernelCase) check(t *testing.T, d *Device, operands, results device.DTyp
 		if !d.enter("test") {
 			t.Fatal(d.Sync())
 		}
-		d.multiplyBy(k.part, k.form, d.operand("test", result.matrix()), d.operand("test", left.matrix()), d.operand("test", right.matrix()), k.rows, k.columns, k.steps, add)
+		to := d.operand("test", result.matrix())
+		base := to
+		if !add {
+			base.at = 0
+		}
+		d.multiplyBy(k.part, k.form, to, base, d.operand("test", left.matrix()), d.operand("test", right.matrix()), k.rows, k.columns, k.steps)
 		d.leave()
 		want := append([]float32(nil), result.values...)
 		for row := range k.rows {
@@ -196,7 +201,7 @@ func TestProductKernelsAgree(t *testing.T) {
 		for i, p := range form.parts {
 			result, got := numbers(rows*columns), make([]float32, rows*columns)
 			if d.enter("test") {
-				d.multiplyBy(p, form.name, d.operand("test", device.Dense(result, columns)), left, right, rows, columns, steps, false)
+				d.multiplyBy(p, form.name, d.operand("test", device.Dense(result, columns)), operand{}, left, right, rows, columns, steps)
 				d.leave()
 			}
 			if err := d.Download(got, result); err != nil {

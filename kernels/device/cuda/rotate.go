@@ -56,8 +56,36 @@ func (d *Device) Rotate(y device.Rows, h device.Heads) {
 		return
 	}
 	defer d.leave()
-	launch(d, "rotate"+suffix(into.t), on.grid(), 128, rotateArgs{into.at, on.x.at, on.positions, on.cos, on.sin, on.weight, on.roots, d.status,
-		int64(into.stride), int64(on.x.stride), int32(on.count), int32(on.dim), int32(on.limit), h.Eps})
+	if d.fastRotate(into, on, h.Eps) {
+		return
+	}
+	d.rotate(into, on, h.Eps)
+}
+
+// rotate queues the kernel of Rotate that does what the fast one does not.
+func (d *Device) rotate(y operand, on headsOnDevice, eps float32) {
+	launch(d, "rotate"+suffix(y.t), on.grid(), 128, rotateArgs{y.at, on.x.at, on.positions, on.cos, on.sin, on.weight, on.roots, d.status,
+		int64(y.stride), int64(on.x.stride), int32(on.count), int32(on.dim), int32(on.limit), eps})
+}
+
+// RotateBoth is Rotate of q to yq and of k to yk.
+func (d *Device) RotateBoth(yq, yk device.Rows, q, k device.Heads) {
+	const name = "RotateBoth"
+	device.CheckRotateBoth(yq, yk, q, k)
+	qs, toQ, ks, toK := d.heads(name, q), d.operand(name, yq), d.heads(name, k), d.operand(name, yk)
+	if q.Rows == 0 || !d.enter(name) {
+		return
+	}
+	defer d.leave()
+	if d.fastRotateBoth(toQ, toK, qs, ks, q.Eps) {
+		return
+	}
+	if !d.fastRotate(toQ, qs, q.Eps) {
+		d.rotate(toQ, qs, q.Eps)
+	}
+	if !d.fastRotate(toK, ks, k.Eps) {
+		d.rotate(toK, ks, k.Eps)
+	}
 }
 
 // termsElements is how many terms of the gradient of a norm's weight are in memory at a time, at most, where that is
@@ -79,6 +107,9 @@ func (d *Device) rotateBack(dx device.Rows, dWeight device.Buffer, dy device.Row
 		return
 	}
 	defer d.leave()
+	if d.fastRotateBack(into, from, sum, on) {
+		return
+	}
 	if sum != 0 {
 		d.rotateWeightGrad(sum, from, on, room)
 	}

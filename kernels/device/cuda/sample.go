@@ -8,55 +8,104 @@ import (
 )
 
 const (
-	// samplingWords and sampledWords are the sizes of the structs of sample.cu.
+	// samplingWords is the size of struct sampling of sample.h.
 	samplingWords = 8
-	sampledWords  = 5
-	// mostTokens is how many weights the sums of sample.cu hold.
-	mostTokens = 1 << 23
+	// sampledNumbers is how many numbers are told of a token: the fields of device.Sampled behind Token.
+	sampledNumbers = 4
+	// binsBytes is the size of struct bins of sample.h.
+	binsBytes = 384
+	// drawThreads is how many threads a block that chooses a token has, at most.
+	drawThreads = 512
+	// binThreads is how many threads a block of sample_bins has.
+	binThreads = 128
+	// mostTokens is how many weights the sums of sample.cu hold: one more of the largest, 2⁴⁰ units, would be 2⁶³.
+	mostTokens = 1<<23 - 1
 )
 
-// Sample chooses a token for each row of logits, which stay as they are. A row whose logits are not numbers, or have no
-// largest finite one, has no distribution: its Token is −1 and its other fields are NaN.
-func (d *Device) Sample(dst []device.Sampled, logits device.Rows, vocabulary int, how []device.Sampling) error {
-	device.CheckSample(dst, logits, vocabulary, how)
-	if vocabulary > mostTokens {
-		panic(fmt.Sprintf("cuda: Sample: a vocabulary of %d tokens, want at most %d", vocabulary, mostTokens))
-	}
-	rows := d.operand("Sample", logits)
-	words := make([]int32, sampledWords*len(how))
-	err := d.ask("Sample", func() {
-		if len(how) > 0 {
-			d.sample(words, rows, vocabulary, how)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	for i := range dst {
-		w := words[sampledWords*i:]
-		dst[i] = device.Sampled{Token: w[0], LogProb: number(w[1]), SamplingLogProb: number(w[2]), UntemperedLogProb: number(w[3]), Entropy: number(w[4])}
-	}
-	return nil
+// draws are the addresses of what the device keeps of choices, one after the other, with room for so many rows.
+type draws struct {
+	tokens, numbers, how, parts, bins pointer
+	// capacity is how many rows there is room for, a multiple of 4; count how many parts a row has.
+	capacity, count int
 }
 
-// sample queues the choices and waits for them. The caller holds mu, by enter.
-func (d *Device) sample(words []int32, logits operand, vocabulary int, how []device.Sampling) {
-	rows, count := len(how), blocks(vocabulary, partLogits)
-	m, err := d.reserve(device.ForWorkspace, int64(rows)*int64(4*samplingWords+2*partBytes*count+4*sampledWords))
+// drawWords is how many words a row takes.
+func drawWords(vocabulary int) int {
+	return 1 + sampledNumbers + samplingWords + (2*partBytes+binsBytes)/4*blocks(vocabulary, partLogits)
+}
+
+// drawsOf lays choices over memory of so many words.
+func drawsOf(at pointer, words, vocabulary int) draws {
+	w := draws{capacity: words / drawWords(vocabulary) &^ 3, count: blocks(vocabulary, partLogits)}
+	w.tokens = at
+	w.numbers = w.tokens + pointer(4*w.capacity)
+	w.how = w.numbers + pointer(4*sampledNumbers*w.capacity)
+	w.parts = w.how + pointer(4*samplingWords*w.capacity)
+	w.bins = w.parts + pointer(2*partBytes*w.count*w.capacity)
+	return w
+}
+
+// PlaceSampling brings to the device how rows' tokens are chosen.
+func (d *Device) PlaceSampling(to *device.Draws, how []device.Sampling, vocabulary int) error {
+	const name = "PlaceSampling"
+	device.CheckPlaceSampling(how, vocabulary)
+	if vocabulary > mostTokens {
+		panic(fmt.Sprintf("cuda: PlaceSampling: a vocabulary of %d tokens, want at most %d", vocabulary, mostTokens))
+	}
+	if !to.Memory.Absent() {
+		d.at(name, to.Memory) // it is this device's
+	}
+	return d.ask(name, func() {
+		if drawsOf(0, to.Memory.Len(), vocabulary).capacity < len(how) && !d.moreDraws(to, len(how), vocabulary) {
+			return
+		}
+		to.How, to.Vocabulary, to.Tokens = append(to.How[:0], how...), vocabulary, to.Memory.Slice(0, len(how))
+		if len(how) > 0 {
+			d.upload(name, d.draws(name, to).how, bytesOf(samplingOf(how, vocabulary)))
+		}
+	})
+}
+
+// moreDraws gives choices room for so many rows. The caller holds mu, by enter.
+func (d *Device) moreDraws(to *device.Draws, rows, vocabulary int) bool {
+	if !to.Memory.Absent() {
+		d.give(d.owned("PlaceSampling", to.Memory))
+	}
+	*to = device.Draws{How: to.How[:0], Fetched: to.Fetched}
+	words := (rows + 3) &^ 3 * drawWords(vocabulary)
+	m, err := d.reserve(device.ForWorkspace, 4*int64(words))
 	if err != nil {
-		d.fail("Sample", err)
+		d.fail("PlaceSampling", err)
+		return false
+	}
+	to.Memory = device.NewBuffer(m, device.I32, words)
+	return true
+}
+
+// draws are the choices on the device.
+func (d *Device) draws(operation string, of *device.Draws) draws {
+	return drawsOf(d.at(operation, of.Memory), of.Memory.Len(), of.Vocabulary)
+}
+
+// Draw chooses a token for each row of logits, which stay as they are. A row whose logits are not numbers, or have no
+// largest finite one, has no distribution.
+func (d *Device) Draw(of *device.Draws, logits device.Rows) {
+	const name = "Draw"
+	device.CheckDraw(of, logits)
+	if of.Rows() == 0 {
 		return
 	}
-	defer d.give(m)
-	asked := m.address
-	parts := asked + pointer(4*samplingWords*rows)
-	out := parts + pointer(2*partBytes*count*rows)
-	d.upload("Sample", asked, bytesOf(samplingOf(how, vocabulary)))
-	launch(d, "sample_parts", grid{rows, count, 1}, rowThreads(vocabulary),
-		samplePartsArgs{logits.at, asked, parts, int64(logits.stride), int32(count), int32(vocabulary)})
-	launch(d, "sample_rows", line(rows), rowThreads(vocabulary),
-		sampleRowsArgs{logits.at, asked, parts, out, int64(logits.stride), int32(count), int32(vocabulary)})
-	d.download("Sample", bytesOf(words), out)
+	from, w, vocabulary := d.operand(name, logits), d.draws(name, of), int32(of.Vocabulary)
+	if !d.enter(name) {
+		return
+	}
+	defer d.leave()
+	launch(d, "sample_parts", grid{of.Rows(), w.count, 1}, rowThreads(of.Vocabulary),
+		samplePartsArgs{from.at, w.how, w.parts, int64(from.stride), int32(w.count), vocabulary})
+	launch(d, "sample_bins", grid{of.Rows(), w.count, 1}, binThreads,
+		sampleBinsArgs{from.at, w.how, w.parts, w.bins, int64(from.stride), int32(w.count), vocabulary})
+	launch(d, "sample_rows", line(of.Rows()), min(drawThreads, 32*blocks(of.Vocabulary, 32)),
+		sampleRowsArgs{from.at, w.how, w.parts, w.bins, w.tokens, w.numbers, int64(from.stride), int32(w.count), vocabulary})
 }
 
 // samplingOf is how rows' tokens are chosen in the words of struct sampling.
@@ -85,8 +134,14 @@ type samplePartsArgs struct {
 	count, vocabulary  int32
 }
 
+type sampleBinsArgs struct {
+	logits, how, parts, bins pointer
+	stride                   int64
+	count, vocabulary        int32
+}
+
 type sampleRowsArgs struct {
-	logits, how, parts, out pointer
-	stride                  int64
-	count, vocabulary       int32
+	logits, how, parts, bins, tokens, numbers pointer
+	stride                                    int64
+	count, vocabulary                         int32
 }

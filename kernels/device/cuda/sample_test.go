@@ -28,8 +28,19 @@ func choices(t *testing.T, d *Device, logits []float32, how []device.Sampling) [
 	for range how {
 		rows = append(rows, logits...)
 	}
-	dst := make([]device.Sampled, len(how))
-	if err := d.Sample(dst, device.Dense(brought(t, d, rows), len(logits)), len(logits), how); err != nil {
+	return drawn(t, d, brought(t, d, rows), len(logits), how)
+}
+
+// drawn samples rows of logits.
+func drawn(t *testing.T, d *Device, logits device.Buffer, vocabulary int, how []device.Sampling) []device.Sampled {
+	t.Helper()
+	dst, draws := make([]device.Sampled, len(how)), device.Draws{}
+	defer d.FreeDraws(&draws)
+	if err := d.PlaceSampling(&draws, how, vocabulary); err != nil {
+		t.Fatal(err)
+	}
+	d.Draw(&draws, device.Dense(logits, vocabulary))
+	if err := d.Drawn(dst, &draws); err != nil {
 		t.Fatal(err)
 	}
 	return dst
@@ -53,9 +64,9 @@ func likely(logits []float32, temperature float64) (order []int, weights []float
 	return order, weights
 }
 
-// TestSampleCutsALargeVocabulary draws the tokens on both sides of a border that lies among thousands of equally
+// TestDrawCutsALargeVocabulary draws the tokens on both sides of a border that lies among thousands of equally
 // likely ones, and the tokens at both ends of the vocabulary.
-func TestSampleCutsALargeVocabulary(t *testing.T) {
+func TestDrawCutsALargeVocabulary(t *testing.T) {
 	arithmetic(t)
 	const vocabulary, temperature = 151_936, 0.5
 	random := rand.New(rand.NewPCG(11, 12))
@@ -126,8 +137,8 @@ func sum(weights []float64, of []int) float64 {
 	return total
 }
 
-// TestSampleTellsRowsWithoutDistribution says which rows have none, and lets no other suffer.
-func TestSampleTellsRowsWithoutDistribution(t *testing.T) {
+// TestDrawTellsRowsWithoutDistribution says which rows have none, and lets no other suffer.
+func TestDrawTellsRowsWithoutDistribution(t *testing.T) {
 	arithmetic(t)
 	d := open(t, Options{Exact: true})
 	inf, nan := float32(math.Inf(1)), float32(math.NaN())
@@ -176,8 +187,8 @@ func fill(z []float32, v float32) {
 	}
 }
 
-// TestSampleKeepsTheLikeliest whatever is cut, and both zeros for equal.
-func TestSampleKeepsTheLikeliest(t *testing.T) {
+// TestDrawKeepsTheLikeliest whatever is cut, and both zeros for equal.
+func TestDrawKeepsTheLikeliest(t *testing.T) {
 	arithmetic(t)
 	d := open(t, Options{Exact: true})
 	zero := math.Float32frombits(1 << 31)
@@ -194,8 +205,8 @@ func TestSampleKeepsTheLikeliest(t *testing.T) {
 	}
 }
 
-// TestSampleTakesOneLookAtEachRow wants the results of many rows at once to be those of each alone.
-func TestSampleTakesOneLookAtEachRow(t *testing.T) {
+// TestDrawTakesOneLookAtEachRow wants the results of many rows at once to be those of each alone.
+func TestDrawTakesOneLookAtEachRow(t *testing.T) {
 	arithmetic(t)
 	const vocabulary, n = 700, 61
 	random := rand.New(rand.NewPCG(3, 4))
@@ -209,16 +220,111 @@ func TestSampleTakesOneLookAtEachRow(t *testing.T) {
 	}
 	d := open(t, Options{Exact: true})
 	all := brought(t, d, rows)
-	together := make([]device.Sampled, n)
-	if err := d.Sample(together, device.Dense(all, vocabulary), vocabulary, how); err != nil {
-		t.Fatal(err)
-	}
+	together := drawn(t, d, all, vocabulary, how)
 	for i := range how {
 		if alone := choices(t, d, rows[i*vocabulary:(i+1)*vocabulary], how[i:i+1])[0]; alone != together[i] {
 			t.Errorf("row %d, %+v: %+v alone and %+v in company", i, how[i], alone, together[i])
 		}
 		if h := how[i]; h.Temperature > 0 && h.TopK == 0 && h.TopP == 1 && h.MinP == 0 && together[i].SamplingLogProb != together[i].LogProb {
 			t.Errorf("row %d, %+v: nothing is cut, but %+v", i, h, together[i])
+		}
+	}
+}
+
+// TestDrawReadsTheInverse draws heavy tokens at the ends and the borders of parts, and some between, where nothing is cut.
+func TestDrawReadsTheInverse(t *testing.T) {
+	arithmetic(t)
+	const vocabulary, temperature = 9_011, 0.8
+	random := rand.New(rand.NewPCG(21, 22))
+	logits := make([]float32, vocabulary)
+	for id := range logits {
+		logits[id] = float32(random.NormFloat64())
+		if id%partLogits < 2 || id%partLogits >= partLogits-2 || id >= vocabulary-2 || id%977 == 0 {
+			logits[id] = 4 + float32(id%5)/4
+		}
+	}
+	fill(logits[2*partLogits:3*partLogits], float32(math.Inf(-1))) // a part without any token
+	_, weights := likely(logits, temperature)
+	total := 0.0
+	for _, w := range weights {
+		total += w
+	}
+	var how []device.Sampling
+	var want []int32
+	before := 0.0
+	for id, w := range weights {
+		if w/total > 5e-3 {
+			for _, within := range []float64{0.01, 0.5, 0.99} {
+				how = append(how, device.Sampling{Temperature: temperature, TopP: 1, Uniform: (before + within*w) / total})
+				want = append(want, int32(id))
+			}
+		}
+		before += w
+	}
+	how, want = append(how, device.Sampling{Temperature: temperature, TopP: 1}), append(want, 0)
+	if len(want) < 60 {
+		t.Fatalf("%d draws are few", len(want))
+	}
+	for name, order := range orders {
+		set(t, "order", order)
+		defer set(t, "order", 0)
+		for i, got := range choices(t, open(t, Options{Exact: true}), logits, how) {
+			if got.Token != want[i] || got.SamplingLogProb != got.LogProb {
+				t.Fatalf("%s: at %v: %+v, want token %d", name, how[i].Uniform, got, want[i])
+			}
+		}
+	}
+}
+
+// TestDrawCanBeReplayed records draws together with the next pass's reading of the tokens, and replays them for fewer rows
+// than there is room for, and for other random numbers.
+func TestDrawCanBeReplayed(t *testing.T) {
+	arithmetic(t)
+	const rows, vocabulary, width = 5, 300, 4
+	random := rand.New(rand.NewPCG(31, 32))
+	draw := func(n int) []float32 {
+		values := make([]float32, n)
+		for i := range values {
+			values[i] = float32(random.NormFloat64())
+		}
+		return values
+	}
+	d := open(t, Options{Exact: true})
+	logits, numbers := brought(t, d, draw(rows*vocabulary)), draw(vocabulary*width)
+	table, next := brought(t, d, numbers), brought(t, d, make([]float32, rows*width))
+	ways := func(n int) []device.Sampling {
+		how := make([]device.Sampling, n)
+		for i := range how {
+			how[i] = device.Sampling{Temperature: 1.5, TopK: 200 * (i % 2), TopP: 1, Uniform: random.Float64()}
+		}
+		return how
+	}
+	var draws device.Draws
+	defer d.FreeDraws(&draws)
+	must(t, d.PlaceSampling(&draws, ways(rows+3), vocabulary)) // room for more
+	must(t, d.PlaceSampling(&draws, ways(rows), vocabulary))
+	g, err := d.Record(func() {
+		d.Draw(&draws, device.Dense(logits, vocabulary))
+		d.Gather(device.Dense(next, width), device.Dense(table, width), draws.Tokens, rows, width)
+	})
+	must(t, err)
+	defer g.Free()
+	for round := range 3 {
+		how := ways(rows)
+		d.Upload(logits, draw(rows*vocabulary))
+		want := drawn(t, d, logits, vocabulary, how)
+		must(t, d.PlaceSampling(&draws, ways(rows+3), vocabulary))
+		must(t, d.PlaceSampling(&draws, how, vocabulary))
+		g.Replay()
+		got := make([]device.Sampled, rows)
+		must(t, d.Drawn(got, &draws))
+		if !slices.Equal(got, want) {
+			t.Errorf("round %d: %+v of a replay, want %+v", round, got, want)
+		}
+		for i, v := range fetched(t, d, next) {
+			if v != numbers[int(got[i/width].Token)*width+i%width] {
+				t.Errorf("round %d: the next pass reads %v for token %d of row %d", round, v, got[i/width].Token, i/width)
+			}
 		}
 	}
 }

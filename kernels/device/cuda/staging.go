@@ -8,7 +8,8 @@ import (
 )
 
 // staging is page-locked memory between the host's and the device's: two halves that take turns, so that one is
-// filled while the other is copied.
+// filled while the other is copied. A device has one for what comes from the host, in the order of what is queued, and one for
+// much that it brings to the host beside that; little arrives in landings.
 type staging struct {
 	// bytes is the size of a half.
 	bytes  int
@@ -84,23 +85,64 @@ func (d *Device) upload(operation string, dst pointer, src []byte) {
 	}
 }
 
-// download brings bytes of the device to the host, after everything queued. The caller holds mu, by enter.
+// download brings bytes of the device to the host, after everything queued. The caller holds mu, by enter, which others have in
+// between.
 func (d *Device) download(operation string, dst []byte, src pointer) {
 	if d.unrecorded(operation) {
 		return
 	}
-	for len(dst) > 0 && d.kept() == nil {
-		piece, err := d.room(len(dst))
-		if err == nil {
-			err = d.driver.ToHost(piece, src, d.stream)
-		}
-		d.fail(operation, err)
-		d.wait(operation)
-		if d.kept() != nil {
+	if len(dst) > d.staging.bytes {
+		d.bring(operation, dst, src)
+		return
+	}
+	l := d.land(operation, src, len(dst))
+	if l == nil {
+		return
+	}
+	if d.landed(operation, l); d.kept() == nil {
+		copy(dst, l.bytes(len(dst)))
+	}
+	l.busy = false
+}
+
+// bring is download of more than the staging memory holds: in a stream of its own, so that it goes on beside what others queue
+// meanwhile, one piece on its way while the host takes the one before. The caller holds mu, by enter, which others have in between.
+func (d *Device) bring(operation string, dst []byte, src pointer) {
+	for d.bringing {
+		d.await()
+	}
+	d.bringing = true
+	defer func() {
+		d.bringing = false
+		d.changed.Broadcast()
+	}()
+	if d.wait(operation); d.kept() != nil {
+		return
+	}
+	s := &d.brought
+	pieces := blocks(len(dst), s.bytes)
+	piece := func(i int) (host, half []byte) {
+		host = dst[i*s.bytes : min(len(dst), (i+1)*s.bytes)]
+		return host, s.halves[i%2][:len(host)]
+	}
+	fetch := func(i int) {
+		if i == pieces || d.kept() != nil {
 			return
 		}
-		n := copy(dst, piece)
-		dst, src = dst[n:], src+pointer(n)
+		_, half := piece(i)
+		err := d.driver.ToHost(half, src+pointer(i*s.bytes), d.copies)
+		d.fail(operation, cmp.Or(err, d.driver.Record(s.copied[i%2], d.copies)))
+	}
+	fetch(0)
+	for i := range pieces {
+		fetch(i + 1)
+		if d.fail(operation, d.driver.WaitEvent(s.copied[i%2])); d.kept() != nil {
+			d.fail(operation, d.driver.Wait(d.copies)) // nothing is on its way to memory that is given back
+			return
+		}
+		d.goAway()
+		copy(piece(i))
+		d.comeBack()
 	}
 }
 
@@ -108,4 +150,9 @@ func (d *Device) download(operation string, dst []byte, src pointer) {
 func bytesOf[T float32 | int32 | uint16 | uint8](s []T) []byte {
 	var one T
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s))), len(s)*int(unsafe.Sizeof(one)))
+}
+
+// wordsOf are the words in memory that begins with one.
+func wordsOf(b []byte) []int32 {
+	return unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }

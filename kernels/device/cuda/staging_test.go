@@ -1,7 +1,10 @@
 package cuda
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -50,5 +53,64 @@ func TestStagingWaitsForCopies(t *testing.T) {
 				t.Errorf("integers differ (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestDownloadsLeaveTheDeviceToOthers downloads much at a time, piece by piece, while others compute, record and download
+// too: each has its own numbers.
+func TestDownloadsLeaveTheDeviceToOthers(t *testing.T) {
+	d := open(t, Options{Exact: true, staging: 64})
+	const n, rounds = 1003, 20
+	var all sync.WaitGroup
+	errs := make(chan error, 100)
+	for user := range 3 {
+		own := d.Share().(*Device)
+		from, to := allocate(t, own, device.F32, n), allocate(t, own, []device.DType{device.F32, device.BF16, device.F16}[user], n)
+		all.Go(func() {
+			values, got := make([]float32, n), make([]float32, n)
+			for round := range rounds {
+				for i := range values {
+					values[i] = float32((i + round) % (250 + user))
+				}
+				own.Upload(from, values)
+				own.Copy(to, from)
+				if err := own.Download(got, to); err != nil || !slices.Equal(got, values) {
+					errs <- fmt.Errorf("user %d, round %d: other numbers, %w", user, round, err)
+				}
+			}
+		})
+	}
+	own := d.Share().(*Device)
+	b := allocate(t, own, device.F32, n)
+	all.Go(func() {
+		for range rounds {
+			g, err := own.Record(func() { own.Zero(b) })
+			if err != nil {
+				errs <- err
+				return
+			}
+			g.Replay()
+			g.Free()
+		}
+	})
+	all.Wait()
+	close(errs)
+	for err := range errs {
+		t.Error(err)
+	}
+}
+
+// TestDownloadOfALostDeviceEnds breaks the device before a download of many pieces.
+func TestDownloadOfALostDeviceEnds(t *testing.T) {
+	d := open(t, Options{Exact: true, staging: 64})
+	b := allocate(t, d, device.F32, 1000)
+	must(t, d.Sync())
+	breaks(t, 0, 700)
+	d.Scale(b, 2)
+	var failure *device.Failure
+	for range 2 {
+		if err := d.Download(make([]float32, 1000), b); !errors.As(err, &failure) {
+			t.Errorf("got %v, want the failure", err)
+		}
 	}
 }

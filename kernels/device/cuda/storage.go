@@ -18,7 +18,7 @@ func (d *Device) Upload(dst device.Buffer, src []float32) {
 		d.upload("Upload", to, bytesOf(src))
 		return
 	}
-	d.through("Upload", len(src), func(wide pointer, lo, hi int) {
+	d.through("Upload", len(src), d.staging.bytes/4, func(wide pointer, lo, hi int) {
 		d.upload("Upload", wide, bytesOf(src[lo:hi]))
 		d.convert(to+pointer(lo*dst.DType().Size()), wide, dst.DType(), device.F32, hi-lo)
 	})
@@ -44,7 +44,7 @@ func (d *Device) Download(dst []float32, src device.Buffer) error {
 			d.download("Download", bytesOf(dst), from)
 			return
 		}
-		d.through("Download", len(dst), func(wide pointer, lo, hi int) {
+		d.through("Download", len(dst), d.staging.bytes, func(wide pointer, lo, hi int) {
 			d.convert(wide, from+pointer(lo*src.DType().Size()), device.F32, src.DType(), hi-lo)
 			d.download("Download", bytesOf(dst[lo:hi]), wide)
 		})
@@ -58,9 +58,8 @@ func (d *Device) DownloadInts(dst []int32, src device.Buffer) error {
 	return d.ask("DownloadInts", func() { d.download("DownloadInts", bytesOf(dst), from) })
 }
 
-// through hands out device memory for n float32, piece by piece. The caller holds mu, by enter.
-func (d *Device) through(operation string, n int, move func(wide pointer, lo, hi int)) {
-	most := d.staging.bytes / 4
+// through hands out device memory for n float32, at most so many at a time. The caller holds mu, by enter.
+func (d *Device) through(operation string, n, most int, move func(wide pointer, lo, hi int)) {
 	m, err := d.reserve(device.ForWorkspace, int64(min(n, most))*4)
 	if err != nil {
 		d.fail(operation, err)

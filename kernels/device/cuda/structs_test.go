@@ -36,8 +36,16 @@ var structs = map[string]uintptr{
 	"attend_join_f32":  unsafe.Sizeof(attendJoinArgs{}),
 	"attend_row_bf16":  unsafe.Sizeof(attendRowArgs{}),
 	"attend_row_f32":   unsafe.Sizeof(attendRowArgs{}),
+	"write_pages_16":   unsafe.Sizeof(writePagesArgs{}),
 	"write_pages_2":    unsafe.Sizeof(writePagesArgs{}),
 	"write_pages_4":    unsafe.Sizeof(writePagesArgs{}),
+
+	// fast_pages.cu
+	"fast_attend_join":     unsafe.Sizeof(fastJoinArgs{}),
+	"fast_attend_row_128":  unsafe.Sizeof(fastRowArgs{}),
+	"fast_attend_tile_128": unsafe.Sizeof(fastTileArgs{}),
+	"fast_attend_tile_64":  unsafe.Sizeof(fastTileArgs{}),
+	"fast_attend_row_64":   unsafe.Sizeof(fastRowArgs{}),
 
 	// attention_back.cu
 	"attend_back_keys_128_bf16":    unsafe.Sizeof(attendBackArgs{}),
@@ -52,6 +60,14 @@ var structs = map[string]uintptr{
 	"attend_back_queries_256_f32":  unsafe.Sizeof(attendBackArgs{}),
 	"attend_back_queries_64_bf16":  unsafe.Sizeof(attendBackArgs{}),
 	"attend_back_queries_64_f32":   unsafe.Sizeof(attendBackArgs{}),
+
+	// fast_attention.cu, fast_attention_back.cu
+	"fast_attend_64":               unsafe.Sizeof(fastAttendArgs{}),
+	"fast_attend_128":              unsafe.Sizeof(fastAttendArgs{}),
+	"fast_attend_back_queries_64":  unsafe.Sizeof(fastAttendBackArgs{}),
+	"fast_attend_back_queries_128": unsafe.Sizeof(fastAttendBackArgs{}),
+	"fast_attend_back_keys_64":     unsafe.Sizeof(fastAttendBackArgs{}),
+	"fast_attend_back_keys_128":    unsafe.Sizeof(fastAttendBackArgs{}),
 
 	// products.cu
 	"add_bias_bf16":              unsafe.Sizeof(addBiasArgs{}),
@@ -82,8 +98,12 @@ var structs = map[string]uintptr{
 	"score_rows":      unsafe.Sizeof(scoreRowsArgs{}),
 	"score_back_f32":  unsafe.Sizeof(scoreBackArgs{}),
 	"score_back_bf16": unsafe.Sizeof(scoreBackArgs{}),
+	// fast_head.cu
+	"fast_score_parts": unsafe.Sizeof(scorePartsArgs{}),
+	"fast_score_back":  unsafe.Sizeof(fastScoreBackArgs{}),
 	// sample.cu
 	"sample_parts": unsafe.Sizeof(samplePartsArgs{}),
+	"sample_bins":  unsafe.Sizeof(sampleBinsArgs{}),
 	"sample_rows":  unsafe.Sizeof(sampleRowsArgs{}),
 
 	// layers.cu
@@ -98,6 +118,16 @@ var structs = map[string]uintptr{
 	"swiglu_back_f32":       unsafe.Sizeof(swigluBackArgs{}),
 	"swiglu_back_bf16":      unsafe.Sizeof(swigluBackArgs{}),
 
+	// fast_layers.cu, fast_rotate.cu
+	"fast_rms_norm_1024": unsafe.Sizeof(fastNormArgs{}),
+	"fast_rms_norm_2048": unsafe.Sizeof(fastNormArgs{}),
+	"fast_rms_norm_4096": unsafe.Sizeof(fastNormArgs{}),
+	"fast_rms_norm_back": unsafe.Sizeof(fastNormBackArgs{}),
+	"fast_swiglu":        unsafe.Sizeof(swigluArgs{}),
+	"fast_swiglu_back":   unsafe.Sizeof(swigluBackArgs{}),
+	"fast_rotate":        unsafe.Sizeof(fastRotateArgs{}),
+	"fast_rotate_back":   unsafe.Sizeof(fastRotateBackArgs{}),
+
 	// rotate.cu
 	"rotate_f32":         unsafe.Sizeof(rotateArgs{}),
 	"rotate_bf16":        unsafe.Sizeof(rotateArgs{}),
@@ -108,14 +138,22 @@ var structs = map[string]uintptr{
 	"rotate_weight_grad": unsafe.Sizeof(rotateWeightGradArgs{}),
 
 	// gather.cu
-	"gather_f32_f32":        unsafe.Sizeof(gatherArgs{}),
-	"gather_f32_bf16":       unsafe.Sizeof(gatherArgs{}),
-	"gather_bf16_bf16":      unsafe.Sizeof(gatherArgs{}),
-	"scatter_add_f32_f32":   unsafe.Sizeof(scatterAddArgs{}),
-	"scatter_add_f32_bf16":  unsafe.Sizeof(scatterAddArgs{}),
-	"scatter_add_bf16_bf16": unsafe.Sizeof(scatterAddArgs{}),
+	"gather_f32_f32":             unsafe.Sizeof(gatherArgs{}),
+	"gather_f32_bf16":            unsafe.Sizeof(gatherArgs{}),
+	"gather_bf16_bf16":           unsafe.Sizeof(gatherArgs{}),
+	"sort_tiles":                 unsafe.Sizeof(sortTilesArgs{}),
+	"place_tiles":                unsafe.Sizeof(placeTilesArgs{}),
+	"scatter_add_f32_f32":        unsafe.Sizeof(scatterAddArgs{}),
+	"scatter_add_f32_bf16":       unsafe.Sizeof(scatterAddArgs{}),
+	"scatter_add_bf16_bf16":      unsafe.Sizeof(scatterAddArgs{}),
+	"scatter_add_f32_f32_long":   unsafe.Sizeof(scatterAddArgs{}),
+	"scatter_add_f32_bf16_long":  unsafe.Sizeof(scatterAddArgs{}),
+	"scatter_add_bf16_bf16_long": unsafe.Sizeof(scatterAddArgs{}),
 
 	// optimizer.cu
+	"update_settle":    unsafe.Sizeof(updateSettleArgs{}),
+	"update_squares":   unsafe.Sizeof(updateSquaresArgs{}),
+	"update_step":      unsafe.Sizeof(updateStepArgs{}),
 	"adamw":            unsafe.Sizeof(adamWArgs{}),
 	"scale_f32":        unsafe.Sizeof(scaleArgs{}),
 	"scale_bf16":       unsafe.Sizeof(scaleArgs{}),

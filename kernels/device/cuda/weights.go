@@ -6,11 +6,12 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
-// weights is a matrix in the compute type, row-major, as it was when it was refreshed.
+// weights is a matrix in the compute type, row-major, as it was when it was refreshed, or as it is.
 type weights struct {
 	owner   *core
 	matrix  device.Buffer // what it is made from
-	form    *block
+	form    *block        // nil where the matrix is its own form
+	address pointer       // of the form
 	t       device.DType
 	out, in int
 	use     device.Use // 0 once freed
@@ -25,7 +26,15 @@ func (w *weights) In() int { return w.in }
 // DType is the compute type.
 func (w *weights) DType() device.DType { return w.t }
 
-func (w *weights) operand() operand { return operand{w.form.address, w.t, w.in} }
+// Table is the form.
+func (w *weights) Table() device.Buffer {
+	if w.form == nil {
+		return w.matrix
+	}
+	return device.NewBuffer(w.form, w.t, w.out*w.in)
+}
+
+func (w *weights) operand() operand { return operand{w.address, w.t, w.in} }
 
 // weights are the weights behind the interface, which have not been freed.
 func (d *Device) weights(operation string, w device.Weights) *weights {
@@ -39,17 +48,22 @@ func (d *Device) weights(operation string, w device.Weights) *weights {
 	return p
 }
 
-// NewWeights copies the matrix in w, row-major [out × in], in the compute type.
+// NewWeights copies the matrix in w, row-major [out × in], in the compute type. One that is BF16 already is read where it
+// is.
 func (d *Device) NewWeights(w device.Buffer, t device.DType, out, in int, use device.Use) (device.Weights, error) {
 	device.CheckNewWeights(w, t, out, in, use)
 	from := d.at("NewWeights", w)
-	p := &weights{owner: d.core, matrix: w, t: t, out: out, in: in, use: use}
+	p := &weights{owner: d.core, matrix: w, t: t, out: out, in: in, use: use, address: from}
+	if w.DType() == device.BF16 {
+		return p, nil
+	}
 	err := d.ask("NewWeights", func() {
 		var err error
 		if p.form, err = d.reserve(device.ForWeights, int64(out)*int64(in)*int64(t.Size())); err != nil {
 			d.fail("NewWeights", err)
 			return
 		}
+		p.address = p.form.address
 		if d.refresh("NewWeights", p, from); d.kept() != nil {
 			d.give(p.form)
 		}
@@ -64,7 +78,7 @@ func (d *Device) NewWeights(w device.Buffer, t device.DType, out, in int, use de
 func (d *Device) Refresh(w device.Weights) {
 	p := d.weights("Refresh", w)
 	from := d.at("Refresh", p.matrix)
-	if !d.enter("Refresh") {
+	if p.form == nil || !d.enter("Refresh") {
 		return
 	}
 	defer d.leave()
@@ -89,7 +103,7 @@ func (d *Device) FreeWeights(w device.Weights) {
 	}
 	p := d.weights("FreeWeights", w)
 	p.use = 0
-	if !d.enterToFree("FreeWeights") {
+	if p.form == nil || !d.enterToFree("FreeWeights") {
 		return
 	}
 	defer d.leave()
@@ -106,6 +120,18 @@ func (d *Device) Product(y, x device.Rows, rows int, w device.Weights, add bool)
 	}
 	defer d.leave()
 	d.productInto(to, from, p.operand(), rows, p.out, p.in, add)
+}
+
+// ProductOnto computes y = base + x·Wᵀ.
+func (d *Device) ProductOnto(y, base, x device.Rows, rows int, w device.Weights) {
+	p := d.weights("ProductOnto", w)
+	device.CheckProductOnto(y, base, x, rows, p)
+	to, first, from := d.operand("ProductOnto", y), d.operand("ProductOnto", base), d.operand("ProductOnto", x)
+	if rows == 0 || p.out == 0 || !d.enter("ProductOnto") {
+		return
+	}
+	defer d.leave()
+	d.productOnto(to, first, from, p.operand(), rows, p.out, p.in)
 }
 
 // ProductBack computes dx = dy·W, or dx += dy·W.

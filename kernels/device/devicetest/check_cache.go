@@ -68,6 +68,9 @@ func (d *decoding) pass(sequences []int, chunks []int) {
 		at.Cached = append(at.Cached, d.cached[s])
 		at.Tables = append(at.Tables, d.tables[s])
 	}
+	if at.Rows()%2 == 0 { // room for more changes nothing
+		at.Capacity = at.Parts() + at.Rows()%3
+	}
 	d.c.device.Place(at)
 	for layer, a := range d.layers {
 		d.layerPass(layer, a, sequences, at)

@@ -6,7 +6,9 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
-func checkRMSNorm(c *check) {
+func checkRMSNorm(c *check) { c.evenly(c.rmsNorm) }
+
+func (c *check) rmsNorm() {
 	for i, shape := range c.pairs() {
 		n, width := shape[0], shape[1]
 		eps := []float32{1e-6, 1e-5, 0.3}[i%3]
@@ -24,34 +26,50 @@ func checkRMSNorm(c *check) {
 	}
 }
 
-func checkRMSNormBack(c *check) {
+// normed is the device's own output of RMSNorm of rows whose roots it finds.
+func (c *check) normed(x, weight []float32, n, width int, eps float32) (y, roots []float32) {
+	s := c.scene(1, "RMSNorm of %d rows of %d", n, width)
+	ys, rs := s.output("y", n, width), s.statistics("roots", n)
+	c.device.RMSNorm(ys.matrix(), s.input("x", x, n, width).matrix(), s.parameter("weight", weight).data(), rs.data(), n, eps)
+	y, roots = ys.take(), rs.take()
+	s.finish()
+	return y, roots
+}
+
+func checkRMSNormBack(c *check) { c.evenly(c.rmsNormBack) }
+
+func (c *check) rmsNormBack() {
 	for i, shape := range c.pairs() {
 		n, width := shape[0], shape[1]
 		what := fmt.Sprintf("%d rows of %d", n, width)
 		x, dy, dx := c.numbers(n*width, 1), c.numbers(n*width, 1), c.numbers(n*width, 0.5)
 		weight, dWeight := c.scales(width), c.weights(width, 1)
-		_, r := rmsNorm(wide(x), wide(weight), n, width, 1e-6)
-		roots := narrow(r.value)
-		run := func(s *scene, lo, hi int, frozen bool) (dX, dW []float32) {
-			xs, dys := s.input("x", part(x, lo, hi, width), hi-lo, width), s.input("dy", part(dy, lo, hi, width), hi-lo, width)
+		y, roots := c.normed(x, weight, n, width, 1e-6)
+		run := func(s *scene, lo, hi int, frozen bool) (dX, dW, again []float32) {
+			xs, dys := s.input("x", part(x, lo, hi, width), hi-lo, width), s.sum("dy", part(dy, lo, hi, width), hi-lo, width)
 			w, rs := s.parameter("weight", weight), s.parameter("roots", roots[lo:hi])
 			dxs := s.sum("dx", part(dx, lo, hi, width), hi-lo, width)
 			if frozen {
 				c.device.RMSNormBack(dxs.matrix(), device.Buffer{}, dys.matrix(), xs.matrix(), w.data(), rs.data(), hi-lo)
-				return dxs.take(), nil
+				return dxs.take(), nil, dys.take()
 			}
 			sum := s.gradient("dWeight", dWeight)
 			c.device.RMSNormBack(dxs.matrix(), sum.data(), dys.matrix(), xs.matrix(), w.data(), rs.data(), hi-lo)
-			return dxs.take(), sum.take()
+			return dxs.take(), sum.take(), dys.take()
 		}
-		got := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
-			dX, _ := run(s, lo, hi, i%2 == 0)
-			return [][]float32{dX}
-		})[0]
-		all := c.sums(what, func(s *scene) [][]float32 {
-			dX, dW := run(s, 0, n, false)
-			return [][]float32{dX, dW}
+		parts := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
+			dX, _, again := run(s, lo, hi, i%2 == 0)
+			return [][]float32{dX, again}
 		})
+		got := parts[0]
+		c.alike(what+": the norm's output over dy, against RMSNorm", parts[1], y)
+		normed, _ := rmsNorm(wide(x), wide(weight), n, width, 1e-6)
+		c.close(what+": the norm's output over dy", c.dtype, parts[1], normed)
+		all := c.sums(what, func(s *scene) [][]float32 {
+			dX, dW, again := run(s, 0, n, false)
+			return [][]float32{dX, dW, again}
+		})
+		c.alike(what+": the norm's output over dy beside dWeight, against RMSNorm", all[2], y)
 		dX, dW := rmsNormBack(wide(dx), wide(dWeight), wide(dy), wide(x), wide(weight), wide(roots), n, width)
 		c.close(what+": dx", c.dtype, got, dX)
 		c.close(what+": dx beside dWeight", c.dtype, all[0], dX)
@@ -59,7 +77,9 @@ func checkRMSNormBack(c *check) {
 	}
 }
 
-func checkSwiGLU(c *check) {
+func checkSwiGLU(c *check) { c.evenly(c.swiGLU) }
+
+func (c *check) swiGLU() {
 	for i, shape := range c.pairs() {
 		n, width := shape[0], shape[1]
 		what := fmt.Sprintf("%d rows of %d", n, width)
@@ -73,18 +93,33 @@ func checkSwiGLU(c *check) {
 	}
 }
 
-func checkSwiGLUBack(c *check) {
+func checkSwiGLUBack(c *check) { c.evenly(c.swiGLUBack) }
+
+func (c *check) swiGLUBack() {
 	for i, shape := range c.pairs() {
 		n, width := shape[0], shape[1]
 		what := fmt.Sprintf("%d rows of %d", n, width)
 		gateUp, dy := c.numbers(2*n*width, []float64{1, 3, 40}[i%3]), c.numbers(n*width, 1)
-		got := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
-			in, dys := s.input("gateUp", part(gateUp, lo, hi, 2*width), hi-lo, 2*width), s.input("dy", part(dy, lo, hi, width), hi-lo, width)
-			d := s.output("dGateUp", hi-lo, 2*width)
+		parts := c.independent(what, n, func(s *scene, lo, hi int) [][]float32 {
+			in, dys := s.input("gateUp", part(gateUp, lo, hi, 2*width), hi-lo, 2*width), s.sum("dy", part(dy, lo, hi, width), hi-lo, width)
+			d, y := s.output("dGateUp", hi-lo, 2*width), s.output("y", hi-lo, width)
+			c.device.SwiGLU(y.matrix(), in.matrix(), hi-lo, width)
 			c.device.SwiGLUBack(d.matrix(), dys.matrix(), in.matrix(), hi-lo, width)
-			return [][]float32{d.take()}
-		})[0]
+			again := dys.take()
+			c.alike(what+": SwiGLU's output over dy, against SwiGLU", again, y.take())
+			return [][]float32{d.take(), again}
+		})
+		got := parts[0]
 		c.close(what, c.dtype, got, swiGLUBack(wide(dy), wide(gateUp), n, width))
+		c.close(what+": SwiGLU's output over dy", c.dtype, parts[1], swiGLU(wide(gateUp), n, width))
+		s := c.scene(uint64(i), "%s, in the place of gateUp", what)
+		both, dys := s.sum("gateUp", gateUp, n, 2*width), s.sum("dy", dy, n, width)
+		c.device.SwiGLUBack(both.matrix(), dys.matrix(), both.matrix(), n, width)
+		inPlace := both.take()
+		c.alike(what+", in the place of gateUp", inPlace, got)
+		c.close(what+", in the place of gateUp", c.dtype, inPlace, swiGLUBack(wide(dy), wide(gateUp), n, width))
+		dys.take()
+		s.finish()
 	}
 }
 

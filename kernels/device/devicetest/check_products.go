@@ -53,6 +53,29 @@ func checkProduct(c *check) {
 	c.refreshes(false)
 }
 
+// checkProductOnto wants the bits of CopyRows and a Product that adds.
+func checkProductOnto(c *check) {
+	for i, shape := range c.triples() {
+		n, out, in := shape[0], shape[1], shape[2]
+		made, _, free := c.newWeights(c.weights(out*in, 0.3), out, in, device.Forward)
+		x, base := c.numbers(n*in, 1), c.numbers(n*out, 1)
+		for _, result := range slices.Compact([]device.DType{c.dtype, device.F32}) {
+			what := fmt.Sprintf("%v, %d rows, %d to %d", result, n, in, out)
+			s := c.scene(uint64(i), "%s", what)
+			xs, from := s.input("x", x, n, in), s.lay("base", result, base, n, out, poison)
+			y, own, want := s.lay("y", result, nil, n, out, guard), s.lay("y and base", result, base, n, out, guard), s.lay("sum", result, base, n, out, guard)
+			c.device.Product(want.matrix(), xs.matrix(), n, made, true)
+			c.device.ProductOnto(y.matrix(), from.matrix(), xs.matrix(), n, made)
+			c.device.ProductOnto(own.matrix(), own.matrix(), xs.matrix(), n, made)
+			sum := want.take()
+			c.equal(what+": against CopyRows and Product", y.take(), sum)
+			c.equal(what+": onto itself, against Product", own.take(), sum)
+			s.finish()
+		}
+		free()
+	}
+}
+
 func checkProductBack(c *check) {
 	for _, shape := range c.triples() {
 		n, out, in := shape[0], shape[1], shape[2]

@@ -64,7 +64,9 @@ func (t turn) host() heads {
 		weight: widened(t.weight), eps: float64(t.eps)}
 }
 
-func checkRotate(c *check) {
+func checkRotate(c *check) { c.evenly(c.rotate) }
+
+func (c *check) rotate() {
 	for _, t := range c.turns() {
 		got := c.independent(t.what, t.n, func(s *scene, lo, hi int) [][]float32 {
 			h, y := t.heads(s, lo, hi), s.output("y", hi-lo, t.count*t.dim)
@@ -85,7 +87,51 @@ func checkRotate(c *check) {
 	}
 }
 
-func checkRotateBack(c *check) {
+// checkRotateBoth wants the bits of two calls of Rotate, of queries and of half as many keys.
+func checkRotateBoth(c *check) { c.evenly(c.rotateBoth) }
+
+func (c *check) rotateBoth() {
+	for i, t := range c.turns() {
+		few := max(1, t.count/2)
+		s := c.scene(uint64(i), "%s, and %d", t.what, few)
+		q := t.heads(s, 0, t.n)
+		k := q
+		k.X, k.Count = s.input("keys", part(c.numbers(t.n*few*t.dim, 1), 0, t.n, few*t.dim), t.n, few*t.dim).matrix(), few
+		run := func(call func(yq, yk device.Rows, q, k device.Heads)) [4][]float32 {
+			yq, yk := s.output("yq", t.n, t.count*t.dim), s.output("yk", t.n, few*t.dim)
+			roots, few := s.statistics("q's Roots", t.n*t.count), s.statistics("k's Roots", t.n*few)
+			q, k := q, k
+			if t.weight != nil {
+				k.Weight = s.parameter("k's Weight", c.scaled(t.weight)).data()
+				q.Roots, k.Roots = roots.data(), few.data()
+			}
+			call(yq.matrix(), yk.matrix(), q, k)
+			return [4][]float32{yq.take(), yk.take(), roots.take(), few.take()}
+		}
+		both := run(c.device.RotateBoth)
+		each := run(func(yq, yk device.Rows, q, k device.Heads) {
+			c.device.Rotate(yq, q)
+			c.device.Rotate(yk, k)
+		})
+		s.finish()
+		for part, name := range []string{"queries", "keys", "roots of queries", "roots of keys"} {
+			c.alike(t.what+": "+name+", against Rotate", both[part], each[part])
+		}
+	}
+}
+
+// scaled are other weights, which the type of activations holds too.
+func (c *check) scaled(weight []float32) []float32 {
+	out := make([]float32, len(weight))
+	for i, v := range weight {
+		out[i] = -2 * v
+	}
+	return out
+}
+
+func checkRotateBack(c *check) { c.evenly(c.rotateBack) }
+
+func (c *check) rotateBack() {
 	for i, t := range c.turns() {
 		width := t.count * t.dim
 		dy, dWeight := c.numbers(t.n*width, 1), c.weights(t.dim, 1)

@@ -8,17 +8,39 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
-// sampleOn runs Sample on rows of logits.
-func (c *check) sampleOn(s *scene, logits []float32, vocabulary int, how []device.Sampling) []device.Sampled {
-	in := s.lay("logits", device.F32, logits, len(how), vocabulary, guard)
-	in.free = true // Sample may overwrite them
-	dst := make([]device.Sampled, len(how))
-	c.must(c.device.Sample(dst, in.matrix(), vocabulary, how))
+// drawOn draws a token of each row of logits.
+func (c *check) drawOn(s *scene, logits []float32, vocabulary int, how []device.Sampling) []device.Sampled {
+	var draws device.Draws
+	dst := c.drawInto(s, &draws, logits, vocabulary, how)
+	c.device.FreeDraws(&draws)
 	return dst
 }
 
-// checkSample tests what is reported about a token against the oracle and against Score, to the last bit.
-func checkSample(c *check) {
+// drawInto is drawOn with the memory of other draws.
+func (c *check) drawInto(s *scene, draws *device.Draws, logits []float32, vocabulary int, how []device.Sampling) []device.Sampled {
+	own := slices.Clone(how)
+	c.must(c.device.PlaceSampling(draws, own, vocabulary))
+	for i := range own { // the caller's to change
+		own[i] = device.Sampling{TopP: 1, TopK: 1}
+	}
+	in := s.lay("logits", device.F32, logits, len(how), vocabulary, guard)
+	in.free = true // Draw may overwrite them
+	c.device.Draw(draws, in.matrix())
+	dst, tokens := make([]device.Sampled, len(how)), make([]int32, len(how))
+	c.must(c.device.Drawn(dst, draws))
+	if len(how) > 0 {
+		c.must(c.device.DownloadInts(tokens, draws.Tokens))
+	}
+	for i, d := range dst {
+		if tokens[i] != max(0, d.Token) {
+			c.failf("%s: row %d: token %d on the device, and %d of Drawn", s.what, i, tokens[i], d.Token)
+		}
+	}
+	return dst
+}
+
+// checkDraw tests what is reported about a token against the oracle and against Score, to the last bit.
+func checkDraw(c *check) {
 	temperatures := []float32{1, 0, 0.7, 1.9}
 	for _, t := range c.scores() {
 		if t.n == 0 {
@@ -37,7 +59,7 @@ func checkSample(c *check) {
 		w, matrix, free := c.newWeights(t.w, t.vocabulary, t.hidden, device.Forward)
 		logits := c.logitsOn(t, w)
 		out := c.independent(t.what, t.n, func(s *scene, lo, hi int) [][]float32 {
-			return flatten(c.sampleOn(s, part(logits, lo, hi, t.vocabulary), t.vocabulary, how[lo:hi]))
+			return flatten(c.drawOn(s, part(logits, lo, hi, t.vocabulary), t.vocabulary, how[lo:hi]))
 		})
 		tokens := make([]int32, t.n)
 		for i, v := range out[0] {
@@ -118,15 +140,15 @@ func (c *check) likeScore(t scored, w device.Weights, matrix device.Buffer, toke
 			entropies.free = true
 			want := logProbs.take()
 			s.finish()
-			c.equal(fmt.Sprintf("%s: row %d, inverse temperature %g: Sample's log-probability against Score's", t.what, i, t.inverse), out[column][i:i+1], want)
+			c.equal(fmt.Sprintf("%s: row %d, inverse temperature %g: Draw's log-probability against Score's", t.what, i, t.inverse), out[column][i:i+1], want)
 		}
 	}
 }
 
-// checkSampleCuts sweeps the random number over the inverse of the distribution: just inside both ends of each
+// checkDrawCuts sweeps the random number over the inverse of the distribution: just inside both ends of each
 // kept token's interval and in its middle. Nothing is left to luck: whichever token is wrong, cut
 // though it should be kept or kept though it should be cut, some interval is displaced.
-func checkSampleCuts(c *check) {
+func checkDrawCuts(c *check) {
 	for _, vocabulary := range []int{1, 2, 5, 31, 33, 64, 131} {
 		logits := c.weights(vocabulary, 1.5)
 		if vocabulary == 33 { // few different values, so that likeliest tokens tie
@@ -220,7 +242,7 @@ func (c *check) sweep(logits []float32, h device.Sampling) {
 		rows = append(rows, logits...)
 	}
 	s := c.scene(uint64(len(logits)), "vocabulary %d, %+v", len(logits), h)
-	got := c.sampleOn(s, rows, len(logits), how)
+	got := c.drawOn(s, rows, len(logits), how)
 	s.finish()
 	for i, g := range got {
 		what := fmt.Sprintf("vocabulary %d, %+v", len(logits), how[i])
@@ -274,11 +296,53 @@ func (c *check) greedyIgnoresCuts() {
 		rows = append(rows, logits...)
 	}
 	s := c.scene(1, "temperature 0")
-	got := c.sampleOn(s, rows, len(logits), how)
+	got := c.drawOn(s, rows, len(logits), how)
 	s.finish()
 	for i, g := range got {
 		if g.Token != 1 || g.SamplingLogProb != 0 {
 			c.failf("%+v over %v: token %d with sampling log-probability %v, want 1 with 0", how[i], logits, g.Token, g.SamplingLogProb)
 		}
+	}
+}
+
+// checkDrawAgain draws several times with the same memory, which must not move while rows become no more, and has rows
+// without a distribution, whose token the next pass may gather all the same.
+func checkDrawAgain(c *check) {
+	const rows, vocabulary = 9, 70
+	logits, how := c.weights(rows*vocabulary, 1.5), make([]device.Sampling, rows)
+	for i := range how {
+		how[i] = device.Sampling{Temperature: float32(i % 3), TopP: 1, Uniform: c.random.Float64()}
+	}
+	want := c.drawOn(c.scene(1, "alone"), logits, vocabulary, how)
+	before := c.device.Usage().Bytes
+	var draws device.Draws
+	for i, n := range []int{4, rows, rows, 3, rows - 1, 0, rows} {
+		memory := draws.Memory
+		s := c.scene(uint64(i), "draw %d, of %d rows", i, n)
+		got := c.drawInto(s, &draws, logits[:n*vocabulary], vocabulary, how[:n])
+		s.finish()
+		if !slices.Equal(got, want[:n]) {
+			c.failf("draw %d: the choices of %d rows are %+v, and %+v alone", i, n, got, want[:n])
+		}
+		if draws.Rows() != n || draws.Tokens.Len() != n || draws.Vocabulary != vocabulary {
+			c.failf("draw %d: want %d rows of %d logits, got %d with %d tokens, of %d", i, n, vocabulary, draws.Rows(), draws.Tokens.Len(), draws.Vocabulary)
+		}
+		if i > 1 && draws.Memory != memory {
+			c.failf("draw %d: the memory of %d rows moved for %d", i, rows, n)
+		}
+	}
+	bad := slices.Clone(logits)
+	bad[2*vocabulary+5] = float32(math.NaN())
+	bad[7*vocabulary] = float32(math.Inf(1))
+	s := c.scene(9, "rows without a distribution")
+	for i, got := range c.drawInto(s, &draws, bad, vocabulary, how) {
+		if lost := i == 2 || i == 7; lost != (got.Token < 0) || lost != (got.LogProb != got.LogProb) || !lost && got != want[i] {
+			c.failf("row %d: got %+v where rows 2 and 7 have no distribution", i, got)
+		}
+	}
+	s.finish()
+	c.device.FreeDraws(&draws)
+	if now := c.device.Usage().Bytes; now != before || draws.Rows() != 0 {
+		c.failf("FreeDraws leaves %d rows, and %d bytes of what were %d before", draws.Rows(), now, before)
 	}
 }

@@ -20,6 +20,7 @@ type bench struct {
 	d            device.Device
 	frozen, both device.Weights // 5 × 7
 	pages        device.Pages
+	placed       device.Draws
 }
 
 const (
@@ -42,6 +43,7 @@ func checkShapes(c *check) {
 	b.pages, err = c.device.NewPages(device.PageShape{DType: c.dtype, Layers: 2, KVHeads: benchKV, Dim: benchDim, Pages: 3})
 	c.must(err)
 	defer c.device.FreePages(b.pages)
+	defer func() { c.device.FreeDraws(&b.placed) }()
 	for _, calls := range [][]badCall{badStorage(), badProducts(), badLayers(), badRotations(), badAttention(), badCache(), badHead(), badOptimizer(), badTypes()} {
 		for i, bad := range calls {
 			b.scene = c.scene(uint64(i), "%s, %s", bad.operation, bad.fault)
@@ -133,6 +135,15 @@ func badProducts() []badCall {
 		{"Product", "an operand of integers", func(b *bench) {
 			b.d.Product(b.full(benchOut), device.Dense(b.indices(benchRows*benchIn), benchIn), benchRows, b.frozen, true)
 		}},
+		{"ProductOnto", "a short base", func(b *bench) {
+			b.d.ProductOnto(b.full(benchOut), short(b.full(benchOut)), b.full(benchIn), benchRows, b.frozen)
+		}},
+		{"ProductOnto", "a short result", func(b *bench) {
+			b.d.ProductOnto(short(b.full(benchOut)), b.full(benchOut), b.full(benchIn), benchRows, b.frozen)
+		}},
+		{"ProductOnto", "a short operand", func(b *bench) {
+			b.d.ProductOnto(b.full(benchOut), b.full(benchOut), short(b.full(benchIn)), benchRows, b.frozen)
+		}},
 		{"ProductGrad", "a short gradient", func(b *bench) {
 			b.d.ProductGrad(b.vector(34), b.full(benchOut), b.full(benchIn), benchRows, benchOut, benchIn)
 		}},
@@ -208,6 +219,16 @@ func badRotations() []badCall {
 	}
 	calls := []badCall{
 		{"Rotate", "a short y", func(b *bench) { b.d.Rotate(short(b.full(count*dim)), heads(b)) }},
+		{"RotateBoth", "a short yk", func(b *bench) {
+			h := heads(b)
+			b.d.RotateBoth(b.full(count*dim), short(b.full(count*dim)), h, h)
+		}},
+		{"RotateBoth", "keys of other rows", func(b *bench) {
+			q := heads(b)
+			k := q
+			k.Rows--
+			b.d.RotateBoth(b.full(count*dim), b.full(count*dim), q, k)
+		}},
 		{"RotateBack", "a short dx", func(b *bench) { b.d.RotateBack(short(b.full(count*dim)), b.vector(dim), b.full(count*dim), heads(b)) }},
 		{"RotateBack", "a short dy", func(b *bench) { b.d.RotateBack(b.full(count*dim), b.vector(dim), short(b.full(count*dim)), heads(b)) }},
 		{"RotateBack", "a short dWeight", func(b *bench) { b.d.RotateBack(b.full(count*dim), b.vector(dim-1), b.full(count*dim), heads(b)) }},

@@ -61,6 +61,20 @@ func badCache() []badCall {
 		{"Place", "a cached length too few", func(b *bench) {
 			b.d.Place(&device.Placement{Offsets: []int32{0, 1, 2}, Cached: []int32{0}, Tables: [][]int32{{0}, {1}}})
 		}},
+		{"Place", "a page before the first", func(b *bench) {
+			b.d.Place(&device.Placement{Offsets: []int32{0, 1}, Cached: []int32{0}, Tables: [][]int32{{-1}}})
+		}},
+		{"Place", "more parts than there is room for", func(b *bench) {
+			b.d.Place(&device.Placement{Offsets: []int32{0, 1, 2}, Cached: []int32{0, 0}, Tables: [][]int32{{0}, {1}}, Capacity: 1})
+		}},
+		{"Place", "room for fewer than no parts", func(b *bench) {
+			b.d.Place(&device.Placement{Offsets: []int32{0, 1}, Cached: []int32{0}, Tables: [][]int32{{0}}, Capacity: -1})
+		}},
+		{"AttendPages", "a page that the cache does not have", func(b *bench) {
+			at := &device.Placement{Offsets: []int32{0, 1}, Cached: []int32{0}, Tables: [][]int32{{1000}}}
+			b.d.Place(at)
+			b.d.AttendPages(b.full(qw), b.full(qw), b.pages, 0, benchHeads, 1, at)
+		}},
 		{"WritePages", "short keys", func(b *bench) { b.d.WritePages(b.pages, 0, short(b.full(kw)), b.full(kw), placed(b)) }},
 		{"WritePages", "short values", func(b *bench) { b.d.WritePages(b.pages, 0, b.full(kw), short(b.full(kw)), placed(b)) }},
 		{"WritePages", "a layer too many", func(b *bench) { b.d.WritePages(b.pages, 2, b.full(kw), b.full(kw), placed(b)) }},
@@ -107,12 +121,17 @@ func badHead() []badCall {
 		{"ScoreBack", "a short dHead", func(b *bench) { b.d.ScoreBack(b.full(benchIn), b.vector(34), b.vector(3), b.vector(3), scored(b)) }},
 		{"ScoreBack", "short dLogProbs", func(b *bench) { b.d.ScoreBack(b.full(benchIn), b.vector(35), b.vector(2), b.vector(3), scored(b)) }},
 		{"ScoreBack", "short dEntropies", func(b *bench) { b.d.ScoreBack(b.full(benchIn), b.vector(35), b.vector(3), b.vector(2), scored(b)) }},
-		{"Sample", "too few results", func(b *bench) {
-			_ = b.d.Sample(make([]device.Sampled, 2), device.Dense(b.vector(benchRows*benchOut), benchOut), benchOut, sampling)
+		{"ScoreBack", "short known LogProbs", func(b *bench) {
+			s := scored(b)
+			s.Known, s.LogProbs = true, less(s.LogProbs)
+			b.d.ScoreBack(b.full(benchIn), b.vector(35), b.vector(3), b.vector(3), s)
 		}},
-		{"Sample", "short logits", func(b *bench) {
-			_ = b.d.Sample(make([]device.Sampled, benchRows), device.Dense(b.vector(benchRows*benchOut-1), benchOut), benchOut, sampling)
+		{"PlaceSampling", "a temperature below 0", func(b *bench) {
+			_ = b.d.PlaceSampling(new(device.Draws), []device.Sampling{{Temperature: -1, TopP: 1}}, benchOut)
 		}},
+		{"PlaceSampling", "no tokens", func(b *bench) { _ = b.d.PlaceSampling(new(device.Draws), sampling, 0) }},
+		{"Draw", "short logits", func(b *bench) { b.d.Draw(b.draws(sampling), device.Dense(b.vector(benchRows*benchOut-1), benchOut)) }},
+		{"Drawn", "too few results", func(b *bench) { _ = b.d.Drawn(make([]device.Sampled, 2), b.draws(sampling)) }},
 	}
 }
 
@@ -123,7 +142,7 @@ func badOptimizer() []badCall {
 				Epsilon: 1e-8, BiasCorrection1: 1, BiasCorrection2: 1})
 		}}
 	}
-	return []badCall{
+	return append(badUpdates(), []badCall{
 		step("a short gradient", 7, 6, 7, 7),
 		step("a short first moment", 7, 7, 6, 7),
 		step("a short second moment", 7, 7, 7, 6),
@@ -132,5 +151,11 @@ func badOptimizer() []badCall {
 		{"Scale", "integers", func(b *bench) { b.d.Scale(b.indices(7), 2) }},
 		{"SquaredNorm", "integers", func(b *bench) { _, _ = b.d.SquaredNorm(b.indices(7)) }},
 		{"FirstNonFinite", "integers", func(b *bench) { _, _ = b.d.FirstNonFinite(b.indices(7)) }},
-	}
+	}...)
+}
+
+// draws are placed rows.
+func (b *bench) draws(how []device.Sampling) *device.Draws {
+	b.c.must(b.d.PlaceSampling(&b.placed, how, benchOut))
+	return &b.placed
 }

@@ -48,7 +48,7 @@ func mixtures(operation string, places int, call func(b *bench, at operands)) []
 // for storage alone, parameters and statistics that are not float32.
 func badTypes() []badCall {
 	calls := []badCall{
-		{"NewWeights", "a matrix of bf16", func(b *bench) { _, _ = b.d.NewWeights(b.half(35), b.c.dtype, 5, 7, device.Forward) }},
+		{"NewWeights", "a matrix of bf16 for products of f32", func(b *bench) { _, _ = b.d.NewWeights(b.half(35), device.F32, 5, 7, device.Forward) }},
 		{"NewWeights", "a type for storage", func(b *bench) { _, _ = b.d.NewWeights(b.vector(35), device.F16, 5, 7, device.Forward) }},
 		{"NewWeights", "no type", func(b *bench) { _, _ = b.d.NewWeights(b.vector(35), 0, 5, 7, device.Forward) }},
 		{"NewPages", "a type for storage", func(b *bench) {
@@ -58,6 +58,9 @@ func badTypes() []badCall {
 		{"Product", "an operand of the other type", func(b *bench) { b.d.Product(b.full(benchOut), b.other(benchIn), benchRows, b.both, false) }},
 		{"Product", "a result of a type for storage", func(b *bench) {
 			b.d.Product(b.typed(device.F16, benchOut), b.full(benchIn), benchRows, b.both, false)
+		}},
+		{"ProductOnto", "a base of the other type", func(b *bench) {
+			b.d.ProductOnto(b.full(benchOut), b.other(benchOut), b.full(benchIn), benchRows, b.both)
 		}},
 		{"ProductGrad", "a gradient of bf16", func(b *bench) {
 			b.d.ProductGrad(b.half(35), b.full(benchOut), b.full(benchIn), benchRows, benchOut, benchIn)
@@ -75,9 +78,8 @@ func badTypes() []badCall {
 		{"ScatterAdd", "a table narrower than src", func(b *bench) {
 			b.d.ScatterAdd(b.typed(device.BF16, 7), b.indices(3), b.typed(device.F32, 7), benchRows, 7)
 		}},
-		{"Sample", "logits of bf16", func(b *bench) {
-			how := []device.Sampling{{TopP: 1}, {TopP: 1}, {TopP: 1}}
-			_ = b.d.Sample(make([]device.Sampled, benchRows), b.typed(device.BF16, benchOut), benchOut, how)
+		{"Draw", "logits of bf16", func(b *bench) {
+			b.d.Draw(b.draws([]device.Sampling{{TopP: 1}, {TopP: 1}, {TopP: 1}}), b.typed(device.BF16, benchOut))
 		}},
 		{"AdamW", "a parameter of bf16", func(b *bench) {
 			b.d.AdamW(device.AdamWStep{Param: b.half(7), Grad: b.vector(7), M: b.vector(7), V: b.vector(7), BiasCorrection1: 1, BiasCorrection2: 1})

@@ -135,6 +135,8 @@ func operations() []operation {
 		{name: "Zero", run: checkZero},
 		{name: "Each", run: checkEach},
 		{name: "Product", run: checkProduct, dtypes: true},
+		{name: "ProductOnto", run: checkProductOnto, dtypes: true},
+		{name: "ProductStored", run: checkProductStored, dtypes: true},
 		{name: "ProductBack", run: checkProductBack, dtypes: true},
 		{name: "ProductGrad", run: checkProductGrad, dtypes: true},
 		{name: "AddBias", run: checkAddBias, dtypes: true},
@@ -144,6 +146,7 @@ func operations() []operation {
 		{name: "SwiGLU", run: checkSwiGLU, dtypes: true},
 		{name: "SwiGLUBack", run: checkSwiGLUBack, dtypes: true},
 		{name: "Rotate", run: checkRotate, dtypes: true},
+		{name: "RotateBoth", run: checkRotateBoth, dtypes: true},
 		{name: "RotateBack", run: checkRotateBack, dtypes: true},
 		{name: "Gather", run: checkGather, dtypes: true},
 		{name: "ScatterAdd", run: checkScatterAdd, dtypes: true},
@@ -153,8 +156,10 @@ func operations() []operation {
 		{name: "CopyPage", run: checkCopyPage, dtypes: true},
 		{name: "Score", run: checkScore, dtypes: true},
 		{name: "ScoreBack", run: checkScoreBack, dtypes: true},
-		{name: "Sample", run: checkSample, dtypes: true},
-		{name: "SampleCuts", run: checkSampleCuts},
+		{name: "Draw", run: checkDraw, dtypes: true},
+		{name: "DrawCuts", run: checkDrawCuts},
+		{name: "DrawAgain", run: checkDrawAgain},
+		{name: "Update", run: checkUpdate, dtypes: true},
 		{name: "AdamW", run: checkAdamW},
 		{name: "SquaredNorm", run: checkSquaredNorm},
 		{name: "Scale", run: checkScale, dtypes: true},
@@ -192,7 +197,8 @@ type check struct {
 	dtype     device.DType
 	random    *rand.Rand
 	rounds    rounding
-	repeats   int // how often something has been computed again
+	repeats   int  // how often something has been computed again
+	even      bool // matrices, and their rows when their width is one, begin at multiples of 8 elements
 
 	mu       sync.Mutex // guards failures
 	failures []Failure

@@ -19,42 +19,51 @@ func headMutants() []mutant {
 		{"ScoreBack", "dHead written instead of added", scoreBackWritten{r()}},
 		{"ScoreBack", "temperature left out of the chain", scoreBackTemperature{r()}},
 		{"ScoreBack", "other bits with a frozen head", scoreBackFrozen{r()}},
-		{"Sample", "LogProb after the cuts", reporting{r(), func(s *device.Sampled, _ device.Sampling) { s.LogProb = s.SamplingLogProb }}},
-		{"Sample", "LogProb without Score's bits", reporting{r(), func(s *device.Sampled, _ device.Sampling) { s.LogProb = math.Nextafter32(s.LogProb, -1) }}},
-		{"Sample", "UntemperedLogProb tempered", reporting{r(), func(s *device.Sampled, _ device.Sampling) { s.UntemperedLogProb = s.LogProb }}},
-		{"Sample", "SamplingLogProb at temperature 0", reporting{r(), func(s *device.Sampled, h device.Sampling) {
+		{"Draw", "LogProb after the cuts", reporting{r(), func(s *device.Sampled, _ device.Sampling) { s.LogProb = s.SamplingLogProb }}},
+		{"Draw", "LogProb without Score's bits", reporting{r(), func(s *device.Sampled, _ device.Sampling) { s.LogProb = math.Nextafter32(s.LogProb, -1) }}},
+		{"Draw", "UntemperedLogProb tempered", reporting{r(), func(s *device.Sampled, _ device.Sampling) { s.UntemperedLogProb = s.LogProb }}},
+		{"Draw", "SamplingLogProb at temperature 0", reporting{r(), func(s *device.Sampled, h device.Sampling) {
 			if h.Temperature == 0 {
 				s.SamplingLogProb = s.LogProb
 			}
 		}}},
-		{"Sample", "entropy after the cuts", reporting{r(), func(s *device.Sampled, h device.Sampling) {
+		{"Draw", "entropy after the cuts", reporting{r(), func(s *device.Sampled, h device.Sampling) {
 			if h.TopK == 1 {
 				s.Entropy = 0
 			}
 		}}},
-		{"Sample", "any token at temperature 0", sampling0{r()}},
-		{"SampleCuts", "the last of equals at temperature 0", greedyLast{r()}},
-		{"SampleCuts", "temperature left out", asking{r(), func(h *device.Sampling) {
+		{"Draw", "any token at temperature 0", asking{r(), func(h *device.Sampling) {
+			if h.Temperature == 0 {
+				h.Temperature = 1
+			}
+		}}},
+		{"DrawCuts", "ways of choosing read when tokens are drawn", lateDraws{r()}},
+		{"DrawAgain", "no token on the device", silentDraws{r()}},
+		{"DrawAgain", "token -1 on the device", lostDraws{r()}},
+		{"DrawAgain", "memory that moves each time", movingDraws{r()}},
+		{"DrawAgain", "memory that is not given back", keptDraws{r()}},
+		{"DrawCuts", "the last of equals at temperature 0", greedyLast{r()}},
+		{"DrawCuts", "temperature left out", asking{r(), func(h *device.Sampling) {
 			if h.Temperature > 0 {
 				h.Temperature = 1
 			}
 		}}},
-		{"SampleCuts", "top-k keeps one more", asking{r(), func(h *device.Sampling) {
+		{"DrawCuts", "top-k keeps one more", asking{r(), func(h *device.Sampling) {
 			if h.TopK > 0 {
 				h.TopK++
 			}
 		}}},
-		{"SampleCuts", "top-k left out", asking{r(), func(h *device.Sampling) { h.TopK = 0 }}},
-		{"SampleCuts", "top-p left out", asking{r(), func(h *device.Sampling) { h.TopP = 1 }}},
-		{"SampleCuts", "min-p left out", asking{r(), func(h *device.Sampling) { h.MinP = 0 }}},
-		{"SampleCuts", "top-p without the token that reaches the share", drawing{r(), faults{short: true}}},
-		{"SampleCuts", "top-p of the uncut distribution", drawing{r(), faults{unnormalised: true}}},
-		{"SampleCuts", "min-p as a probability", drawing{r(), faults{absolute: true}}},
-		{"SampleCuts", "the larger of equally likely tokens kept", drawing{r(), faults{larger: true}}},
-		{"SampleCuts", "cuts that do not renormalise", drawing{r(), faults{leaky: true}}},
-		{"SampleCuts", "the inverse read in order of likelihood", drawing{r(), faults{likelyFirst: true}}},
-		{"SampleCuts", "min-p before top-p", drawing{r(), faults{minFirst: true}}},
-		{"SampleCuts", "SamplingLogProb before the cuts", reporting{r(), func(s *device.Sampled, _ device.Sampling) { s.SamplingLogProb = s.LogProb }}},
+		{"DrawCuts", "top-k left out", asking{r(), func(h *device.Sampling) { h.TopK = 0 }}},
+		{"DrawCuts", "top-p left out", asking{r(), func(h *device.Sampling) { h.TopP = 1 }}},
+		{"DrawCuts", "min-p left out", asking{r(), func(h *device.Sampling) { h.MinP = 0 }}},
+		{"DrawCuts", "top-p without the token that reaches the share", drawing{r(), faults{short: true}}},
+		{"DrawCuts", "top-p of the uncut distribution", drawing{r(), faults{unnormalised: true}}},
+		{"DrawCuts", "min-p as a probability", drawing{r(), faults{absolute: true}}},
+		{"DrawCuts", "the larger of equally likely tokens kept", drawing{r(), faults{larger: true}}},
+		{"DrawCuts", "cuts that do not renormalise", drawing{r(), faults{leaky: true}}},
+		{"DrawCuts", "the inverse read in order of likelihood", drawing{r(), faults{likelyFirst: true}}},
+		{"DrawCuts", "min-p before top-p", drawing{r(), faults{minFirst: true}}},
+		{"DrawCuts", "SamplingLogProb before the cuts", reporting{r(), func(s *device.Sampled, _ device.Sampling) { s.SamplingLogProb = s.LogProb }}},
 	}
 }
 
@@ -148,10 +157,10 @@ type reporting struct {
 	change func(s *device.Sampled, h device.Sampling)
 }
 
-func (d reporting) Sample(dst []device.Sampled, logits device.Rows, vocabulary int, how []device.Sampling) error {
-	err := d.Reference.Sample(dst, logits, vocabulary, how)
+func (d reporting) Drawn(dst []device.Sampled, draws *device.Draws) error {
+	err := d.Reference.Drawn(dst, draws)
 	for i := range dst {
-		d.change(&dst[i], how[i])
+		d.change(&dst[i], draws.How[i])
 	}
 	return err
 }
@@ -162,39 +171,61 @@ type asking struct {
 	change func(h *device.Sampling)
 }
 
-func (d asking) Sample(dst []device.Sampled, logits device.Rows, vocabulary int, how []device.Sampling) error {
+func (d asking) PlaceSampling(draws *device.Draws, how []device.Sampling, vocabulary int) error {
 	own := append([]device.Sampling(nil), how...)
 	for i := range own {
 		d.change(&own[i])
 	}
-	return d.Reference.Sample(dst, logits, vocabulary, own)
+	return d.Reference.PlaceSampling(draws, own, vocabulary)
 }
 
-type sampling0 struct{ *Reference }
+type lateDraws struct{ *Reference }
 
-func (d sampling0) Sample(dst []device.Sampled, logits device.Rows, vocabulary int, how []device.Sampling) error {
-	own := append([]device.Sampling(nil), how...)
-	for i := range own {
-		if own[i].Temperature == 0 {
-			own[i].Temperature = 1
-		}
+func (d lateDraws) PlaceSampling(draws *device.Draws, how []device.Sampling, vocabulary int) error {
+	err := d.Reference.PlaceSampling(draws, how, vocabulary)
+	draws.How = how
+	return err
+}
+
+type silentDraws struct{ *Reference }
+
+func (d silentDraws) Draw(draws *device.Draws, logits device.Rows) {
+	d.Reference.Draw(draws, logits)
+	clear(ints(draws.Memory))
+}
+
+type lostDraws struct{ *Reference }
+
+func (d lostDraws) Draw(draws *device.Draws, logits device.Rows) {
+	d.Reference.Draw(draws, logits)
+	for i, s := range draws.Chosen {
+		ints(draws.Tokens)[i] = s.Token
 	}
-	return d.Reference.Sample(dst, logits, vocabulary, own)
 }
+
+type movingDraws struct{ *Reference }
+
+func (d movingDraws) PlaceSampling(draws *device.Draws, how []device.Sampling, vocabulary int) error {
+	d.FreeDraws(draws)
+	return d.Reference.PlaceSampling(draws, how, vocabulary)
+}
+
+type keptDraws struct{ *Reference }
+
+func (d keptDraws) FreeDraws(draws *device.Draws) { *draws = device.Draws{} }
 
 type greedyLast struct{ *Reference }
 
-func (d greedyLast) Sample(dst []device.Sampled, logits device.Rows, vocabulary int, how []device.Sampling) error {
-	err := d.Reference.Sample(dst, logits, vocabulary, how)
-	for i := range dst {
-		row := load(logits.From(i), 1, vocabulary)
+func (d greedyLast) Draw(draws *device.Draws, logits device.Rows) {
+	d.Reference.Draw(draws, logits)
+	for i, h := range draws.How {
+		row := load(logits.From(i), 1, draws.Vocabulary)
 		for j, z := range row {
-			if how[i].Temperature == 0 && z == row[dst[i].Token] {
-				dst[i].Token = int32(j)
+			if h.Temperature == 0 && z == row[draws.Chosen[i].Token] {
+				draws.Chosen[i].Token = int32(j)
 			}
 		}
 	}
-	return err
 }
 
 // faults are ways to cut a distribution wrongly.
@@ -207,14 +238,13 @@ type drawing struct {
 	faults faults
 }
 
-func (d drawing) Sample(dst []device.Sampled, logits device.Rows, vocabulary int, how []device.Sampling) error {
-	err := d.Reference.Sample(dst, logits, vocabulary, how)
-	for i, h := range how {
+func (d drawing) Draw(draws *device.Draws, logits device.Rows) {
+	d.Reference.Draw(draws, logits)
+	for i, h := range draws.How {
 		if h.Temperature > 0 {
-			dst[i].Token = d.faults.draw(load(logits.From(i), 1, vocabulary), h)
+			draws.Chosen[i].Token = d.faults.draw(load(logits.From(i), 1, draws.Vocabulary), h)
 		}
 	}
-	return err
 }
 
 func (f faults) draw(logits []float64, h device.Sampling) int32 {

@@ -15,14 +15,17 @@ func layerMutants() []mutant {
 		{"RMSNormBack", "dx written instead of added", normBackWritten{r()}},
 		{"RMSNormBack", "roots taken for constants", normBackConstant{r()}},
 		{"RMSNormBack", "dWeight added twice", normBackTwice{r()}},
+		{"RMSNormBack", "dy left as it was", normBackOnce{r()}},
 		{"SwiGLU", "gate and up swapped", swapped{r()}},
 		{"SwiGLU", "its input overwritten", clobbering{r()}},
 		{"SwiGLUBack", "the derivative of the sigmoid left out", swishBackConstant{r()}},
 		{"SwiGLUBack", "added instead of written", swishBackAdded{r()}},
+		{"SwiGLUBack", "dy left as it was", swishBackOnce{r()}},
 		{"Rotate", "turned the other way", turnedBack{r()}},
 		{"Rotate", "neighbours paired", interleaved{r()}},
 		{"Rotate", "positions off by one", rotatedLate{r()}},
 		{"Rotate", "the norm left out", rotateNormless{r()}},
+		{"RotateBoth", "keys with the norm of queries", rotateOneNorm{r()}},
 		{"RotateBack", "turned the other way", rotateBackForward{r()}},
 		{"RotateBack", "dWeight written instead of added", rotateBackWritten{r()}},
 		{"RotateBack", "the norm's gradient left out", rotateBackNormless{r()}},
@@ -63,6 +66,22 @@ func (d normBackWritten) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy, 
 	d.Reference.RMSNormBack(dx, dWeight, dy, x, weight, roots, rows)
 }
 
+type normBackOnce struct{ *Reference }
+
+func (d normBackOnce) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy, x device.Rows, weight, roots device.Buffer, rows int) {
+	before := load(dy, rows, weight.Len())
+	d.Reference.RMSNormBack(dx, dWeight, dy, x, weight, roots, rows)
+	store(dy, rows, weight.Len(), before)
+}
+
+type swishBackOnce struct{ *Reference }
+
+func (d swishBackOnce) SwiGLUBack(dGateUp, dy, gateUp device.Rows, rows, width int) {
+	before := load(dy, rows, width)
+	d.Reference.SwiGLUBack(dGateUp, dy, gateUp, rows, width)
+	store(dy, rows, width, before)
+}
+
 type normBackConstant struct{ *Reference }
 
 func (d normBackConstant) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy, x device.Rows, weight, roots device.Buffer, rows int) {
@@ -78,10 +97,11 @@ func (d normBackConstant) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy,
 type normBackTwice struct{ *Reference }
 
 func (d normBackTwice) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy, x device.Rows, weight, roots device.Buffer, rows int) {
-	before := load(dx, rows, weight.Len())
+	before, gradient := load(dx, rows, weight.Len()), load(dy, rows, weight.Len())
 	d.Reference.RMSNormBack(dx, dWeight, dy, x, weight, roots, rows)
 	if !dWeight.Absent() {
 		store(dx, rows, weight.Len(), before)
+		store(dy, rows, weight.Len(), gradient)
 		d.Reference.RMSNormBack(dx, dWeight, dy, x, weight, roots, rows)
 	}
 }
@@ -110,8 +130,9 @@ func (d clobbering) SwiGLU(y, gateUp device.Rows, rows, width int) {
 type swishBackConstant struct{ *Reference }
 
 func (d swishBackConstant) SwiGLUBack(dGateUp, dy, gateUp device.Rows, rows, width int) {
+	values, dys := load(gateUp, rows, 2*width), load(dy, rows, width)
 	d.Reference.SwiGLUBack(dGateUp, dy, gateUp, rows, width)
-	values, gradients, dys := load(gateUp, rows, 2*width), load(dGateUp, rows, 2*width), load(dy, rows, width)
+	gradients := load(dGateUp, rows, 2*width)
 	for i := range rows {
 		for j := range width {
 			gradients[2*i*width+j] = dys[i*width+j] * values[(2*i+1)*width+j] * sigmoid(values[2*i*width+j])
@@ -139,6 +160,13 @@ func negated(d *Reference, b device.Buffer) device.Buffer {
 	}
 	d.Free(out)
 	return out
+}
+
+type rotateOneNorm struct{ *Reference }
+
+func (d rotateOneNorm) RotateBoth(yq, yk device.Rows, q, k device.Heads) {
+	k.Weight = q.Weight
+	d.Reference.RotateBoth(yq, yk, q, k)
 }
 
 type turnedBack struct{ *Reference }

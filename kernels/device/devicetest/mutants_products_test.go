@@ -2,6 +2,7 @@ package devicetest
 
 import (
 	"github.com/turnwise-rl/turnwise/kernels/device"
+	"slices"
 )
 
 func nanMutants() []mutant {
@@ -25,6 +26,9 @@ func productMutants() []mutant {
 		{"Product", "a row written between rows", spilling{r()}},
 		{"Product", "Refresh forgotten", stale{r()}},
 		{"Product", "a matrix seen without Refresh", eager{r()}},
+		{"ProductOnto", "base left out", ontoNothing{r()}},
+		{"ProductOnto", "base written to", ontoBase{r()}},
+		{"ProductStored", "a copy of the matrix", aloof{r()}},
 		{"ProductBack", "add ignored", backAdd{r()}},
 		{"ProductBack", "the last output left out", backLess{r()}},
 		{"ProductBack", "Refresh forgotten", staleBack{r(), map[device.Weights][]float32{}}},
@@ -48,6 +52,19 @@ type productAdd struct {
 
 func (d productAdd) Product(y, x device.Rows, rows int, w device.Weights, _ bool) {
 	d.Reference.Product(y, x, rows, w, d.add)
+}
+
+type ontoNothing struct{ *Reference }
+
+func (d ontoNothing) ProductOnto(y, _, x device.Rows, rows int, w device.Weights) {
+	d.Product(y, x, rows, w, false)
+}
+
+type ontoBase struct{ *Reference }
+
+func (d ontoBase) ProductOnto(y, base, x device.Rows, rows int, w device.Weights) {
+	d.Product(base, x, rows, w, true)
+	d.CopyRows(y, base, rows, w.Out())
 }
 
 // descending sums from the last term to the first.
@@ -129,6 +146,17 @@ func (stale) Refresh(device.Weights) {}
 func (d stale) NewWeights(w device.Buffer, t device.DType, out, in int, use device.Use) (device.Weights, error) {
 	made, err := d.Reference.NewWeights(w, t, out, in, use)
 	d.Reference.Refresh(made)
+	return made, err
+}
+
+// aloof reads a copy of a matrix that is its own form.
+type aloof struct{ *Reference }
+
+func (d aloof) NewWeights(w device.Buffer, t device.DType, out, in int, use device.Use) (device.Weights, error) {
+	made, err := d.Reference.NewWeights(w, t, out, in, use)
+	if own, ok := made.(*referenceWeights); ok {
+		own.values = slices.Clone(own.values)
+	}
 	return made, err
 }
 

@@ -14,7 +14,7 @@ type mutant struct {
 }
 
 func mutants() []mutant {
-	return slices.Concat(storageMutants(), productMutants(), layerMutants(), attentionMutants(), headMutants(), optimizerMutants(), nanMutants(), typeMutants())
+	return slices.Concat(storageMutants(), productMutants(), layerMutants(), attentionMutants(), headMutants(), optimizerMutants(), updateMutants(), nanMutants(), typeMutants())
 }
 
 // TestEveryMutantIsFound runs, for each fault, the checks of the operation that has it.

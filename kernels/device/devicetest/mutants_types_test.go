@@ -21,7 +21,7 @@ func typeMutants() []mutant {
 		{"Gather", "a float32 table truncated to bf16", truncatedTable{r()}},
 		{"ScatterAdd", "a float32 table rounded to the rows' type", roundedTable{r()}},
 		{"Scale", "bf16 left alone", scaleF32{r()}},
-		{"Sample", "log-probabilities of bf16 rows rounded", roundedScore{r()}},
+		{"Draw", "log-probabilities of bf16 rows rounded", roundedScore{r()}},
 		{"AttendPages", "bf16 keys kept with fewer digits", coarsePages{r()}},
 		{"Shapes", "rows of two types accepted", mixing{r()}},
 		{"Shapes", "a bias of bf16 accepted", biasMixing{r()}},
@@ -164,7 +164,7 @@ func (d scaleF32) Scale(b device.Buffer, factor float32) {
 	}
 }
 
-// roundedScore scores what the logits of bf16 rows are in bf16; Sample sees them in float32.
+// roundedScore scores what the logits of bf16 rows are in bf16; Draw sees them in float32.
 type roundedScore struct{ *Reference }
 
 func (d roundedScore) Score(s device.Scored) {

@@ -7,6 +7,9 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
+// KeptWidth implements [device.Attention].
+func (*Reference) KeptWidth(device.DType, int) int { return 0 }
+
 // Attend implements [device.Attention].
 func (*Reference) Attend(out device.Rows, a device.Attended) {
 	host := hostAttended("Attend", a)
@@ -74,7 +77,7 @@ func (r *Reference) FreePages(p device.Pages) {
 }
 
 // Place implements [device.Cache].
-func (*Reference) Place(at *device.Placement) { needPlacement("Place", at) }
+func (*Reference) Place(at *device.Placement) { device.CheckPlace(at) }
 
 func needPlacement(operation string, at *device.Placement) {
 	n := at.Sequences()
@@ -111,6 +114,13 @@ func placed(operation string, pages *referencePages, layer int, at *device.Place
 		panic(fmt.Sprintf("device: %s: layer %d of %d", operation, layer, pages.shape.Layers))
 	}
 	needPlacement(operation, at)
+	for s, table := range at.Tables {
+		for _, page := range table {
+			if page < 0 || int(page) >= pages.shape.Pages {
+				panic(fmt.Sprintf("device: %s: sequence %d has page %d of %d", operation, s, page, pages.shape.Pages))
+			}
+		}
+	}
 	return int(at.Offsets[len(at.Offsets)-1])
 }
 

@@ -3,6 +3,7 @@ package devicetest
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
@@ -46,6 +47,10 @@ func (r *Reference) ScoreBack(dx device.Rows, dHead, dLogProbs, dEntropies devic
 	if !dHead.Absent() {
 		needLength("ScoreBack", "dHead", dHead, m.out*m.in, device.F32)
 	}
+	if s.Known {
+		needRoom("ScoreBack", "LogProbs", s.LogProbs, s.Rows, device.F32)
+		needRoom("ScoreBack", "Entropies", s.Entropies, s.Rows, device.F32)
+	}
 	var entropies []float64
 	if !dEntropies.Absent() {
 		entropies = wide(floats(dEntropies))
@@ -57,26 +62,64 @@ func (r *Reference) ScoreBack(dx device.Rows, dHead, dLogProbs, dEntropies devic
 	}
 }
 
-// Sample implements [device.Head].
-func (*Reference) Sample(dst []device.Sampled, logits device.Rows, vocabulary int, how []device.Sampling) error {
-	if len(dst) != len(how) || vocabulary <= 0 {
-		panic(fmt.Sprintf("device: Sample: %d results for %d rows over %d tokens", len(dst), len(how), vocabulary))
+// PlaceSampling implements [device.Head].
+func (r *Reference) PlaceSampling(d *device.Draws, how []device.Sampling, vocabulary int) error {
+	device.CheckPlaceSampling(how, vocabulary)
+	if d.Memory.Len() < len(how) {
+		r.FreeDraws(d)
+		d.Memory, _ = r.Allocate(device.ForWorkspace, device.I32, len(how))
 	}
-	needRows("Sample", "logits", logits, len(how), vocabulary, device.F32)
-	for i, h := range how {
-		row := load(logits.From(i), 1, vocabulary)
-		inverse := float32(1)
-		dst[i] = device.Sampled{Token: int32(likeliest(row))}
-		if h.Temperature > 0 {
-			inverse = 1 / h.Temperature
-			kept := cut(row, sampling{temperature: 1 / float64(inverse), topK: h.TopK, topP: float64(h.TopP), minP: float64(h.MinP)})
-			dst[i].Token = int32(draw(kept, h.Uniform))
-			dst[i].SamplingLogProb = float32(math.Log(kept[dst[i].Token]))
-		}
-		dst[i].LogProb, dst[i].Entropy = scoreOf(row, int(dst[i].Token), inverse)
-		dst[i].UntemperedLogProb, _ = scoreOf(row, int(dst[i].Token), 1)
-	}
+	d.How, d.Chosen = append(d.How[:0], how...), make([]device.Sampled, len(how))
+	d.Vocabulary, d.Tokens = vocabulary, d.Memory.Slice(0, len(how))
 	return nil
+}
+
+// Draw implements [device.Head].
+func (*Reference) Draw(d *device.Draws, logits device.Rows) {
+	if d.Rows() == 0 {
+		return
+	}
+	needRows("Draw", "logits", logits, d.Rows(), d.Vocabulary, device.F32)
+	for i, h := range d.How {
+		d.Chosen[i] = choose(load(logits.From(i), 1, d.Vocabulary), h)
+		ints(d.Tokens)[i] = max(0, d.Chosen[i].Token)
+	}
+}
+
+// choose picks one token.
+func choose(row []float64, h device.Sampling) device.Sampled {
+	inverse := float32(1)
+	if h.Temperature > 0 {
+		inverse = 1 / h.Temperature
+	}
+	if _, entropy := scoreOf(row, 0, inverse); entropy != entropy || math.IsInf(slices.Max(row), 0) {
+		nan := float32(math.NaN())
+		return device.Sampled{Token: -1, LogProb: nan, SamplingLogProb: nan, UntemperedLogProb: nan, Entropy: nan}
+	}
+	s := device.Sampled{Token: int32(likeliest(row))}
+	if h.Temperature > 0 {
+		kept := cut(row, sampling{temperature: 1 / float64(inverse), topK: h.TopK, topP: float64(h.TopP), minP: float64(h.MinP)})
+		s.Token = int32(draw(kept, h.Uniform))
+		s.SamplingLogProb = float32(math.Log(kept[s.Token]))
+	}
+	s.LogProb, s.Entropy = scoreOf(row, int(s.Token), inverse)
+	s.UntemperedLogProb, _ = scoreOf(row, int(s.Token), 1)
+	return s
+}
+
+// Drawn implements [device.Head].
+func (*Reference) Drawn(dst []device.Sampled, d *device.Draws) error {
+	if len(dst) != d.Rows() {
+		panic(fmt.Sprintf("device: Drawn: %d results for %d rows", len(dst), d.Rows()))
+	}
+	copy(dst, d.Chosen)
+	return nil
+}
+
+// FreeDraws implements [device.Head].
+func (r *Reference) FreeDraws(d *device.Draws) {
+	r.Free(d.Memory)
+	*d = device.Draws{}
 }
 
 // AdamW implements [device.Optimizer].

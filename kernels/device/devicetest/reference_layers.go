@@ -13,9 +13,19 @@ func (*Reference) RMSNorm(y, x device.Rows, weight, roots device.Buffer, rows in
 	needRows("RMSNorm", "y", y, rows, width, activation()...)
 	needRows("RMSNorm", "x", x, rows, width, y.Data.DType())
 	needRoom("RMSNorm", "roots", roots, rows, device.F32)
-	normed, r := rmsNorm(load(x, rows, width), wide(floats(weight)), rows, width, float64(eps))
-	store(y, rows, width, normed.value)
+	_, r := rmsNorm(load(x, rows, width), wide(floats(weight)), rows, width, float64(eps))
 	store(list(roots), 1, rows, r.value)
+	scaleRows(y, x, weight, roots, rows)
+}
+
+// scaleRows writes the norm's output, given its roots, to y.
+func scaleRows(y, x device.Rows, weight, roots device.Buffer, rows int) {
+	width := weight.Len()
+	values := load(x, rows, width)
+	for i := range values {
+		values[i] *= float64(floats(roots)[i/width]) * float64(floats(weight)[i%width])
+	}
+	store(y, rows, width, values)
 }
 
 // RMSNormBack implements [device.Layers].
@@ -34,6 +44,7 @@ func (*Reference) RMSNormBack(dx device.Rows, dWeight device.Buffer, dy, x devic
 	if !dWeight.Absent() {
 		store(list(dWeight), 1, width, dW.value)
 	}
+	scaleRows(dy, x, weight, roots, rows)
 }
 
 // SwiGLU implements [device.Layers].
@@ -48,7 +59,9 @@ func (*Reference) SwiGLUBack(dGateUp, dy, gateUp device.Rows, rows, width int) {
 	needRows("SwiGLUBack", "dGateUp", dGateUp, rows, 2*width, activation()...)
 	needRows("SwiGLUBack", "dy", dy, rows, width, dGateUp.Data.DType())
 	needRows("SwiGLUBack", "gateUp", gateUp, rows, 2*width, dGateUp.Data.DType())
-	store(dGateUp, rows, 2*width, swiGLUBack(load(dy, rows, width), load(gateUp, rows, 2*width), rows, width).value)
+	values := load(gateUp, rows, 2*width)
+	store(dGateUp, rows, 2*width, swiGLUBack(load(dy, rows, width), values, rows, width).value)
+	store(dy, rows, width, swiGLU(values, rows, width).value)
 }
 
 // Rotate implements [device.Layers].
@@ -60,6 +73,20 @@ func (*Reference) Rotate(y device.Rows, h device.Heads) {
 	if host.weight != nil {
 		store(list(h.Roots), 1, h.Rows*h.Count, roots.value)
 	}
+}
+
+// RotateBoth implements [device.Layers].
+func (r *Reference) RotateBoth(yq, yk device.Rows, q, k device.Heads) {
+	if q.Rows != k.Rows || q.Dim != k.Dim || q.Positions != k.Positions || q.Cos != k.Cos || q.Sin != k.Sin || q.Eps != k.Eps {
+		panic("device: RotateBoth: k is not of q's rows")
+	}
+	for _, h := range []device.Heads{q, k} {
+		hostHeads("RotateBoth", h)
+	}
+	needRows("RotateBoth", "yq", yq, q.Rows, q.Count*q.Dim, q.X.Data.DType())
+	needRows("RotateBoth", "yk", yk, k.Rows, k.Count*k.Dim, k.X.Data.DType())
+	r.Rotate(yq, q)
+	r.Rotate(yk, k)
 }
 
 // RotateBack implements [device.Layers].

@@ -7,7 +7,7 @@ import (
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
 
-// referenceWeights are a copy of a matrix, rounded to the compute type.
+// referenceWeights are a copy of a matrix, rounded to the compute type, or the matrix itself where that is its type.
 type referenceWeights struct {
 	source  device.Buffer
 	dtype   device.DType
@@ -26,7 +26,12 @@ func (w *referenceWeights) In() int { return w.in }
 func (w *referenceWeights) DType() device.DType { return w.dtype }
 
 // bytes is what the copy takes.
-func (w *referenceWeights) bytes() int64 { return int64(w.out) * int64(w.in) * int64(w.dtype.Size()) }
+func (w *referenceWeights) bytes() int64 {
+	if w.source.DType() == device.BF16 {
+		return 0
+	}
+	return int64(w.out) * int64(w.in) * int64(w.dtype.Size())
+}
 
 // NewWeights implements [device.Products].
 func (r *Reference) NewWeights(w device.Buffer, t device.DType, out, in int, use device.Use) (device.Weights, error) {
@@ -36,7 +41,11 @@ func (r *Reference) NewWeights(w device.Buffer, t device.DType, out, in int, use
 	if out <= 0 || in <= 0 {
 		panic(fmt.Sprintf("device: NewWeights: a matrix of %d × %d", out, in))
 	}
-	needLength("NewWeights", "w", w, out*in, device.F32)
+	if t == device.BF16 {
+		needLength("NewWeights", "w", w, out*in, device.F32, device.BF16)
+	} else {
+		needLength("NewWeights", "w", w, out*in, device.F32)
+	}
 	if !slices.Contains(activation(), t) {
 		panic(fmt.Sprintf("device: NewWeights: no compute type %s", t))
 	}
@@ -49,6 +58,10 @@ func (r *Reference) NewWeights(w device.Buffer, t device.DType, out, in int, use
 // Refresh implements [device.Products].
 func (*Reference) Refresh(w device.Weights) {
 	made := w.(*referenceWeights)
+	if made.source.DType() == device.BF16 {
+		made.values = floats(made.source)
+		return
+	}
 	made.values = made.values[:0]
 	for _, v := range floats(made.source) {
 		made.values = append(made.values, float32(round(made.dtype, float64(v))))
@@ -66,6 +79,15 @@ func (r *Reference) FreeWeights(w device.Weights) {
 func (*Reference) Product(y, x device.Rows, rows int, w device.Weights, add bool) {
 	m := w.(*referenceWeights)
 	multiply("Product", y, x, rows, m, m.values, m.out, m.in, add, device.F32, m.dtype)
+}
+
+// ProductOnto implements [device.Products].
+func (r *Reference) ProductOnto(y, base, x device.Rows, rows int, w device.Weights) {
+	needRows("ProductOnto", "y", y, rows, w.Out(), device.F32, w.DType())
+	needRows("ProductOnto", "base", base, rows, w.Out(), y.Data.DType())
+	needRows("ProductOnto", "x", x, rows, w.In(), w.DType())
+	r.CopyRows(y, base, rows, w.Out())
+	r.Product(y, x, rows, w, true)
 }
 
 // ProductBack implements [device.Products].

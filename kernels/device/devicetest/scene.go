@@ -74,6 +74,9 @@ func (s *scene) gradient(name string, values []float32) *operand {
 // lay allocates and fills an operand; without values it holds NaN.
 func (s *scene) lay(name string, t device.DType, values []float32, rows, width int, around float32) *operand {
 	gaps := []int{0, 0, 1, 5, 16}
+	if s.c.even {
+		gaps = []int{0, 0, 8, 24, 16}
+	}
 	m := &operand{s: s, name: name, rows: rows, width: width}
 	m.stride = width
 	if rows != 1 {

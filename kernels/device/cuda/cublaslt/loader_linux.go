@@ -1,11 +1,18 @@
 package cublaslt
 
-import "github.com/ebitengine/purego"
+import (
+	"runtime"
+
+	"github.com/ebitengine/purego"
+)
 
 // sharedObject is a library in this process.
 type sharedObject uintptr
 
+// dlopen loads a library. The loader tells why it failed to the thread alone that asked.
 func dlopen(path string) (sharedObject, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	address, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	return sharedObject(address), err
 }

@@ -92,17 +92,26 @@ func (l *Library) destroy(s symbol, address uintptr) error {
 // x and W are both F32, and then that of y too, or both BF16, and then y is BF16 or F32. The error is a
 // [*NoAlgorithm] or a [*Failure].
 func (m *Multiplier) Product(stream uintptr, y, x, w Matrix, s Shape, add bool) error {
-	return m.multiply(stream, problem{form: forward, shape: s, m: s.Out, n: s.Rows, k: s.In, a: w, b: x, d: y}, add)
+	return m.multiply(stream, problem{form: forward, shape: s, m: s.Out, n: s.Rows, k: s.In, a: w, b: x, c: y, d: y}, add)
+}
+
+// ProductOnto queues y = base + x·Wᵀ, with base of y's type and the types and errors of Product. base is y or has nothing
+// in common with it.
+func (m *Multiplier) ProductOnto(stream uintptr, y, base, x, w Matrix, s Shape) error {
+	if s.In == 0 {
+		return problem{form: forward, shape: s, a: w, b: x, c: base, d: y}.without("a sum of nothing is not a product", m.size)
+	}
+	return m.multiply(stream, problem{form: forward, shape: s, m: s.Out, n: s.Rows, k: s.In, a: w, b: x, c: base, d: y}, true)
 }
 
 // ProductBack queues dx = dy·W, or dx += dy·W, with the types and errors of Product.
 func (m *Multiplier) ProductBack(stream uintptr, dx, dy, w Matrix, s Shape, add bool) error {
-	return m.multiply(stream, problem{form: back, shape: s, m: s.In, n: s.Rows, k: s.Out, a: w, b: dy, d: dx}, add)
+	return m.multiply(stream, problem{form: back, shape: s, m: s.In, n: s.Rows, k: s.Out, a: w, b: dy, c: dx, d: dx}, add)
 }
 
 // ProductGrad queues dW += dyᵀ·x with the types and errors of Product.
 func (m *Multiplier) ProductGrad(stream uintptr, dw, dy, x Matrix, s Shape) error {
-	return m.multiply(stream, problem{form: grad, shape: s, m: s.In, n: s.Out, k: s.Rows, a: x, b: dy, d: dw}, true)
+	return m.multiply(stream, problem{form: grad, shape: s, m: s.In, n: s.Out, k: s.Rows, a: x, b: dy, c: dw, d: dw}, true)
 }
 
 func (m *Multiplier) multiply(stream uintptr, p problem, add bool) error {
@@ -126,7 +135,7 @@ func (m *Multiplier) multiply(stream uintptr, p problem, add bool) error {
 	}
 	m.arguments = [...]uintptr{m.handle.address, plan.operation, uintptr(unsafe.Pointer(&m.scalars[1])),
 		uintptr(p.a.Address), plan.a, uintptr(p.b.Address), plan.b, uintptr(unsafe.Pointer(beta)),
-		uintptr(p.d.Address), plan.d, uintptr(p.d.Address), plan.d, uintptr(unsafe.Pointer(&plan.algorithm)),
+		uintptr(p.c.Address), plan.c, uintptr(p.d.Address), plan.d, uintptr(unsafe.Pointer(&plan.algorithm)),
 		uintptr(m.workspace), uintptr(m.size), stream}
 	got := m.library.ask(matmul, m.arguments[:]...)
 	runtime.KeepAlive(m)
@@ -162,12 +171,13 @@ var operations = [forms]struct {
 	grad:    {"ProductGrad", asStored, transposed},
 }
 
-// problem is D = op(A)·op(B) in the library's order: D of m × n, k products to an element.
+// problem is D = op(A)·op(B), or that plus C, in the library's order: C and D of m × n, k products to an element. C is D
+// where it is not read.
 type problem struct {
-	form    form
-	shape   Shape
-	m, n, k int
-	a, b, d Matrix
+	form       form
+	shape      Shape
+	m, n, k    int
+	a, b, c, d Matrix
 }
 
 // stored is the size of the two operands as the library sees them, columns first.
@@ -193,14 +203,14 @@ func (p *problem) check() {
 	if p.m == 0 || p.n == 0 || p.k == 0 {
 		return
 	}
-	if p.a.Stride < aRows || p.b.Stride < bRows || p.d.Stride < p.m {
+	if p.a.Stride < aRows || p.b.Stride < bRows || p.d.Stride < p.m || p.c.Stride < p.m {
 		panic(fmt.Sprintf("cublaslt: %s of %+v: strides %v are less than the widths %v", operations[p.form].name, p.shape, p.strides(), [3]int{aRows, bRows, p.m}))
 	}
 	plain, narrow := p.a.Type == device.F32, p.a.Type == device.BF16
-	if p.a.Type != p.b.Type || !plain && !narrow || p.d.Type != p.a.Type && (!narrow || p.d.Type != device.F32) {
+	if p.a.Type != p.b.Type || !plain && !narrow || p.c.Type != p.d.Type || p.d.Type != p.a.Type && (!narrow || p.d.Type != device.F32) {
 		panic(fmt.Sprintf("cublaslt: %s: no product of %v and %v gives %v", operations[p.form].name, p.a.Type, p.b.Type, p.d.Type))
 	}
-	for _, o := range [...]Matrix{p.a, p.b, p.d} {
+	for _, o := range [...]Matrix{p.a, p.b, p.c, p.d} {
 		if o.Address == 0 || o.Address%uint64(o.Type.Size()) != 0 {
 			panic(fmt.Sprintf("cublaslt: %s: no elements of %v are at %#x", operations[p.form].name, o.Type, o.Address))
 		}
@@ -210,7 +220,7 @@ func (p *problem) check() {
 func (p *problem) strides() [3]int { return [3]int{p.a.Stride, p.b.Stride, p.d.Stride} }
 
 // without is the error of a product that the library does not compute.
-func (p *problem) without(reason string, workspace int64) error {
+func (p problem) without(reason string, workspace int64) error {
 	return &NoAlgorithm{Product: operations[p.form].name, Shape: p.shape, Input: p.a.Type, Output: p.d.Type,
 		Alignment: [3]int{alignment(p.a.Address), alignment(p.b.Address), alignment(p.d.Address)}, Stride: p.strides(),
 		Workspace: workspace, Reason: reason}

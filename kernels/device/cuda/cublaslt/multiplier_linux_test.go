@@ -128,6 +128,34 @@ func (p *product) wrong() string {
 // types are the pairs of input and output that the products take.
 var types = [][2]device.DType{{device.F32, device.F32}, {device.BF16, device.F32}, {device.BF16, device.BF16}}
 
+// TestProductOntoAgreesWithFloat64 adds to a matrix of another stride, which stays as it is.
+func TestProductOntoAgreesWithFloat64(t *testing.T) {
+	e := emulate(t)
+	m := e.multiplier(t, 1<<20)
+	r := rand.New(rand.NewPCG(11, 12))
+	for _, pair := range types {
+		for _, gap := range []int{0, 3} {
+			p := laid(r, forward, Shape{5, 7, 600}, pair[0], pair[1], true, [3]int{1, 0, 2}, [3]int{1, 2, 0})
+			base := newOperand(pair[1], 5, 7, 7+gap, 2)
+			for row := range p.before {
+				for column, value := range p.before[row] {
+					base.put(row, column, float32(value))
+					p.result.put(row, column, float32(math.NaN()))
+				}
+			}
+			for range 2 {
+				if err := m.ProductOnto(0, p.result.Matrix, base.Matrix, p.left.Matrix, p.right.Matrix, p.shape); err != nil {
+					t.Fatal(err)
+				}
+				if wrong := p.wrong(); wrong != "" || !base.marked() {
+					t.Fatalf("%v, base with a gap of %d: %s", pair, gap, wrong)
+				}
+			}
+			runtime.KeepAlive(base)
+		}
+	}
+}
+
 func TestProductsAgreeWithFloat64(t *testing.T) {
 	m := emulate(t).multiplier(t, 1<<20)
 	rapid.Check(t, func(t *rapid.T) {

@@ -28,29 +28,29 @@ func alignment(address uint64) int {
 type key struct {
 	form          form
 	input, output device.DType
-	alignment     [3]uint16
+	alignment     [4]uint16
 	m, n, k       int32
-	strides       [3]int
+	strides       [4]int
 }
 
 func (p *problem) key() key {
 	return key{form: p.form, input: p.a.Type, output: p.d.Type,
-		alignment: [3]uint16{uint16(alignment(p.a.Address)), uint16(alignment(p.b.Address)), uint16(alignment(p.d.Address))},
-		m:         int32(p.m), n: int32(p.n), k: int32(p.k), strides: p.strides()}
+		alignment: [4]uint16{uint16(alignment(p.a.Address)), uint16(alignment(p.b.Address)), uint16(alignment(p.c.Address)), uint16(alignment(p.d.Address))},
+		m:         int32(p.m), n: int32(p.n), k: int32(p.k), strides: [4]int{p.a.Stride, p.b.Stride, p.c.Stride, p.d.Stride}}
 }
 
 // plan is how the library computes the products of one key.
 type plan struct {
-	operation uintptr // the multiplier's
-	a, b, d   uintptr // layouts, the plan's own
-	algorithm algorithm
+	operation  uintptr // the multiplier's
+	a, b, c, d uintptr // layouts, the plan's own
+	algorithm  algorithm
 	// none is why there is no algorithm, "" when there is.
 	none string
 }
 
 func (p *plan) destroy(l *Library) error {
-	err := errors.Join(l.destroy(matrixLayoutDestroy, p.a), l.destroy(matrixLayoutDestroy, p.b), l.destroy(matrixLayoutDestroy, p.d))
-	p.a, p.b, p.d = 0, 0, 0
+	err := errors.Join(l.destroy(matrixLayoutDestroy, p.a), l.destroy(matrixLayoutDestroy, p.b), l.destroy(matrixLayoutDestroy, p.c), l.destroy(matrixLayoutDestroy, p.d))
+	p.a, p.b, p.c, p.d = 0, 0, 0, 0
 	return err
 }
 
@@ -111,14 +111,14 @@ func (m *Multiplier) fill(made *plan, p *problem) (err error) {
 	}
 	aRows, aColumns, bRows, bColumns := p.stored()
 	err = errors.Join(
-		m.layout(&made.a, p.a, aRows, aColumns), m.layout(&made.b, p.b, bRows, bColumns), m.layout(&made.d, p.d, p.m, p.n),
-		m.prefer(preferAlignmentA, p.a), m.prefer(preferAlignmentB, p.b), m.prefer(preferAlignmentC, p.d), m.prefer(preferAlignmentD, p.d))
+		m.layout(&made.a, p.a, aRows, aColumns), m.layout(&made.b, p.b, bRows, bColumns), m.layout(&made.c, p.c, p.m, p.n), m.layout(&made.d, p.d, p.m, p.n),
+		m.prefer(preferAlignmentA, p.a), m.prefer(preferAlignmentB, p.b), m.prefer(preferAlignmentC, p.c), m.prefer(preferAlignmentD, p.d))
 	if err != nil {
 		return err
 	}
 	var results [8]heuristicResult
 	var count int32
-	got := m.library.ask(matmulAlgoGetHeuristic, m.handle.address, made.operation, made.a, made.b, made.d, made.d, m.preference,
+	got := m.library.ask(matmulAlgoGetHeuristic, m.handle.address, made.operation, made.a, made.b, made.c, made.d, m.preference,
 		uintptr(len(results)), uintptr(unsafe.Pointer(&results)), uintptr(unsafe.Pointer(&count)))
 	if got != statusSuccess && got != statusNotSupported {
 		return &Failure{Call: symbolNames[matmulAlgoGetHeuristic], Status: got.String()}

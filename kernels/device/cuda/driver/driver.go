@@ -7,6 +7,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -43,7 +44,7 @@ type calls struct {
 	alloc, free, allocHost, freeHost, toDevice, toHost, within, fill                uintptr
 	streamCreate, streamDestroy, streamWait                                         uintptr
 	eventCreate, eventDestroy, eventRecord, eventWait, eventElapsed                 uintptr
-	moduleLoad, moduleUnload, moduleFunction, launch                                uintptr
+	moduleLoad, moduleUnload, moduleFunction, functionSet, launch                   uintptr
 	captureBegin, captureEnd, graphInstantiate, graphLaunch, graphFree, graphUnload uintptr
 	errorName, errorText                                                            uintptr
 }
@@ -58,7 +59,7 @@ func (c *calls) table() []symbol {
 		{"cuStreamCreate", &c.streamCreate}, {"cuStreamDestroy_v2", &c.streamDestroy}, {"cuStreamSynchronize", &c.streamWait},
 		{"cuEventCreate", &c.eventCreate}, {"cuEventDestroy_v2", &c.eventDestroy}, {"cuEventRecord", &c.eventRecord}, {"cuEventSynchronize", &c.eventWait},
 		{"cuEventElapsedTime", &c.eventElapsed},
-		{"cuModuleLoadDataEx", &c.moduleLoad}, {"cuModuleUnload", &c.moduleUnload}, {"cuModuleGetFunction", &c.moduleFunction}, {"cuLaunchKernel", &c.launch},
+		{"cuModuleLoadDataEx", &c.moduleLoad}, {"cuModuleUnload", &c.moduleUnload}, {"cuModuleGetFunction", &c.moduleFunction}, {"cuFuncSetAttribute", &c.functionSet}, {"cuLaunchKernel", &c.launch},
 		{"cuStreamBeginCapture_v2", &c.captureBegin}, {"cuStreamEndCapture", &c.captureEnd}, {"cuGraphInstantiateWithFlags", &c.graphInstantiate},
 		{"cuGraphLaunch", &c.graphLaunch}, {"cuGraphDestroy", &c.graphFree}, {"cuGraphExecDestroy", &c.graphUnload},
 		{"cuGetErrorName", &c.errorName}, {"cuGetErrorString", &c.errorText},
@@ -90,7 +91,7 @@ func Open(path string) (*Driver, error) {
 	if path == "" {
 		path = systemName
 	}
-	library, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_GLOBAL)
+	library, err := load(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrNoLibrary, err)
 	}
@@ -107,6 +108,13 @@ func Open(path string) (*Driver, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// load loads a library. The loader tells why it failed to the thread alone that asked.
+func load(path string) (uintptr, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_GLOBAL)
 }
 
 // call makes a call that returns a CUresult. Go memory whose address is among the arguments stays where it is.

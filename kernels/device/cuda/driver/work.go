@@ -139,12 +139,21 @@ func (d *Driver) Function(m Module, name string) (Function, error) {
 	return f, err
 }
 
-// Launch queues a kernel over a grid of blocks, with so many threads each. argument is the address of its struct, which
+// mostDynamicShared is CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
+const mostDynamicShared = 8
+
+// AllowShared lets launches of a kernel ask for up to so many bytes of dynamic shared memory, beyond the 48 KiB that need no
+// leave.
+func (d *Driver) AllowShared(f Function, bytes int) error {
+	return d.call("cuFuncSetAttribute", d.calls.functionSet, uintptr(f), mostDynamicShared, uintptr(bytes))
+}
+
+// Launch queues a kernel over a grid of blocks, with so many threads and so many bytes of dynamic shared memory each. argument is the address of its struct, which
 // has been read when the call returns.
-func (d *Driver) Launch(f Function, grid [3]uint32, threads uint32, argument unsafe.Pointer, s Stream) error {
+func (d *Driver) Launch(f Function, grid [3]uint32, threads, shared uint32, argument unsafe.Pointer, s Stream) error {
 	parameters := [1]unsafe.Pointer{argument}
 	return d.call("cuLaunchKernel", d.calls.launch, uintptr(f), uintptr(grid[0]), uintptr(grid[1]), uintptr(grid[2]),
-		uintptr(threads), 1, 1, 0, uintptr(s), uintptr(unsafe.Pointer(&parameters)), 0)
+		uintptr(threads), 1, 1, uintptr(shared), uintptr(s), uintptr(unsafe.Pointer(&parameters)), 0)
 }
 
 // captureRelaxed is CU_STREAM_CAPTURE_MODE_RELAXED: memory may be taken meanwhile, and another thread may end the capture.

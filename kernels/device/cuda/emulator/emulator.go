@@ -1,11 +1,16 @@
 // Package emulator builds a libcuda and a libcublasLt that compute on the host, for tests: package kernels'
-// sources compiled as C, with the threads of a block as fibres, behind the driver's own interface. Package cuda
-// opens them by path and cannot tell them from the real ones.
+// sources compiled as C, with the threads of a block as fibres, behind the driver's own interface; with its setting ptx,
+// and for a process with EMULATED_PTX=1, the code that modules are loaded from in their place. Package cuda opens them by
+// path and cannot tell them from the real ones.
 //
-// What runs on them: every kernel, with the bits that a GPU computes, since kernels are IEEE arithmetic alone; every
-// driver call that package driver makes; streams whose work is done as late as it may; errors on demand. What
-// does not: the PTX, which is checked for its entries only, memory that is slow or lost, cuBLASLt's own
-// rounding, and time.
+// While code runs, the setting watch, or EMULATED_WATCH, has it looked at: for races in shared and in global memory, for reads of
+// shared memory that nobody wrote, and to count what a GPU would do. See [WatchRaces], [Counts] and [Found].
+//
+// What runs on them: every kernel, those of the exact mode with the bits that a GPU computes, since they are IEEE arithmetic
+// alone, and the fast ones with what the instruction set says of tensor cores' operands and of copies that are waited for;
+// every driver call that package driver makes; streams whose work is done as late as it may; errors on demand. What
+// does not: the machine code that a GPU's driver makes of PTX, memory that is slow or lost, the rounding of cuBLASLt, of
+// tensor cores and of approximate instructions, and time.
 //
 // Building takes a C compiler, cc or what the environment variable CC says, and some seconds the first time: what was
 // built is kept in the user's cache folder, by its sources, compiler and processor.
@@ -51,12 +56,15 @@ func build(ctx context.Context, dir string, kernelSources ...fs.FS) (Libraries, 
 	if kept != "" && copyFile(l.Driver, filepath.Join(kept, "driver")) == nil && copyFile(l.CuBLASLt, filepath.Join(kept, "cublaslt")) == nil {
 		return l, nil
 	}
-	all, err := filepath.Glob(filepath.Join(from, "*.cu"))
-	if err != nil {
-		return l, err
+	driver := []string{"-o", l.Driver, "-x", "c"}
+	for _, pattern := range []string{"*.cu", "fibre.c", "driver*.c", "code_*.c", "watch*.c"} {
+		files, err := filepath.Glob(filepath.Join(from, pattern))
+		if err != nil {
+			return l, err
+		}
+		driver = append(driver, files...)
 	}
-	driver := append([]string{"-o", l.Driver, "-x", "c"}, all...)
-	driver = append(driver, "-x", "none", filepath.Join(from, "fibre.c"), filepath.Join(from, "driver.c"), "-lm")
+	driver = append(driver, "-x", "none", "-lm")
 	for _, arguments := range [][]string{driver, {"-o", l.CuBLASLt, filepath.Join(from, "cublaslt.c"), "-lm", "-ldl"}} {
 		if err := c.run(ctx, arguments); err != nil {
 			return l, err

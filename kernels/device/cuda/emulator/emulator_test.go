@@ -27,7 +27,14 @@ func planted(t *testing.T) *gpu {
 	t.Helper()
 	l, err := build(t.Context(), t.TempDir(), kernels.Sources, os.DirFS("testdata"))
 	must(t, err)
+	return opened(t, l)
+}
+
+// opened is the emulated driver of some libraries, and a stream of it.
+func opened(t *testing.T, l Libraries) *gpu {
+	t.Helper()
 	g := &gpu{t: t}
+	var err error
 	g.Driver, err = driver.Open(l.Driver)
 	must(t, err)
 	runtime.LockOSThread()
@@ -54,11 +61,16 @@ func must(t *testing.T, err error) {
 
 func launch[A any](g *gpu, kernel string, blocks, threads uint32, a A) {
 	g.t.Helper()
+	launchShared(g, kernel, blocks, threads, 0, a)
+}
+
+func launchShared[A any](g *gpu, kernel string, blocks, threads, shared uint32, a A) {
+	g.t.Helper()
 	m, err := g.Load([]byte(".version 7.0\n.target sm_80\n.visible .entry " + kernel + "("))
 	must(g.t, err)
 	f, err := g.Function(m, kernel)
 	must(g.t, err)
-	must(g.t, g.Launch(f, [3]uint32{blocks, 1, 1}, threads, unsafe.Pointer(&a), g.stream))
+	must(g.t, g.Launch(f, [3]uint32{blocks, 1, 1}, threads, shared, unsafe.Pointer(&a), g.stream))
 }
 
 // alloc takes memory for n numbers.

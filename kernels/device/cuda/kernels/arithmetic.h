@@ -10,14 +10,11 @@
 #define INFINITE float_of(0x7f800000u)
 #define NOT_A_NUMBER float_of(0x7fc00000u)
 
-// power_of_two is 2ⁿ for −126 ≤ n ≤ 127.
-FN float power_of_two(int n) { return float_of((unsigned)(n + 127) << 23); }
+// scale_of_two is 2ⁿ for −126 ≤ n ≤ 127.
+FN float scale_of_two(int n) { return float_of((unsigned)(n + 127) << 23); }
 
-// exponential is eˣ; 0 below −104, infinite above ln 2¹²⁸ = 88.72, NaN for NaN.
-FN float exponential(float x) {
-	if (x != x) return x;
-	if (x > 88.7228394f) return INFINITE;
-	if (x < -104.0f) return 0.0f;
+// exponential_parts is p of eˣ = p · 2ᵏ, −104 ≤ x < 88.73.
+FN float exponential_parts(float x, int *k) {
 	float n = multiply_add(x, 1.44269504f, 12582912.0f) - 12582912.0f; // to nearest
 	float r = multiply_add(n, -0.693359375f, x);
 	r = multiply_add(n, 2.12194440e-4f, r);
@@ -28,8 +25,19 @@ FN float exponential(float x) {
 	p = multiply_add(p, r, 1.6666665459e-1f);
 	p = multiply_add(p, r, 5.0000001201e-1f);
 	p = multiply_add(p, r * r, r) + 1.0f;
-	int k = (int)n, half = k / 2; // in two steps, so that subnormal results are rounded once
-	return p * power_of_two(half) * power_of_two(k - half);
+	*k = (int)n;
+	return p;
+}
+
+// exponential is eˣ; 0 below −104, infinite above ln 2¹²⁸ = 88.72, NaN for NaN.
+FN float exponential(float x) {
+	if (x != x) return x;
+	if (x > 88.7228394f) return INFINITE;
+	if (x < -104.0f) return 0.0f;
+	int k;
+	float p = exponential_parts(x, &k);
+	int half = k / 2; // in two steps, so that subnormal results are rounded once
+	return p * scale_of_two(half) * scale_of_two(k - half);
 }
 
 // logarithm is ln x; −∞ for 0 and −0, NaN for less and for NaN, ∞ for ∞.

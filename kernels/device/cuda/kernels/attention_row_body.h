@@ -87,6 +87,7 @@ FN void NAMED(row_mix)(const struct ARGS(attend_row) *a, const struct row_part *
 }
 
 ENTRY(NAMED(attend_row), ATTENTION_THREADS) {
+	if (BLOCK >= a.parts_before[a.sequences]) return; // there is room for more parts
 	int sequence = sequence_of_part(a.parts_before, a.sequences, BLOCK);
 	int start = (BLOCK - a.parts_before[sequence]) * PART * TILE;
 	struct row_part part = {a.tables + a.starts[sequence] + start / TILE, least(a.cached[sequence] + 1 - start, PART * TILE)};

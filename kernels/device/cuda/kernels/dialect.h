@@ -24,6 +24,9 @@ typedef unsigned short f16;
 // KERNEL begins a kernel of at most so many threads a block; a is its struct.
 #define KERNEL(name, threads) \
 	extern "C" __attribute__((global)) __attribute__((launch_bounds(threads))) void name(const struct name##_args a)
+// KERNEL_PACKED is KERNEL of which a multiprocessor has so many blocks at a time, at least: the compiler uses no more registers.
+#define KERNEL_PACKED(name, threads, blocks) \
+	extern "C" __attribute__((global)) __attribute__((launch_bounds(threads, blocks))) void name(const struct name##_args a)
 #define FN static inline __attribute__((device)) __attribute__((always_inline))
 #define SHARED static __attribute__((shared))
 #define CONSTANT static const __attribute__((device))
@@ -47,6 +50,7 @@ FN int shuffle_int(int v, int lane) { return __nvvm_shfl_sync_idx_i32(0xffffffff
 FN float multiply_add(float x, float y, float z) { return __nvvm_fma_rn_f(x, y, z); }
 FN double multiply_add_double(double x, double y, double z) { return __nvvm_fma_rn_d(x, y, z); }
 FN float root(float x) { return __nvvm_sqrt_rn_f(x); }
+FN double root_double(double x) { return __nvvm_sqrt_rn_d(x); }
 FN int exchange_if(int *p, int expected, int desired) { return __nvvm_atom_cas_gen_i(p, expected, desired); }
 
 #else
@@ -60,6 +64,7 @@ FN int exchange_if(int *p, int expected, int desired) { return __nvvm_atom_cas_g
 		emulator_register(#name, name##_start, sizeof(struct name##_args), threads);               \
 	}                                                                                                  \
 	static void name##_thread(const struct name##_args a)
+#define KERNEL_PACKED(name, threads, blocks) KERNEL(name, threads)
 #define FN static inline __attribute__((unused))
 #define SHARED static __attribute__((section("emulated_shared")))
 #define CONSTANT static const __attribute__((unused))
@@ -91,6 +96,7 @@ FN float shuffle_xor(float v, int mask) { return shuffle(v, (THREAD & 31) ^ mask
 FN float multiply_add(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
 FN double multiply_add_double(double x, double y, double z) { return __builtin_fma(x, y, z); }
 FN float root(float x) { return __builtin_sqrtf(x); }
+FN double root_double(double x) { return __builtin_sqrt(x); }
 FN int exchange_if(int *p, int expected, int desired) {
 	int was = *p;
 	if (was == expected) *p = desired;

@@ -1,4 +1,4 @@
-// The distribution of a row of logits. Score, ScoreBack and Sample all read it through these functions, so they agree
+// The distribution of a row of logits. Score, ScoreBack and Draw all read it through these functions, so they agree
 // to the last bit. A row is summed in parts of fixed size, which are then merged: the bits depend on the row alone.
 #ifndef HEAD_H
 #define HEAD_H

@@ -1,5 +1,5 @@
 // What an update of parameters needs: AdamW, and sums and searches over whole tensors.
-#include "variant.h"
+#include "optimizer.h"
 
 #define STRIDE ((long long)BLOCKS * THREADS)
 
@@ -59,16 +59,6 @@ KERNEL(add_scaled, 256) {
 	}
 }
 
-// block_sum_double adds the values of a block's 256 threads in a fixed order; thread 0 gets the sum.
-FN double block_sum_double(double v, double *sums) {
-	sums[THREAD] = v;
-	for (int half = 128; half > 0; half /= 2) {
-		barrier();
-		if (THREAD < half) sums[THREAD] += sums[THREAD + half];
-	}
-	return sums[0];
-}
-
 struct sum_squares_args {
 	double *sums;
 	const float *x;
@@ -100,16 +90,6 @@ KERNEL(sum_doubles, 256) {
 	for (long long i = THREAD; i < a.n; i += 256) sum += a.x[i];
 	sum = block_sum_double(sum, sums);
 	if (THREAD == 0) a.x[0] = sum;
-}
-
-// block_least is the least of the numbers of a block's 256 threads; thread 0 gets it.
-FN long long block_least(long long v, long long *least) {
-	least[THREAD] = v;
-	for (int half = 128; half > 0; half /= 2) {
-		barrier();
-		if (THREAD < half && least[THREAD + half] < least[THREAD]) least[THREAD] = least[THREAD + half];
-	}
-	return least[0];
 }
 
 struct first_not_finite_args {

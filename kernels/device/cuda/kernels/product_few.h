@@ -6,9 +6,10 @@
 
 struct JOINED(NAME, _args) {
 	RESULT *result;
+	const RESULT *base; // what sums begin with; none: with 0
 	const TYPE *left, *right;
-	long long result_stride, left_stride, right_stride;
-	int rows, columns, steps, add;
+	long long result_stride, base_stride, left_stride, right_stride;
+	int rows, columns, steps, padding;
 };
 
 ENTRY(NAME, 128) {
@@ -17,11 +18,12 @@ ENTRY(NAME, 128) {
 	int own = (rows - WARP + 3) / 4; // rows of this warp: WARP, WARP+4, …
 	const TYPE *left = a.left + first_row * a.left_stride, *right = a.right + first_column * a.right_stride;
 	RESULT *result = a.result + (first_row + WARP) * a.result_stride + first_column + LANE;
+	const RESULT *base = a.base + (first_row + WARP) * a.base_stride + first_column + LANE;
 	float *lefts = shared, *rights = shared + FEW_ROWS * FEW_PITCH;
 
 	float sum[FEW_ROWS / 4];
 	UNROLL for (int i = 0; i < FEW_ROWS / 4; i++)
-		sum[i] = a.add && i < own && LANE < columns ? JOINED(load_, RESULT)(result + 4 * i * a.result_stride) : 0.0f;
+		sum[i] = a.base && i < own && LANE < columns ? JOINED(load_, RESULT)(base + 4 * i * a.base_stride) : 0.0f;
 
 	TYPE l[FEW_ROWS], r[32];
 	for (int step = 0, next = 0; step < a.steps; step = next) {

@@ -14,9 +14,10 @@
 
 struct JOINED(NAME, _args) {
 	RESULT *result;
+	const RESULT *base; // what sums begin with; none: with 0
 	const TYPE *left, *right;
-	long long result_stride, left_stride, right_stride;
-	int rows, columns, steps, add;
+	long long result_stride, base_stride, left_stride, right_stride;
+	int rows, columns, steps, padding;
 };
 
 // A tile of an operand has SIDE lines, its rows or columns, of STEPS steps. What lies next to each other in memory is
@@ -62,13 +63,14 @@ ENTRY(NAME, 256) {
 	int first_row = tile_row * SIDE, first_column = tile_column * SIDE;
 	int own_row = THREAD / 16 * 4, own_column = THREAD % 16 * 4;
 	RESULT *result = a.result + (first_row + own_row) * a.result_stride + first_column + own_column;
+	const RESULT *base = a.base + (first_row + own_row) * a.base_stride + first_column + own_column;
 	int rows = a.rows - first_row - own_row, columns = a.columns - first_column - own_column;
 
 	float sum[OWN][OWN];
 	UNROLL for (int i = 0; i < OWN; i++)
 		UNROLL for (int j = 0; j < OWN; j++) {
 			int row = i / 4 * 64 + i % 4, column = j / 4 * 64 + j % 4;
-			sum[i][j] = a.add && row < rows && column < columns ? JOINED(load_, RESULT)(result + row * a.result_stride + column) : 0.0f;
+			sum[i][j] = a.base && row < rows && column < columns ? JOINED(load_, RESULT)(base + row * a.base_stride + column) : 0.0f;
 		}
 
 	const TYPE *lefts = a.left + (LEFT_BY_STEP ? first_row * a.left_stride : first_row);

@@ -1,7 +1,7 @@
 // Matrix products and biases.
 //
 // Every element of a product is one chain of fused multiply-adds in float32, in ascending order of the steps, which
-// begins with the element that is there where it is added to and with 0 elsewhere. It is rounded to the type of the
+// begins with the element of base where there is one, which may be that of the result, and with 0 elsewhere. It is rounded to the type of the
 // result once. So all kernels give the same bits, and which one computes is a question of speed alone.
 //
 //	result[row][column] (+)= Σ over steps of left(row, step)·right(column, step)

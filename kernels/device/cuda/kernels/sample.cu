@@ -1,23 +1,16 @@
-// Sampling: one block a row. Tokens stand in order of likelihood: larger logits first, of equal ones the smaller id.
-// Cuts keep the head of this order, found without sorting: by the digits of the border's logit, most
-// significant first, each read off sums over all tokens. Weights are summed as whole numbers, so that no order of
-// summation matters. A row is read some 20 times at most, after the first time from a cache.
-#include "head.h"
+// Sampling. Tokens stand in order of likelihood: larger logits first, of equal ones the smaller id. Weights are summed as
+// whole numbers, so that no order of summation matters.
+//
+// Every logit is read once, to sum the parts of its row. Where nothing is cut, one block a row then finds the part that
+// the random number falls into, and the token among the logits of that part alone. Where something is cut, every logit is read once
+// more, to sum the parts by how likely tokens are; the block of the row then reads what may be the border, once as a rule: see
+// sample_cut.h.
+//
+// Least time without cuts: 64 rows of 151,936 logits are 39 MB to read.
+#include "sample_cut.h"
 
-enum { DIGITS = 16, DIGIT_BITS = 4 };
-
-// UNITS is what the weight of the likeliest token, 1, counts as: 2²³ tokens fit. Lighter ones than 2⁻⁴⁰ are never drawn.
-#define UNITS 1099511627776.0f
-
-// How a row's token is chosen; the words of sample.go.
-struct sampling {
-	double uniform;
-	float inverse, top_p, min_p;
-	int top_k, greedy, unused;
-};
-
+// What is told of a token; NaN where the row has no distribution.
 struct sampled {
-	int token;
 	float log_prob, sampling_log_prob, untempered_log_prob, entropy;
 };
 
@@ -40,164 +33,67 @@ KERNEL(sample_parts, PART_THREADS) {
 	if (scale != 1.0f) sum_part(parts + a.count, z, m, 1.0f, shared + 3 * PART_WARPS);
 }
 
-// A row on its way to a token.
-struct row {
+// sample_bins sums one part of one row by bins, where something is cut: blocks of rows by parts. A thread counts in columns of its
+// own.
+enum { BIN_THREADS = 128, BIN_EACH = PART / BIN_THREADS };
+
+struct sample_bins_args {
 	const float *logits;
-	int vocabulary;
-	struct distribution d;
+	const struct sampling *how;
+	const struct part *parts;
+	struct bins *bins; // [rows × count]
+	long long stride;
+	int count, vocabulary;
 };
 
-// key is a logit as a number that is larger for larger logits and the same for both zeros.
-FN unsigned key(float logit) {
-	unsigned u = bits_of(logit + 0.0f);
-	return u >> 31 ? ~u : u | 0x80000000u;
+// write_bins adds up the columns. Four lanes have a bin, and go through its columns from other places each, in other banks.
+FN void write_bins(struct bins *to, long long amounts[BINS][BIN_THREADS], unsigned short counts[BINS][BIN_THREADS]) {
+	int bin = THREAD / 4, from = THREAD % 4 * 32, count = 0;
+	long long amount = 0;
+	for (int i = 0; i < 32; i++) {
+		int column = from + ((i + LANE) & 31);
+		amount += amounts[bin][column];
+		count += counts[bin][column];
+	}
+	for (int mask = 2; mask > 0; mask /= 2) {
+		amount += shuffle_xor_long(amount, mask);
+		count += shuffle_xor_int(count, mask);
+	}
+	if (THREAD % 4 != 0) return;
+	to->amounts[bin] = amount;
+	to->counts[bin] = count;
 }
 
-// A border is the last token kept: of tokens with its key those with ids up to its own stay.
-struct border {
-	unsigned key;
-	int id;
-};
-
-FN int kept(struct border b, unsigned k, int id) { return k > b.key || (k == b.key && id <= b.id); }
-
-FN float weight(struct row r, float logit) { return exponential(centered(logit, r.d.top, r.d.scale)); }
-FN long long units(float w) { return (long long)(w * UNITS); }
-
-// A tally adds up what the threads of a block have counted of each digit.
-struct tally {
-	long long amounts[DIGITS][PART_THREADS];
-	unsigned short counts[DIGITS][PART_THREADS];
-	long long amount_of[DIGITS][DIGITS];
-	int count_of[DIGITS][DIGITS];
-	long long amount[DIGITS];
-	int count[DIGITS];
-};
-
-// add_up leaves the sums in t->amount and t->count. The next call may follow at once.
-FN void add_up(struct tally *t, const long long *amounts, const int *counts) {
+KERNEL(sample_bins, BIN_THREADS) {
+	SHARED long long amounts[BINS][BIN_THREADS];
+	SHARED unsigned short counts[BINS][BIN_THREADS];
+	struct sampling how = a.how[BLOCK];
+	if (!cuts(how)) return;
+	const struct part *parts = a.parts + 2LL * BLOCK * a.count;
+	const float *logits = a.logits + BLOCK * a.stride;
+	float top = -INFINITE, z[BIN_EACH];
 	UNROLL
-	for (int d = 0; d < DIGITS; d++) {
-		t->amounts[d][THREAD] = amounts[d];
-		t->counts[d][THREAD] = (unsigned short)counts[d];
+	for (int i = 0; i < BIN_EACH; i++) {
+		int at = BLOCK_Y * PART + i * BIN_THREADS + THREAD;
+		z[i] = at < a.vocabulary ? logits[at] : -INFINITE;
 	}
-	barrier();
-	for (int s = THREAD; s < DIGITS * DIGITS; s += THREADS) {
-		int digit = s / DIGITS, part = s % DIGITS, count = 0;
-		long long amount = 0;
-		for (int i = part; i < THREADS; i += DIGITS) {
-			amount += t->amounts[digit][i];
-			count += t->counts[digit][i];
-		}
-		t->amount_of[digit][part] = amount;
-		t->count_of[digit][part] = count;
-	}
-	barrier();
-	if (THREAD < DIGITS) {
-		int count = 0;
-		long long amount = 0;
-		for (int i = 0; i < DIGITS; i++) {
-			amount += t->amount_of[THREAD][i];
-			count += t->count_of[THREAD][i];
-		}
-		t->amount[THREAD] = amount;
-		t->count[THREAD] = count;
-	}
-	barrier();
-}
-
-// What find looks through the tokens for.
-enum { EQUALS, DRAWN };
-
-// find is the first token with which a sum over ids exceeds the threshold, which the sum over all does: a sum of the weights
-// in units of what is kept and not too light, or of 1 for each token with the border's key.
-FN int find(struct tally *t, struct row r, struct border b, float lightest, int what, long long threshold) {
-	int lo = 0, hi = r.vocabulary;
-	while (hi - lo > 1) {
-		int step = (hi - lo + DIGITS - 1) / DIGITS, counts[DIGITS];
-		long long amounts[DIGITS];
-		UNROLL
-		for (int d = 0; d < DIGITS; d++) {
-			long long amount = 0;
-			for (int i = THREAD; i < step && lo + d * step + i < hi; i += THREADS) {
-				int id = lo + d * step + i;
-				float logit = r.logits[id], w = weight(r, logit);
-				unsigned k = key(logit);
-				if (what == EQUALS) amount += k == b.key;
-				else if (kept(b, k, id) && w >= lightest) amount += units(w);
-			}
-			amounts[d] = amount;
-			counts[d] = 0;
-		}
-		add_up(t, amounts, counts);
-		int d = 0;
-		while (d < DIGITS - 1 && t->amount[d] <= threshold) threshold -= t->amount[d++];
-		lo += d * step;
-		hi = least(hi, lo + step);
-	}
-	return lo;
-}
-
-// What cut counts of each token: one, or its weight in units.
-enum { TOKENS, WEIGHTS };
-
-// cut is the border of the fewest likeliest tokens of those kept so far that count for the goal, which is at
-// least 1 and at most what all of them count for.
-FN struct border cut(struct tally *t, struct row r, struct border before, int what, long long goal) {
-	struct border b = {0, 0x7fffffff};
-	for (int shift = 32 - DIGIT_BITS;; shift -= DIGIT_BITS) {
-		long long amounts[DIGITS];
-		int counts[DIGITS];
-		UNROLL
-		for (int d = 0; d < DIGITS; d++) {
-			amounts[d] = 0;
-			counts[d] = 0;
-		}
-		for (int id = THREAD; id < r.vocabulary; id += THREADS) {
-			float logit = r.logits[id];
-			unsigned k = key(logit), digit = k >> shift;
-			if ((digit ^ b.key >> shift) >= DIGITS || !kept(before, k, id)) continue; // other digits in front
-			long long amount = what == TOKENS ? 1 : units(weight(r, logit));
-			UNROLL
-			for (int d = 0; d < DIGITS; d++) {
-				int hit = (digit & (DIGITS - 1)) == (unsigned)d;
-				amounts[d] += hit ? amount : 0;
-				counts[d] += hit;
-			}
-		}
-		add_up(t, amounts, counts);
-		int d = DIGITS - 1;
-		while (d > 0 && t->amount[d] < goal) goal -= t->amount[d--];
-		b.key |= (unsigned)d << shift;
-		long long amount = t->amount[d];
-		int count = t->count[d];
-		if (count <= 1 || goal >= amount) break; // all tokens from here on stay
-		if (shift > 0) continue;
-		long long each = amount / count, tokens = (goal + each - 1) / each; // equally likely ones
-		if (tokens < count) b.id = find(t, r, b, 0.0f, EQUALS, tokens - 1);
-		break;
-	}
-	return kept(before, b.key, b.id) ? b : before;
-}
-
-// weigh_kept counts the weights of what is kept and of all tokens, in units.
-FN void weigh_kept(struct tally *t, struct row r, struct border b, float lightest, long long *some, long long *all) {
-	long long amounts[DIGITS];
-	int counts[DIGITS];
+	for (int i = LANE; i < a.count; i += 32) top = parts[i].most > top ? parts[i].most : top;
+	top = warp_most(top);
 	UNROLL
-	for (int d = 0; d < DIGITS; d++) {
-		amounts[d] = 0;
-		counts[d] = 0;
+	for (int bin = 0; bin < BINS; bin++) {
+		amounts[bin][THREAD] = 0;
+		counts[bin][THREAD] = 0;
 	}
-	for (int id = THREAD; id < r.vocabulary; id += THREADS) {
-		float logit = r.logits[id], w = weight(r, logit);
-		long long amount = units(w);
-		amounts[1] += amount;
-		if (kept(b, key(logit), id) && w >= lightest) amounts[0] += amount;
+	UNROLL
+	for (int i = 0; i < BIN_EACH; i++) {
+		float t = centered(z[i], top, how.inverse);
+		int bin = bin_of(t);
+		if (bin == BINS) continue;
+		amounts[bin][THREAD] += units(near_exponential(t));
+		counts[bin][THREAD]++;
 	}
-	add_up(t, amounts, counts);
-	*some = t->amount[0];
-	*all = t->amount[1];
+	barrier();
+	write_bins(a.bins + (long long)BLOCK * a.count + BLOCK_Y, amounts, counts);
 }
 
 // sample_rows chooses a token for each row: one block a row.
@@ -205,19 +101,25 @@ struct sample_rows_args {
 	const float *logits;
 	const struct sampling *how;
 	const struct part *parts;
+	const struct bins *bins;
+	int *tokens; // 0 where the row has no distribution, so that a table may be read at it
 	struct sampled *out;
 	long long stride;
 	int count, vocabulary;
 };
-KERNEL(sample_rows, PART_THREADS) {
-	SHARED struct tally t;
+
+KERNEL(sample_rows, ROW_THREADS) {
+	SHARED union {
+		struct cutting cutting;
+		struct choice choice;
+	} work;
 	SHARED struct distribution of[2]; // at the row's scale, and at 1
 	struct sampling how = a.how[BLOCK];
-	struct row r = {a.logits + BLOCK * a.stride, a.vocabulary, {1.0f, 0.0f, 0.0f, 0.0f}};
+	const struct part *parts = a.parts + 2LL * BLOCK * a.count;
+	struct row r = {a.logits + BLOCK * a.stride, parts, a.bins + (long long)BLOCK * a.count, a.vocabulary, a.count, {1.0f, 0.0f, 0.0f, 0.0f}};
 	for (int which = WARP; which < 2; which += THREADS / 32) {
 		int own = which == 0 || how.inverse == 1.0f;
-		const struct part *parts = a.parts + (2LL * BLOCK + (own ? 0 : 1)) * a.count;
-		struct distribution merged = merge(parts, a.count, own ? how.inverse : 1.0f);
+		struct distribution merged = merge(own ? parts : parts + a.count, a.count, own ? how.inverse : 1.0f);
 		if (LANE == 0) of[which] = merged;
 	}
 	barrier();
@@ -226,37 +128,21 @@ KERNEL(sample_rows, PART_THREADS) {
 	struct sampled *out = a.out + BLOCK;
 	if (r.d.log_total != r.d.log_total || plain.log_total != plain.log_total) { // no distribution
 		if (THREAD != 0) return;
-		out->token = -1;
+		a.tokens[BLOCK] = 0;
 		out->log_prob = out->sampling_log_prob = out->untempered_log_prob = out->entropy = NOT_A_NUMBER;
 		return;
 	}
-	struct border b = {0, 0x7fffffff};
-	long long some = 0, all = 0, threshold = 0;
-	if (how.greedy) {
-		b.key = key(r.d.top);
-	} else {
-		if (how.top_k > 0) b = cut(&t, r, b, TOKENS, how.top_k);
-		if (how.top_p < 1.0f) {
-			weigh_kept(&t, r, b, 0.0f, &some, &all);
-			double share = (double)how.top_p * (double)some;
-			long long goal = (long long)share;
-			goal += (double)goal < share; // at least 1
-			b = cut(&t, r, b, WEIGHTS, goal);
-		}
-		weigh_kept(&t, r, b, how.min_p, &some, &all);
-		threshold = (long long)(how.uniform * (double)some);
-		if (threshold >= some) threshold = some - 1; // 2⁵³ units and more may be rounded up
-	}
-	int token = find(&t, r, b, how.min_p, how.greedy ? EQUALS : DRAWN, threshold);
+	float log_total = r.d.log_total;
+	int token;
+	if (how.greedy) token = choose(&work.choice, r, 0.0, EQUALS);
+	else if (!cuts(how)) token = choose(&work.choice, r, how.uniform, DRAWN);
+	else token = choose_cut(&work.cutting, r, how, &log_total);
 	if (THREAD != 0) return;
-	float logit = r.logits[token], drawn = 0.0f;
-	if (!how.greedy) { // the likeliest, whose weight is 1, is kept: the logarithm is never negative
-		float log_total = some == all ? r.d.log_total : logarithm((float)some * (1.0f / UNITS));
-		drawn = centered(logit, r.d.top, r.d.scale) - log_total;
-	}
-	out->token = token;
+	float logit = r.logits[token];
+	a.tokens[BLOCK] = token;
 	out->log_prob = log_prob(r.d, logit);
-	out->sampling_log_prob = drawn;
+	// The likeliest, whose weight is 1, is kept: the logarithm is never negative.
+	out->sampling_log_prob = how.greedy ? 0.0f : centered(logit, r.d.top, r.d.scale) - log_total;
 	out->untempered_log_prob = log_prob(plain, logit);
 	out->entropy = r.d.entropy;
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"strings"
 	"sync"
 )
 
@@ -22,7 +23,12 @@ type File struct {
 	Text []byte
 	// Kernels are the names of its entries.
 	Kernels []string
+	// DynamicShared is true where kernels have shared memory whose size the launch says.
+	DynamicShared bool
 }
+
+// Fast reports whether the kernels are of the fast mode alone, whose bits are the GPU's own.
+func (f File) Fast() bool { return strings.HasPrefix(f.Name, "fast_") }
 
 var entry = regexp.MustCompile(`(?m)^\.visible \.entry (\w+)\(`)
 
@@ -43,7 +49,7 @@ func parse() []File {
 		if err != nil {
 			panic(fmt.Sprintf("ptx: %v", err))
 		}
-		f := File{Name: path.Base(e.Name()), Text: text}
+		f := File{Name: path.Base(e.Name()), Text: text, DynamicShared: bytes.Contains(text, []byte(".extern .shared "))}
 		for _, m := range entry.FindAllSubmatch(text, -1) {
 			f.Kernels = append(f.Kernels, string(bytes.Clone(m[1])))
 		}

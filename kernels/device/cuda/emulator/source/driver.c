@@ -1,18 +1,13 @@
 // An emulated libcuda: the calls that package driver makes, over host memory and package kernels' sources built
-// for the host. What a GPU does later, at a time of its own, happens here as late as it may: a stream's work is
+// for the host, or their PTX. What a GPU does later, at a time of its own, happens here as late as it may: a stream's work is
 // done when somebody waits for it. So a wait that is missing shows.
+#define _GNU_SOURCE // for mutexes that a thread may lock again
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "emulator.h"
-
-typedef int result;
-enum {
-	SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101,
-	INVALID_CONTEXT = 201, INVALID_IMAGE = 200, INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700,
-	LAUNCH_OUT_OF_RESOURCES = 701, LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901,
-};
+#include "driver.h"
 
 enum { MAX_DEVICES = 16, MAX_BLOCKS = 1 << 16, ENOUGH = 4096 };
 
@@ -24,8 +19,12 @@ static struct {
 	long fail_after; // launches until one fails; less than 0 is never
 	int fail_with;
 	long kill_after; // launches until the process is killed; less than 0 is never
+	const char *kernel; // whose launches the two are of; NULL is every kernel
+	long struck; // its launches so far
 	int init; // what cuInit answers
 	long launches;
+	int idle; // whether nothing is computed, only copied and filled
+	int ptx;  // whether modules are loaded as PTX
 } settings = {.devices = 1, .version = 12080, .capability = 90, .memory = 1ull << 30, .fail_after = -1, .kill_after = -1};
 
 static int broken; // the sticky error of the process
@@ -67,17 +66,24 @@ static int stream_count;
 
 static int device_of_current(void) { return current == NULL ? -1 : (int)((uintptr_t)current - 1); }
 
+// Threads may call at the same time, as they may call the real driver: one after the other is served, and waits for what others
+// have the emulated GPU compute.
+static pthread_mutex_t calls = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static int serve(void) { return pthread_mutex_lock(&calls); }
+static void served(int *call) {
+	(void)call;
+	pthread_mutex_unlock(&calls);
+}
+#define SERVE() __attribute__((cleanup(served), unused)) int call = serve()
+
 // check is what every call of a healthy process begins with.
-#define CHECK()                                     \
-	do {                                        \
-		if (!ready) return NOT_INITIALIZED; \
-		if (broken) return broken;          \
-	} while (0)
-#define CHECK_CONTEXT()                                       \
-	do {                                                  \
-		CHECK();                                      \
-		if (current == NULL) return INVALID_CONTEXT;  \
-	} while (0)
+#define CHECK()                             \
+	SERVE();                            \
+	if (!ready) return NOT_INITIALIZED; \
+	if (broken) return broken
+#define CHECK_CONTEXT() \
+	CHECK();        \
+	if (current == NULL) return INVALID_CONTEXT
 
 static void add(struct operation ***last, void (*run)(void *), const void *argument, size_t size) {
 	struct operation *o = calloc(1, sizeof *o);
@@ -89,6 +95,8 @@ static void add(struct operation ***last, void (*run)(void *), const void *argum
 	*last = &o->next;
 }
 
+static int moves(void (*run)(void *));
+
 static void drain(struct stream *s, long until) {
 	if (s->running) return;
 	s->running = 1;
@@ -97,7 +105,7 @@ static void drain(struct stream *s, long until) {
 		s->first = o->next;
 		if (s->first == NULL) s->last = &s->first;
 		s->done++;
-		if (!broken) o->run(o->argument);
+		if (!broken && (!settings.idle || moves(o->run))) o->run(o->argument);
 		free(o->argument);
 		free(o);
 	}
@@ -105,6 +113,7 @@ static void drain(struct stream *s, long until) {
 }
 
 void emulator_enqueue(void *stream, void (*run)(void *), void *argument, size_t size) {
+	SERVE();
 	struct stream *s = stream;
 	if (s->capturing) {
 		add(&s->graph->last, run, argument, size);
@@ -123,25 +132,33 @@ static void drain_all(void) {
 // emulator_set changes a setting: memory (bytes of each device), order (of threads), version (of the driver),
 // capability (90 is 9.0), fail_after (launches until one fails, less than 0 for never), fail_with (its error), kill_after
 // (launches until the process is killed, less than 0 for never), broken (the process's sticky error), init (what cuInit
-// answers). 0 when there is none of the name.
+// answers), idle (1 to compute nothing, so that what is left is the host's work), watch (what is watched for while PTX runs: see
+// watch.h), ptx (1 to have modules that are loaded from then on run as PTX, 0 as their sources). 0 when there is none of the name.
 EXPORT int emulator_set(const char *name, int64_t value) {
+	SERVE();
 	if (strcmp(name, "memory") == 0) settings.memory = (uint64_t)value;
 	else if (strcmp(name, "order") == 0) emulator_order = (uint64_t)value;
 	else if (strcmp(name, "version") == 0) settings.version = (int)value;
 	else if (strcmp(name, "capability") == 0) settings.capability = (int)value;
 	else if (strcmp(name, "devices") == 0) settings.devices = (int)value;
-	else if (strcmp(name, "fail_after") == 0) settings.fail_after = value < 0 ? -1 : settings.launches + value;
+	else if (strcmp(name, "fail_after") == 0) settings.fail_after = value < 0 ? -1 : settings.struck + value;
 	else if (strcmp(name, "fail_with") == 0) settings.fail_with = (int)value;
-	else if (strcmp(name, "kill_after") == 0) settings.kill_after = value < 0 ? -1 : settings.launches + value;
+	else if (strcmp(name, "kill_after") == 0) settings.kill_after = value < 0 ? -1 : settings.struck + value;
 	else if (strcmp(name, "broken") == 0) broken = (int)value;
 	else if (strcmp(name, "init") == 0) settings.init = (int)value;
+	else if (strcmp(name, "idle") == 0) settings.idle = (int)value;
+	else if (strcmp(name, "ptx") == 0) settings.ptx = (int)value;
+	else if (strcmp(name, "watch") == 0) drain_all(), watch_for((int)value); // what was queued before is not watched
 	else return 0;
 	return 1;
 }
 
-// emulator_count tells a number: launches so far, blocks of memory, bytes held.
+// emulator_count tells a number: launches so far, those of them that ran as PTX (code), blocks of memory, bytes held, the setting ptx.
 EXPORT int64_t emulator_count(const char *name) {
+	SERVE();
 	if (strcmp(name, "launches") == 0) return settings.launches;
+	if (strcmp(name, "code") == 0) return functions_as_code;
+	if (strcmp(name, "ptx") == 0) return settings.ptx;
 	if (strcmp(name, "blocks") == 0) {
 		int64_t n = 0;
 		for (int i = 0; i < block_count; i++) n += blocks[i].base != NULL;
@@ -173,7 +190,7 @@ static const char *parse_uuid(const char *s, char *uuid) {
 
 // Processes are rehearsed through their environment.
 static void read_environment(void) {
-	static const char *const numbers[] = {"memory", "order", "version", "capability", "devices", "fail_with", "fail_after", "kill_after", "init"};
+	static const char *const numbers[] = {"memory", "order", "version", "capability", "devices", "fail_with", "fail_after", "kill_after", "init", "idle", "watch", "ptx"};
 	char name[64];
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
 		snprintf(name, sizeof name, "EMULATED_%s", numbers[i]);
@@ -183,6 +200,7 @@ static void read_environment(void) {
 		if (value != NULL) emulator_set(numbers[i], strtoll(value, NULL, 0));
 	}
 	for (int i = 0; i < MAX_DEVICES; i++) memset(settings.uuid[i], i + 1, 16);
+	settings.kernel = getenv("EMULATED_KERNEL");
 	const char *list = getenv("EMULATED_GPUS");
 	if (list == NULL) return;
 	for (settings.devices = 0; *list != 0 && settings.devices < MAX_DEVICES; settings.devices++)
@@ -323,6 +341,22 @@ static int inside(const void *p, size_t bytes) {
 	return b != NULL && !b->host && (const char *)p + bytes <= b->base + b->bytes;
 }
 
+int emulator_extent(uint64_t address, uint64_t *from, uint64_t *to) {
+	uint64_t least = UINT64_MAX;
+	for (int i = 0; i < block_count; i++) {
+		const struct block *b = &blocks[i];
+		if (b->base == NULL || b->host) continue;
+		uint64_t begin = (uintptr_t)b->base, end = begin + b->bytes;
+		uint64_t away = address < begin ? begin - address : address >= end ? address - end + 1 : 0;
+		if (away >= least) continue;
+		least = away, *from = begin, *to = end;
+		if (away == 0) break;
+	}
+	return least != UINT64_MAX;
+}
+
+int code_inside(uint64_t address, size_t bytes) { return inside((const void *)(uintptr_t)address, bytes); }
+
 struct copying {
 	void *dst;
 	const void *src;
@@ -385,6 +419,8 @@ EXPORT result cuMemsetD8Async(void *dst, unsigned char value, size_t bytes, void
 	return SUCCESS;
 }
 
+static int moves(void (*run)(void *)) { return run == copy_now || run == carry_now || run == fill_now; }
+
 EXPORT result cuStreamCreate(void **stream, unsigned flags) {
 	CHECK_CONTEXT();
 	if (flags > 1 || stream_count == (int)(sizeof streams / sizeof *streams)) return INVALID_VALUE;
@@ -441,60 +477,77 @@ EXPORT result cuEventElapsedTime(float *milliseconds, void *from, void *to) {
 	return SUCCESS;
 }
 
-// A module is a copy of its PTX; a function is found when the PTX has an entry and the sources a kernel of its name.
 EXPORT result cuModuleLoadDataEx(void **module, const void *image, unsigned n, int *options, void **values) {
 	CHECK_CONTEXT();
-	for (unsigned i = 0; i < n; i++)
-		if (options[i] == 5 && values[i] != NULL) *(char *)values[i] = 0; // the error log is empty
-	if (strstr(image, ".version ") == NULL || strstr(image, ".target sm_") == NULL) return INVALID_IMAGE;
-	*module = strdup(image);
-	return SUCCESS;
+	char words[512] = "", *log = NULL;
+	size_t bytes = sizeof words;
+	for (unsigned i = 0; i < n; i++) {
+		if (options[i] == 5 && values[i] != NULL) log = values[i]; // the error log
+		if (options[i] == 6) bytes = (size_t)values[i];
+	}
+	*module = NULL;
+	if (strstr(image, ".version ") != NULL && strstr(image, ".target sm_") != NULL) *module = module_load(image, settings.ptx, words, sizeof words);
+	if (log != NULL && bytes > 0) snprintf(log, bytes, "%s", words);
+	return *module != NULL ? SUCCESS : words[0] != 0 ? INVALID_PTX : INVALID_IMAGE;
 }
 EXPORT result cuModuleUnload(void *module) {
 	CHECK_CONTEXT();
-	free(module);
+	module_unload(module);
 	return SUCCESS;
 }
 EXPORT result cuModuleGetFunction(void **function, void *module, const char *name) {
 	CHECK_CONTEXT();
-	char entry[256];
-	snprintf(entry, sizeof entry, ".visible .entry %s(", name);
-	const struct kernel *k = emulator_kernel(name);
-	if (k == NULL || strstr(module, entry) == NULL) return NOT_FOUND;
-	*function = (void *)k;
+	*function = module_function(module, name);
+	return *function == NULL ? NOT_FOUND : SUCCESS;
+}
+
+EXPORT result cuFuncSetAttribute(void *function, int attribute, int value) {
+	CHECK_CONTEXT();
+	struct function *f = function;
+	if (attribute != 8 || value < 0 || value + f->fixed > MOST_DYNAMIC) return INVALID_VALUE; // bytes of dynamic shared memory
+	f->dynamic = value;
 	return SUCCESS;
 }
 
+// What the last kernel did wrong that did anything wrong.
+static char mistake[512];
+EXPORT const char *emulator_mistake(void) { return mistake; }
+
 struct launching {
-	const struct kernel *kernel;
+	const struct function *function;
 	unsigned grid[3];
 	int threads;
+	unsigned shared;
 	char arguments[];
 };
 static void launch_now(void *argument) {
 	struct launching *l = argument;
-	if (settings.kill_after >= 0 && settings.launches >= settings.kill_after) raise(SIGKILL);
-	if (settings.launches++ >= settings.fail_after && settings.fail_after >= 0) {
+	settings.launches++;
+	int counts = settings.kernel == NULL || strcmp(settings.kernel, l->function->name) == 0;
+	if (counts && settings.kill_after >= 0 && settings.struck >= settings.kill_after) raise(SIGKILL);
+	if (counts && settings.struck++ >= settings.fail_after && settings.fail_after >= 0) {
 		broken = settings.fail_with ? settings.fail_with : ILLEGAL_ADDRESS;
 		return;
 	}
-	const char *wrong = emulator_run(l->kernel, l->arguments, l->grid, l->threads);
+	const char *wrong = function_run(l->function, l->arguments, l->grid, l->threads, l->shared);
 	if (wrong != NULL) {
-		fprintf(stderr, "emulated GPU: %s: %s\n", l->kernel->name, wrong);
+		snprintf(mistake, sizeof mistake, "%s: %s", l->function->name, wrong);
+		fprintf(stderr, "emulated GPU: %s\n", mistake);
 		broken = LAUNCH_FAILED;
 	}
 }
 EXPORT result cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned tx, unsigned ty, unsigned tz, unsigned shared,
 		void *stream, void **parameters, void **extra) {
 	CHECK_CONTEXT();
-	const struct kernel *k = function;
-	if (x == 0 || y == 0 || z == 0 || y > 65535 || z > 65535 || x > 0x7fffffffu || ty != 1 || tz != 1 || shared != 0 || stream == NULL || extra != NULL || parameters == NULL)
+	const struct function *f = function;
+	if (x == 0 || y == 0 || z == 0 || y > 65535 || z > 65535 || x > 0x7fffffffu || ty != 1 || tz != 1 || shared > (unsigned)f->dynamic || stream == NULL || extra != NULL || parameters == NULL)
 		return INVALID_VALUE;
-	if (tx == 0 || tx > (unsigned)k->threads) return LAUNCH_OUT_OF_RESOURCES;
-	struct launching *l = malloc(sizeof *l + k->size);
-	*l = (struct launching){k, {x, y, z}, (int)tx};
-	memcpy(l->arguments, parameters[0], k->size);
-	emulator_enqueue(stream, launch_now, l, sizeof *l + k->size);
+	if (shared + (unsigned)f->fixed > (unsigned)(f->dynamic > DYNAMIC ? MOST_DYNAMIC : DYNAMIC)) return INVALID_VALUE;
+	if (tx == 0 || tx > (unsigned)f->threads) return LAUNCH_OUT_OF_RESOURCES;
+	struct launching *l = malloc(sizeof *l + f->size);
+	*l = (struct launching){f, {x, y, z}, (int)tx, shared};
+	if (f->size > 0) memcpy(l->arguments, parameters[0], f->size);
+	emulator_enqueue(stream, launch_now, l, sizeof *l + f->size);
 	free(l);
 	return SUCCESS;
 }
@@ -545,23 +598,3 @@ static result destroy_graph(struct graph *g) {
 }
 EXPORT result cuGraphDestroy(void *graph) { return destroy_graph(graph); }
 EXPORT result cuGraphExecDestroy(void *executable) { return destroy_graph(executable); }
-
-EXPORT result cuGetErrorName(int code, const char **name) {
-	static const struct { int code; const char *name; } known[] = {
-		{SUCCESS, "CUDA_SUCCESS"}, {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"}, {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
-		{NO_DEVICE, "CUDA_ERROR_NO_DEVICE"}, {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"}, {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
-		{214, "CUDA_ERROR_ECC_UNCORRECTABLE"}, {46, "CUDA_ERROR_DEVICE_UNAVAILABLE"}, {999, "CUDA_ERROR_UNKNOWN"},
-	};
-	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-		if (known[i].code == code) {
-			*name = known[i].name;
-			return SUCCESS;
-		}
-	*name = NULL;
-	return INVALID_VALUE;
-}
-EXPORT result cuGetErrorString(int code, const char **text) {
-	result r = cuGetErrorName(code, text);
-	if (r == SUCCESS) *text = "as the emulated driver was told";
-	return r;
-}

@@ -20,7 +20,7 @@ void emulator_register(const char *name, void (*start)(const void *), size_t siz
 	kernels[kernel_count++] = (struct kernel){name, start, size, threads};
 }
 
-const struct kernel *emulator_kernel(const char *name) {
+struct kernel *emulator_kernel(const char *name) {
 	for (int i = 0; i < kernel_count; i++)
 		if (strcmp(kernels[i].name, name) == 0) return &kernels[i];
 	return NULL;
@@ -66,10 +66,12 @@ struct fibre {
 	void *stack; // where its registers are while it waits
 	enum state state;
 	int turn; // which of the two slots its next shuffle takes
+	int what; // lanes do together
 };
 
 static struct fibre fibres[MAX_THREADS];
 static unsigned slots[2][MAX_THREADS];
+static struct { _Alignas(32) char bytes[32]; } wide_slots[2][MAX_THREADS];
 static char *stacks;
 static void *scheduler;
 static const struct kernel *running;
@@ -110,9 +112,21 @@ void emulator_barrier(void) { wait_in(AT_BARRIER); }
 unsigned emulator_shuffle(unsigned value, int lane) {
 	int own = emulator_thread, turn = fibres[own].turn;
 	fibres[own].turn = !turn;
+	fibres[own].what = 0;
 	slots[turn][own] = value;
 	wait_in(AT_SHUFFLE);
 	return slots[turn][(own & ~31) | lane];
+}
+
+// emulator_exchange gives each lane of a warp what all of them bring, at most 32 bytes each, 32 bytes apart. It holds until the
+// lane's next exchange but one.
+const void *emulator_exchange(int what, const void *value, size_t bytes) {
+	int own = emulator_thread, turn = fibres[own].turn;
+	fibres[own].turn = !turn;
+	fibres[own].what = what;
+	memcpy(wide_slots[turn][own].bytes, value, bytes);
+	wait_in(AT_SHUFFLE);
+	return wide_slots[turn][own & ~31].bytes;
 }
 
 // run_threads is what a stack does: one thread after the other that has not begun, as long as none waits.
@@ -155,7 +169,7 @@ static uint64_t next_random(void) {
 static int release_warp(int first, int threads) {
 	int lanes = 0;
 	for (int i = first; i < first + 32 && i < threads; i++)
-		lanes += fibres[i].state == AT_SHUFFLE && fibres[i].turn == fibres[first].turn;
+		lanes += fibres[i].state == AT_SHUFFLE && fibres[i].turn == fibres[first].turn && fibres[i].what == fibres[first].what;
 	if (lanes < 32) return 0;
 	for (int i = first; i < first + 32; i++) fibres[i].state = READY;
 	return 1;
@@ -178,6 +192,61 @@ static int release(int threads, const char **wrong) {
 		*wrong = waiting > 0 ? "some threads of a block wait at a barrier and others never come"
 		                     : "some lanes of a warp wait at a shuffle and others never come";
 	return released;
+}
+
+// Dynamic shared memory, and some behind it that is nobody's.
+_Alignas(128) unsigned char emulator_dynamic[MOST_DYNAMIC + 4096];
+
+// What a kernel did wrong that does not end it.
+static const char *mistake;
+
+void emulator_wrong(const char *what) {
+	if (mistake == NULL) mistake = what;
+}
+
+// The copies of each thread that are not done: they are as late as they may be, and until then nothing is there.
+enum { MOST_COPIES = 256 };
+static struct {
+	int count, groups; // groups that were committed since count was 0
+	struct {
+		void *to;
+		const void *from;
+		int bytes, group;
+	} copies[MOST_COPIES];
+} copying[MAX_THREADS];
+
+void emulator_copy_later(void *to, const void *from, int bytes) {
+	int own = emulator_thread;
+	if ((uintptr_t)to % 16 != 0 || (bytes > 0 && (uintptr_t)from % 16 != 0) || bytes < 0 || bytes > 16) {
+		emulator_wrong("a copy to shared memory is not of 16 bytes at multiples of 16");
+		return;
+	}
+	if (copying[own].count == MOST_COPIES) {
+		emulator_wrong("a thread has more copies under way than the emulator keeps");
+		return;
+	}
+	memset(to, 0xff, 16);
+	int i = copying[own].count++;
+	copying[own].copies[i].to = to;
+	copying[own].copies[i].from = from;
+	copying[own].copies[i].bytes = bytes;
+	copying[own].copies[i].group = copying[own].groups;
+}
+
+void emulator_copies_commit(void) { copying[emulator_thread].groups++; }
+
+void emulator_copies_wait(int n) {
+	int own = emulator_thread, left = 0, done = copying[own].groups - n;
+	for (int i = 0; i < copying[own].count; i++) {
+		if (copying[own].copies[i].group >= done) {
+			copying[own].copies[left++] = copying[own].copies[i];
+			continue;
+		}
+		char line[16] = {0};
+		memcpy(line, copying[own].copies[i].from, (size_t)copying[own].copies[i].bytes);
+		memcpy(copying[own].copies[i].to, line, sizeof line);
+	}
+	copying[own].count = left;
 }
 
 static void shuffle_order(int threads) {
@@ -214,7 +283,7 @@ static const char *run_block(int threads) {
 	const char *wrong = NULL;
 	for (int i = 0; i < threads; i++) {
 		fibres[i].state = READY;
-		fibres[i].turn = 0;
+		fibres[i].turn = fibres[i].what = 0;
 		order[i] = emulator_order == 1 ? threads - 1 - i : i;
 	}
 	begun = used_stacks = 0;
@@ -263,8 +332,20 @@ static void inspect(const struct kernel *k) {
 	poison(k);
 }
 
-const char *emulator_run(const struct kernel *k, const void *args, const unsigned grid[3], int threads) {
+// end_block makes the next block find nothing of this one in dynamic shared memory, and says what was wrong with its use.
+static const char *end_block(int threads, unsigned shared) {
+	const char *what = mistake;
+	mistake = NULL;
+	for (int i = 0; i < threads; i++) copying[i].count = copying[i].groups = 0;
+	for (unsigned i = shared; what == NULL && i < sizeof emulator_dynamic && i < shared + 4096; i++)
+		if (emulator_dynamic[i] != 0xff) what = "a block writes beyond its dynamic shared memory";
+	memset(emulator_dynamic, 0xff, what == NULL ? shared : sizeof emulator_dynamic);
+	return what;
+}
+
+const char *emulator_run(const struct kernel *k, const void *args, const unsigned grid[3], int threads, unsigned shared) {
 	if (stacks == NULL) {
+		memset(emulator_dynamic, 0xff, sizeof emulator_dynamic);
 		stacks = mmap(NULL, (size_t)MAX_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (stacks == MAP_FAILED) abort();
 		if (__start_emulated_shared != NULL) memset(__start_emulated_shared, 0xff, (size_t)(__stop_emulated_shared - __start_emulated_shared));
@@ -282,6 +363,8 @@ const char *emulator_run(const struct kernel *k, const void *args, const unsigne
 				unsigned from = emulator_order == 1 ? grid[0] - 1 - x : x; // blocks have no order either
 				emulator_block[0] = (int)from, emulator_block[1] = (int)y, emulator_block[2] = (int)z;
 				wrong = run_block(threads);
+				const char *also = end_block(threads, shared);
+				if (wrong == NULL) wrong = also;
 				if (__start_emulated_shared == NULL) continue;
 				blocks++;
 				if ((blocks & (blocks - 1)) == 0 && (blocks == 1 || blocks >= 16)) inspect(k); // a launch that writes more shows it soon
