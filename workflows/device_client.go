@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"time"
 
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/turnwise-rl/turnwise/internal/lease"
 )
@@ -22,7 +19,7 @@ var ErrNoDevicePool = errors.New("no agent has reported: start one with `turnwis
 type DevicePoolClient interface {
 	NewWithStartWorkflowOperation(options client.StartWorkflowOptions, workflow any, args ...any) client.WithStartWorkflowOperation
 	UpdateWithStartWorkflow(ctx context.Context, options client.UpdateWithStartWorkflowOptions) (client.WorkflowUpdateHandle, error)
-	UpdateWorkflow(ctx context.Context, options client.UpdateWorkflowOptions) (client.WorkflowUpdateHandle, error)
+	Updater
 	QueryWorkflowWithOptions(ctx context.Context, request *client.QueryWorkflowWithOptionsRequest) (*client.QueryWorkflowWithOptionsResponse, error)
 }
 
@@ -87,13 +84,7 @@ func deviceUpdate(name string, arg any) client.UpdateWorkflowOptions {
 }
 
 func askDevicePool(ctx context.Context, c DevicePoolClient, update client.UpdateWorkflowOptions, reply any) error {
-	return noDevicePool(whileMoving(ctx, func(ctx context.Context) error {
-		handle, err := c.UpdateWorkflow(ctx, update)
-		if err != nil {
-			return err
-		}
-		return handle.Get(ctx, reply)
-	}))
+	return noDevicePool(Ask(ctx, c, update, reply))
 }
 
 // noDevicePool puts in words that there is no device pool, or none any more.
@@ -103,40 +94,4 @@ func noDevicePool(err error) error {
 		return ErrNoDevicePool
 	}
 	return err
-}
-
-const (
-	// movingPause is waited before asking again a pool that moves to a new history, which takes a few
-	// workflow tasks, or that has more to answer than the server allows at once, which is ten.
-	movingPause = 100 * time.Millisecond
-	// askFor bounds one attempt. The SDK waits up to a tenth of it before it tries by itself again, so that a
-	// hundred agents that come at once neither crowd each other out nor wait long.
-	askFor = 15 * time.Second
-)
-
-// whileMoving asks again for as long as the pool is moving to a new history, or too busy to answer.
-func whileMoving(ctx context.Context, ask func(context.Context) error) error {
-	for {
-		attempt, end := context.WithTimeout(ctx, askFor)
-		err := ask(attempt)
-		end()
-		if err == nil || !again(err) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(movingPause + rand.N(movingPause)):
-		}
-	}
-}
-
-// again says whether asking again helps: the pool is moving, or the server had no time for it.
-func again(err error) bool {
-	var refused *temporal.ApplicationError
-	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
-	var exceeded *serviceerror.DeadlineExceeded
-	var busy *serviceerror.ResourceExhausted
-	return errors.As(err, &refused) && refused.Type() == moving || errors.As(err, &late) || errors.As(err, &exceeded) ||
-		errors.As(err, &busy) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -205,7 +205,7 @@ func (p *devicePool) listen(ctx workflow.Context) error {
 // refuse says why an update is not taken; nil when it is.
 func (p *devicePool) refuse(event lease.Event) error {
 	if p.full {
-		return temporal.NewApplicationError("the device pool is moving to a new history: ask again in a second", moving)
+		return movingTo("the device pool")
 	}
 	return p.pool.Check(event)
 }

@@ -62,7 +62,3 @@ type DevicePoolInput struct {
 	// State continues an earlier workflow run; nil at the start.
 	State *lease.State `json:"state,omitempty"`
 }
-
-// moving is the type of the error with which the device pool refuses an update that comes while it moves
-// to a new history: asking again helps.
-const moving = "turnwise.Moving"

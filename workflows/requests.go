@@ -52,7 +52,7 @@ func (r *trainingRun) refuse(update string) error {
 	case r.abandoned:
 		return fmt.Errorf("%s: the run is being cancelled", update)
 	case r.postponed >= maxPostponed:
-		return fmt.Errorf("%s: the run is moving to a new history: ask again in a second", update)
+		return movingTo(update + ": the run")
 	}
 	return nil
 }

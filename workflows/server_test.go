@@ -203,11 +203,7 @@ func (s *site) submit() client.WorkflowRun {
 
 // update asks the run for something and waits for the answer.
 func (s *site) update(ctx context.Context, reply any, name string, args ...any) error {
-	handle, err := s.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{WorkflowID: s.id, UpdateName: name, Args: args, WaitForStage: client.WorkflowUpdateStageCompleted})
-	if err != nil {
-		return err
-	}
-	return handle.Get(ctx, reply)
+	return Ask(ctx, s.client, client.UpdateWorkflowOptions{WorkflowID: s.id, UpdateName: name, Args: args}, reply)
 }
 
 func (s *site) pause(ctx context.Context) error  { return s.update(ctx, &ControlReply{}, PauseUpdate) }
@@ -320,6 +316,30 @@ func (s *site) save(name, workflowID, runID string) (before string) {
 	}
 	s.t.Logf("%s: %d events, %d bytes", name, len(out.Events), len(data))
 	return before
+}
+
+// asked pauses the run again and again, by several at once, for as long as meanwhile takes, and says how often.
+func (s *site) asked(meanwhile func()) int {
+	s.t.Helper()
+	asking, enough := context.WithCancel(s.t.Context())
+	defer enough()
+	var askers sync.WaitGroup
+	var asked atomic.Int64
+	for range 4 {
+		askers.Go(func() {
+			for asking.Err() == nil {
+				if err := s.pause(s.t.Context()); err != nil {
+					s.t.Errorf("update %d: %v", asked.Load(), err)
+				}
+				asked.Add(1)
+				time.Sleep(25 * time.Millisecond)
+			}
+		})
+	}
+	meanwhile()
+	enough()
+	askers.Wait()
+	return int(asked.Load())
 }
 
 // flood sends some hundred signals a second that mean nothing until the run continues as new under them.

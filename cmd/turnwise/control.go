@@ -129,12 +129,7 @@ func (a *app) anyRun(ctx context.Context, t temporalClient, namespace, prefix st
 func (h *helm) update(ctx context.Context, name string, reply any, args ...any) error {
 	waiting, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	handle, err := h.UpdateWorkflow(waiting, client.UpdateWorkflowOptions{
-		WorkflowID: h.run, UpdateName: name, Args: args, WaitForStage: client.WorkflowUpdateStageCompleted,
-	})
-	if err == nil {
-		err = handle.Get(waiting, reply)
-	}
+	err := workflows.Ask(waiting, h, client.UpdateWorkflowOptions{WorkflowID: h.run, UpdateName: name, Args: args}, reply)
 	if err != nil {
 		return explainUpdate(ctx, waiting, h, h.run, name, err)
 	}
@@ -157,6 +152,8 @@ func explainUpdate(ctx, waiting context.Context, t temporalClient, id, name stri
 		return fmt.Errorf("run %s: %s; `turnwise describe run %s` shows it", id, refused.Message(), id)
 	case unknownWorkflow(err):
 		return gone(ctx, t, id)
+	case workflows.Dropped(err):
+		return fmt.Errorf("run %s could not be asked to %s: the control worker fails to make the tasks of its workflow, and its log says why (%w)", id, name, err)
 	case (waiting.Err() != nil || errors.As(err, &late)) && ctx.Err() == nil:
 		return fmt.Errorf("run %s did not answer %s within %s: %s", id, name, answerTimeout, whoAnswers(name))
 	}

@@ -112,12 +112,8 @@ func (b Bench) input() (workflows.RunInput, error) {
 func (b Bench) end(ctx context.Context, run client.WorkflowRun) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	update, err := b.Client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		WorkflowID: runID, UpdateName: workflows.CancelUpdate, WaitForStage: client.WorkflowUpdateStageCompleted})
-	if err == nil {
-		err = update.Get(ctx, nil)
-	}
-	if err != nil {
+	update := client.UpdateWorkflowOptions{WorkflowID: runID, UpdateName: workflows.CancelUpdate}
+	if err := workflows.Ask(ctx, b.Client, update, nil); err != nil {
 		return fmt.Errorf("cancel the measured run: %w", err)
 	}
 	if err := run.Get(ctx, nil); err != nil && !temporal.IsCanceledError(err) {
