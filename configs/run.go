@@ -133,7 +133,7 @@ type Training struct {
 
 // Sampling is how episodes are played.
 type Sampling struct {
-	// Temperature divides the logits of training episodes before a token is drawn.
+	// Temperature divides the logits of training episodes before a token is drawn: 0.001 to 1000.
 	Temperature float64 `yaml:"temperature" jsonschema:"exclusiveMinimum=0"`
 	// TopK keeps the so many likeliest tokens, in training episodes; 0 keeps all. Log-probabilities are
 	// those before any cut.
@@ -181,7 +181,8 @@ type Evaluation struct {
 	// Every evaluates after every so many reinforcement steps; 0 only before the first and after the
 	// last.
 	Every int `yaml:"every" jsonschema:"minimum=0"`
-	// Temperature divides the logits of evaluation episodes; 0 takes the likeliest token.
+	// Temperature divides the logits of evaluation episodes; 0 takes the likeliest token, others are 0.001
+	// to 1000.
 	Temperature float64 `yaml:"temperature" jsonschema:"minimum=0"`
 }
 

@@ -164,6 +164,7 @@ func checkDrawCuts(c *check) {
 	}
 	c.tiesAtTheBorder()
 	c.greedyIgnoresCuts()
+	c.certainAtTheColdest()
 }
 
 // cuts are all combinations of cuts, none of them within rounding of keeping one token more or less.
@@ -301,6 +302,27 @@ func (c *check) greedyIgnoresCuts() {
 	for i, g := range got {
 		if g.Token != 1 || g.SamplingLogProb != 0 {
 			c.failf("%+v over %v: token %d with sampling log-probability %v, want 1 with 0", how[i], logits, g.Token, g.SamplingLogProb)
+		}
+	}
+}
+
+// certainAtTheColdest draws at the lowest temperature that a run may have, of logits far larger than those of any
+// policy that has not diverged: the likeliest token is certain, and every number says so.
+func (c *check) certainAtTheColdest() {
+	logits := []float32{-9.3e4, 99_800, 1e5 + 1.0/128, 0, 99_700, -1e5, 12.5}
+	for _, h := range []device.Sampling{
+		{Temperature: 0.001, TopP: 1}, {Temperature: 0.001, TopP: 0.9}, {Temperature: 0.001, TopP: 1, TopK: 3}, {Temperature: 0.001, TopP: 1, MinP: 0.1},
+	} {
+		h.Uniform = 1 - 1.0/(1<<53)
+		s := c.scene(1, "%+v", h)
+		got := c.drawOn(s, logits, len(logits), []device.Sampling{h})[0]
+		s.finish()
+		off := 0.0
+		for _, numbers := range flatten([]device.Sampled{got})[1:] {
+			off = max(off, math.Abs(float64(numbers[0]))) // NaN if any is
+		}
+		if got.Token != 2 || !(off < 1e-6) {
+			c.failf("%+v over %v: got %+v, want token 2, certain", h, logits, got)
 		}
 	}
 }
