@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -24,4 +25,24 @@ func TestMissingLibraryIsNamed(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestRealDriverHasAllCalls opens NVIDIA's own driver, for which no GPU is needed: it has every call, and where it sees no GPU
+// says so.
+func TestRealDriverHasAllCalls(t *testing.T) {
+	path := os.Getenv("TURNWISE_CUDA_DRIVER")
+	if path == "" {
+		t.Skip("TURNWISE_CUDA_DRIVER names no driver of NVIDIA's")
+	}
+	d, err := Open(path)
+	if CodeOf(err) == NoDevice {
+		t.Log(err)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if version, err := d.Version(); err != nil || version < 12000 {
+		t.Errorf("it supports CUDA %d, %v", version, err)
+	}
 }
