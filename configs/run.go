@@ -139,7 +139,7 @@ type Sampling struct {
 	// those before any cut.
 	TopK int `yaml:"top_k" jsonschema:"minimum=0"`
 	// TopP then keeps the fewest likeliest tokens that have this share of the probability; 1 keeps all.
-	TopP float64 `yaml:"top_p" jsonschema:"exclusiveMinimum=0,maximum=1"`
+	TopP float64 `yaml:"top_p" jsonschema:"minimum=0.000001,maximum=1"`
 	// MinP then keeps tokens at least this many times as likely as the likeliest; 0 keeps all.
 	MinP float64 `yaml:"min_p" jsonschema:"minimum=0,maximum=1"`
 	// MaxTurns is the most turns an episode may have.
