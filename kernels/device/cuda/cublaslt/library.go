@@ -32,8 +32,8 @@ type Version struct {
 func (v Version) String() string { return fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Patch) }
 
 // places are where to look: names for the system's loader, then patterns of files where toolkits and
-// Python's wheels put theirs, those of the environment whose python3 is on the PATH too. Of the files of one pattern,
-// the last in order of names comes first.
+// Python's wheels put theirs, those of the environment whose python3 is on the PATH, or where a link there leads, too. Of the files
+// of one pattern, the last in order of names comes first.
 type places struct {
 	names, files []string
 }
@@ -54,11 +54,32 @@ func usual() places {
 	if home, err := os.UserHomeDir(); err == nil {
 		p.files = append(p.files, filepath.Join(home, ".local/lib/python3*/site-packages/nvidia/*/lib/libcublasLt.so.*"))
 	}
-	if python, err := exec.LookPath("python3"); err == nil { // that of an environment, where one is active
-		lib := filepath.Join(filepath.Dir(filepath.Dir(python)), "lib")
-		p.files = append(p.files, filepath.Join(lib, "python3*/site-packages/nvidia/*/lib/libcublasLt.so.*"), filepath.Join(lib, "libcublasLt.so.*"))
+	if python, err := exec.LookPath("python3"); err == nil {
+		for _, folder := range environments(python) {
+			lib := filepath.Join(folder, "lib")
+			p.files = append(p.files, filepath.Join(lib, "python3*/site-packages/nvidia/*/lib/libcublasLt.so.*"), filepath.Join(lib, "libcublasLt.so.*"))
+		}
 	}
 	return p
+}
+
+// environments are the folders of an interpreter whose packages it may see: the one that it lies in, and those that links lead to, one
+// after the other. An environment's interpreter is itself a link, to one that does not see the environment's packages.
+func environments(python string) []string {
+	const mostLinks = 16
+	var folders []string
+	for range mostLinks {
+		folders = append(folders, filepath.Dir(filepath.Dir(python)))
+		target, err := os.Readlink(python)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(python), target)
+		}
+		python = target
+	}
+	return slices.Compact(folders)
 }
 
 // Open opens the library at a path, or, when the path is empty, the first usable one that the system's loader

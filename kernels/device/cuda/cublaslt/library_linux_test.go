@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -93,7 +94,8 @@ func TestUsualPlaces(t *testing.T) {
 	}
 }
 
-// TestEnvironmentsAreSearched puts a library where a wheel in an active virtual environment has it.
+// TestEnvironmentsAreSearched puts a library where a wheel in a virtual environment has it that is active, or whose python3 a link on the
+// PATH leads to.
 func TestEnvironmentsAreSearched(t *testing.T) {
 	dir := t.TempDir()
 	want := filepath.Join(dir, "lib/python3.12/site-packages/nvidia/cu13/lib/libcublasLt.so.13")
@@ -105,11 +107,23 @@ func TestEnvironmentsAreSearched(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Setenv("PATH", filepath.Join(dir, "bin"))
-	for _, pattern := range usual().files {
-		if found, err := filepath.Glob(pattern); err == nil && len(found) == 1 && found[0] == want {
-			return
+	links := filepath.Join(t.TempDir(), "bin")
+	if err := os.Mkdir(links, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{"python3": "python", "python": filepath.Join(dir, "bin/python3")} {
+		if err := os.Symlink(target, filepath.Join(links, link)); err != nil {
+			t.Fatal(err)
 		}
 	}
-	t.Errorf("%s is nowhere looked for: %v", want, usual().files)
+	for _, path := range []string{filepath.Join(dir, "bin"), links} {
+		t.Setenv("PATH", path)
+		found := slices.ContainsFunc(usual().files, func(pattern string) bool {
+			files, err := filepath.Glob(pattern)
+			return err == nil && slices.Equal(files, []string{want})
+		})
+		if !found {
+			t.Errorf("with python3 in %s, %s is nowhere looked for: %v", path, want, usual().files)
+		}
+	}
 }
