@@ -17,7 +17,8 @@ turnwise also computes the log-probability and the entropy of each token, PyTorc
 Memory is what each side's allocator had in use at its peak, and what the driver did not have free, less what it did not have
 free before. The goal wants both no higher than those of the variant that it is compared with. Goals are told as met, missed or not measured.
 
---keep leaves what was measured in a folder, and the same command goes on from there. With --minutes nothing is begun that is
+--keep leaves what was measured in a folder, and the same command goes on from there, on another machine too. What failed is measured
+again with --retry, and where PATH or a variable that begins with TURNWISE_, CUDA_ or PYTORCH_ is another. With --minutes nothing is begun that is
 thought not to end in time; what is left is told, and the exit status is 3. A measurement that fails is told and does not stop the others.
 The exit status is 1 where one failed or where both sides do not seem to do the same work.
 
@@ -108,7 +109,7 @@ def measure(o, kept):
                 continue
             path = kept.path(job, command_of(o, job, ""))
             found = kept.read(path)
-            if found and not (o.retry and failed(found)):
+            if found and not (failed(found) and (o.retry or found.get("settings") != plan.settings())):
                 runs.append(found)
                 continue
             remains = 60 * o.minutes - (time.monotonic() - begun) if o.minutes else float("inf")
@@ -121,6 +122,7 @@ def measure(o, kept):
                 left += 1
                 continue
             first = False
+            made["settings"] = plan.settings()
             kept.write(path, made)
             runs.append(made)
     except KeyboardInterrupt:

@@ -182,6 +182,8 @@ def doubts(runs):
         for one in samples:
             if one.get("graph_breaks") and not one["void"]:
                 found.append(f"{network} {part} {what}: {side} {variant} is compiled in pieces, with {one['graph_breaks']} breaks")
+            if one.get("mask") == "by transformers" and not one["void"]:
+                found.append(f"{network} {part} {what}: {side} {variant} is given a mask by transformers, which no flash kernel takes")
             if not one.get("error"):
                 by_work.setdefault((network, part, what), []).append((f"{side} {variant}".strip(), one))
     for (network, part, what), all_samples in by_work.items():

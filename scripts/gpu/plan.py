@@ -98,7 +98,9 @@ class Kept:
         os.makedirs(folder, exist_ok=True)
 
     def path(self, job, command):
-        """command is without the file that it writes, which is of no consequence."""
+        """command is without the file that it writes, which is of no consequence, and neither is the folder that its program is in."""
+        at = 0 if job.side == "turnwise" else 1  # behind the interpreter
+        command = [*command[:at], os.path.basename(command[at]), *command[at + 1:]]
         digest = hashlib.sha256(json.dumps([dataclasses.asdict(job), command, self.programs[job.side]]).encode()).hexdigest()[:12]
         words = "".join(c if c.isalnum() or c in ".+-" else "_" for c in f"{job.round}-{job.side}-{job.part}-{job.network}-{job.lengths}-{job.variant}")
         return os.path.join(self.folder, f"{words[:100]}-{digest}.json")
@@ -115,6 +117,13 @@ class Kept:
         with open(path + ".part", "w") as file:
             json.dump(run, file, indent=1)
         os.replace(path + ".part", path)
+
+
+def settings(environment=os.environ):
+    """A digest of the variables that may decide whether a measurement fails."""
+    names = ("PATH", "PYTHON", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+    told = sorted((name, value) for name, value in environment.items() if name in names or name.startswith(("TURNWISE_", "CUDA_", "PYTORCH_")))
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
 
 
 def digest_of(paths):

@@ -36,10 +36,10 @@ class All(unittest.TestCase):
         with open(self.calls + ".told", "w") as file:
             file.writelines(f"{name}:{what}\n" for name, what in programs.items())
 
-    def run_all(self, *parts, minutes=None):
+    def run_all(self, *parts, minutes=None, **settings):
         """The status, the last line, and the programs called."""
         open(self.calls, "w").close()
-        environment = {**os.environ, "CALLS": self.calls, "PYTHON": os.path.join(self.folder, "python")}
+        environment = {**os.environ, "CALLS": self.calls, "PYTHON": os.path.join(self.folder, "python"), **settings}
         environment.pop("MINUTES", None)
         if minutes is not None:
             environment["MINUTES"] = str(minutes)
@@ -71,6 +71,35 @@ class All(unittest.TestCase):
             file.write("# another one\n")
         self.assertEqual(self.run_all("quick", "train", "step", minutes=8)[2], ["quick", "train", "step"])
 
+    def test_what_failed_has_another_try_with_other_settings(self):
+        self.tell(train="exit 1")
+        self.assertEqual(self.run_all("train", "step", minutes=8), (1, "failed: train", ["train", "step"]))
+        self.assertEqual(self.run_all("train", "step", minutes=8), (1, "failed: train", []))
+        self.tell()
+        self.assertEqual(self.run_all("train", "step", minutes=8, TURNWISE_CUBLASLT="elsewhere")[::2], (0, ["train"]))
+        self.assertEqual(self.run_all("train", "step", minutes=8)[::2], (0, []))
+
+    def test_another_binary_is_none_of_a_part_that_does_not_run_it(self):
+        self.run_all("check", "train", minutes=8)
+        with open(os.path.join(self.folder, "products.test"), "a") as file:
+            file.write("# another one\n")
+        self.assertEqual(self.run_all("check", "train", "products", minutes=8)[2], ["products.test"])
+        os.remove(os.path.join(self.folder, "gpucheck.test"))
+        status, last, called = self.run_all("check", "products", minutes=8)
+        self.assertEqual((status, last, called), (1, "failed: check", []))
+
+    def test_only_the_binaries_that_are_needed_are_made(self):
+        go = os.path.join(self.folder, "go")
+        with open(go, "w") as file:
+            file.write('#!/bin/sh\necho "$*" >>"$CALLS"\n')
+        os.chmod(go, 0o700)
+        for parts, made in [([], ["gpubench", "gpucheck", "products"]), (["check", "quick", "measure"], ["gpubench", "gpucheck"]), (["products"], ["products"])]:
+            open(self.calls, "w").close()
+            environment = {**os.environ, "CALLS": self.calls, "PATH": self.folder + ":" + os.environ["PATH"]}
+            subprocess.run([os.path.join(HERE, "all"), "build", self.folder, *parts], check=True, env=environment)
+            with open(self.calls) as file:
+                self.assertEqual(sorted(os.path.basename(line.split(" -o ")[1].split()[0]) for line in file), [name + ".test" for name in made])
+
     def test_the_comparison_knows_how_long(self):
         self.run_all("quick", "compare", minutes=8)
         with open(self.calls + ".words") as file:
@@ -91,6 +120,8 @@ class All(unittest.TestCase):
     def test_refused(self):
         self.assertEqual(self.run_all("check", minutes="soon")[0], 2)
         self.assertEqual(self.run_all("nothing")[:2], (1, "failed: nothing"))
+        for words in [["build", self.folder, "nothing"], ["build"], ["nothing", self.folder]]:
+            self.assertEqual(subprocess.run([os.path.join(HERE, "all"), *words], capture_output=True).returncode, 2)
 
 
 if __name__ == "__main__":

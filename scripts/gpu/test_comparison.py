@@ -97,6 +97,7 @@ class Doubts(unittest.TestCase):
             (dict(parameters=751), "0.6b training 32x1024: parameters differ: turnwise 596, pytorch bf16 751"),
             (dict(tokens=32736), "0.6b training 32x1024: tokens a step differ: turnwise 32,768, pytorch bf16 32,736"),
             (dict(graph_breaks=3), "0.6b training 32x1024: pytorch bf16 is compiled in pieces, with 3 breaks"),
+            (dict(mask="by transformers"), "0.6b training 32x1024: pytorch bf16 is given a mask by transformers, which no flash kernel takes"),
             (dict(first_loss=11.0), "0.6b training 32x1024: nats at first differ: turnwise 12.4, pytorch bf16 11.0"),
         ]:
             self.assertEqual(comparison.doubts(self.both(**more)), [said])

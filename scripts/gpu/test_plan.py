@@ -139,6 +139,24 @@ class Measuring(unittest.TestCase):
         self.go(kept=plan.Kept(self.kept.folder, {"turnwise": "a", "pytorch": "c"}))
         self.assertEqual({d.split()[0] for d in self.done}, {"pytorch"})
 
+    def test_in_another_folder_it_goes_on(self):
+        o = options()
+        for job_, command in [(job("", side="turnwise"), plan.ours(o, job("", side="turnwise"), "")), (job(), plan.theirs(o, job(), "", "here"))]:
+            moved = [word.replace("here", "there").replace("bench", "/there/bench") for word in command]
+            self.assertNotEqual(moved, command)
+            self.assertEqual(self.kept.path(job_, moved), self.kept.path(job_, command))
+            self.assertNotEqual(self.kept.path(job_, [*command, "-more"]), self.kept.path(job_, command))
+
+    def test_what_failed_has_another_try_with_other_settings(self):
+        self.takes["pytorch", "train", "bf16"] = 1e6
+        with mock.patch.dict(os.environ, TURNWISE_CUBLASLT="here"):
+            self.go()
+            self.go()
+            self.assertEqual(self.done, [])
+        with mock.patch.dict(os.environ, TURNWISE_CUBLASLT="there"):
+            self.go()
+        self.assertEqual(self.done, ["pytorch train 0.6b 32x1024 bf16"])
+
     def test_what_takes_too_long_failed(self):
         self.takes["pytorch", "train", "bf16+chunked"] = 1e6
         runs, left, _ = self.go("--limit", "300")
