@@ -17,7 +17,7 @@ import (
 
 var (
 	require   = flag.Bool("require", false, "fail on a machine without a GPU, in place of emulating one")
-	out       = flag.String("out", "", "write the results, in JSON, to this file in place of standard output")
+	out       = flag.String("out", "", "write the results, in JSON, to this file in place of standard output; after each measurement it has what was measured until then")
 	models    = flag.String("models", "0.6b,1.7b", "shapes of Qwen3, on a GPU")
 	measures  = flag.String("measure", "kernels,train,decode,step", "what is measured of each: kernels, train, decode, step; the ceilings always are")
 	lengths   = flag.String("lengths", "32x1024;4x8192", "batches to train on, on a GPU: NUMBERxLENGTH or lengths, with commas; several batches with semicolons")
