@@ -179,11 +179,13 @@ func (s *schedule) dropKept(name string) {
 	}
 }
 
-// release forgets an idle sequence, and a waiting or running one as soon as it ends.
+// release forgets an idle sequence, and waiting and running ones of the name as soon as they end.
 func (s *schedule) release(name string) {
 	s.dropKept(name)
-	if q := s.turn[name]; q != nil {
-		q.forget = true
+	for _, under := range [][]*sequence{s.running, s.waiting} {
+		for _, q := range under {
+			q.forget = q.forget || q.name == name
+		}
 	}
 }
 
