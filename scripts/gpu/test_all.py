@@ -115,7 +115,7 @@ class All(unittest.TestCase):
     def test_products_are_measured_without_tests(self):
         self.run_all("products")  # tests need a compiler where there is no emulated GPU yet, and fail without one
         with open(self.calls + ".words") as file:
-            self.assertIn(" -test.run ^$ -test.bench Product ", file.read())
+            self.assertIn(" -test.run ^$ -test.bench Product -test.v -require\n", file.read())
 
     def test_refused(self):
         self.assertEqual(self.run_all("check", minutes="soon")[0], 2)

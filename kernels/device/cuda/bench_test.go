@@ -2,12 +2,18 @@ package cuda
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/turnwise-rl/turnwise/kernels/device"
 )
+
+var require = flag.Bool("require", false, "have benchmarks fail on a machine without a GPU, in place of skipping")
 
 // qwen3Products are the matrices of Qwen3-0.6B.
 var qwen3Products = []struct {
@@ -21,21 +27,44 @@ var qwen3Products = []struct {
 	{"head", 151936, 1024},
 }
 
-// BenchmarkProduct times products of Qwen3-0.6B on the GPU that the system has, in decoding (rows of as many
+// timed opens the GPU that the system has, or the one whose libraries the environment names as it does for workers.
+func timed(b *testing.B, exact bool) *Device {
+	b.Helper()
+	d, err := Open(Libraries{Driver: os.Getenv("TURNWISE_CUDA_DRIVER"), CuBLASLt: os.Getenv("TURNWISE_CUBLASLT")}, Options{Exact: exact})
+	var absent *Absent
+	if err != nil && !errors.As(err, &absent) {
+		b.Fatal(err)
+	}
+	if err == nil && d.Found().Name == "emulated GPU" {
+		err = errors.Join(errors.New("the time of an emulated GPU says nothing"), d.Close())
+	}
+	if err != nil && *require {
+		b.Fatalf("there is nothing to time: %v", err)
+	}
+	if err != nil {
+		b.Skipf("there is nothing to time: %v", err)
+	}
+	return d
+}
+
+// TestTimingWantsAGPU has the benchmark asked for the time of a GPU that is an emulated one.
+func TestTimingWantsAGPU(t *testing.T) {
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), binary, "-test.run", "^$", "-test.bench", "Product", "-require")
+	c.Env = append(os.Environ(), "TURNWISE_CUDA_DRIVER="+emulated.Driver, "TURNWISE_CUBLASLT="+emulated.CuBLASLt)
+	if text, err := c.CombinedOutput(); err == nil || !strings.Contains(string(text), "the time of an emulated GPU says nothing") {
+		t.Errorf("got %v and\n%s", err, text)
+	}
+}
+
+// BenchmarkProduct times products of Qwen3-0.6B on a GPU, in decoding (rows of as many
 // sequences) and in training, forward, backward and for gradients. Each operation is queued 20 times and waited for.
 func BenchmarkProduct(b *testing.B) {
 	for _, exact := range []bool{true, false} {
-		d, err := Open(Libraries{}, Options{Exact: exact})
-		var absent *Absent
-		if errors.As(err, &absent) {
-			b.Skipf("there is nothing to time: %v", err)
-		}
-		if err != nil {
-			b.Fatal(err)
-		}
-		if d.Found().Name == "emulated GPU" {
-			b.Skip("the time of an emulated GPU says nothing")
-		}
+		d := timed(b, exact)
 		for _, t := range []device.DType{device.F32, device.BF16} {
 			for _, m := range qwen3Products {
 				for _, rows := range []int{1, 16, 64, 256, 2048, 16384} {
