@@ -102,7 +102,7 @@ def run(o, job, seconds):
 
 def measure(o, kept):
     """Runs what has not been run, and returns all runs with the number of those left for lack of time."""
-    runs, left, begun, first = [], 0, time.monotonic(), True
+    runs, left, begun, first = [], 0, time.monotonic(), not o.rest
     try:
         for job in plan.jobs(o):
             if not plan.contends(job, runs):
@@ -207,6 +207,7 @@ def options(words=None):
     parser.add_argument("--keep", metavar="FOLDER", help="leave what was measured there, and take what is there already")
     parser.add_argument("--retry", action="store_true", help="measure again what failed")
     parser.add_argument("--minutes", type=float, default=0, help="begin nothing that is thought to end later; 0: no limit")
+    parser.add_argument("--rest", action="store_true", help="--minutes are what other work has left: what they do not suffice for is begun another time")
     parser.add_argument("--limit", type=float, default=900, help="seconds that a process may take")
     parser.add_argument("--json", metavar="FILE", help="write everything there")
     parser.add_argument("--markdown", metavar="FILE", help="write the table there")

@@ -108,6 +108,7 @@ class All(unittest.TestCase):
             told = dict(zip(line, line[1:]))
             self.assertTrue(0 < float(told["--minutes"]) <= 7.75, line)
             self.assertEqual(os.path.basename(told["--keep"]), "kept")
+        self.assertEqual(["--rest" in line for line in words], [False, True])  # what others left is not all that it may have
         self.run_all("compare")
         with open(self.calls + ".words") as file:
             self.assertNotIn("--minutes", file.readlines()[-1])

@@ -173,6 +173,15 @@ class Measuring(unittest.TestCase):
         runs, left, took = self.go("--keep", "x", "--minutes", "4")  # and failed where it had all of it
         self.assertEqual((runs[1]["error"], took), ("took too long", 240))
 
+    def test_what_others_left_no_time_for_did_not_fail(self):
+        self.takes["turnwise", "train", ""] = 80
+        runs, left, took = self.go("--keep", "x", "--minutes", "0.75", "--rest")  # less than is expected: nothing is begun
+        self.assertEqual((runs, left, took), ([], 7, 0))
+        runs, left, took = self.go("--keep", "x", "--minutes", "1.1", "--rest")
+        self.assertEqual((runs, left, self.done), ([], 7, ["turnwise train 0.6b 32x1024"]))
+        runs, left, took = self.go("--keep", "x", "--minutes", "8")
+        self.assertEqual([r for r in runs if "error" in r], [])
+
     def test_half_a_file_is_measured_anew(self):
         self.go()
         for name in os.listdir(self.kept.folder):
