@@ -91,11 +91,6 @@ func (b *batch) under(condition func(*sequence) bool) []*sequence {
 func (b *batch) take(q *sequence, chosen device.Sampled) {
 	g := q.generation
 	q.pending = false
-	if chosen.Token < 0 || chosen.LogProb != chosen.LogProb {
-		q.forget = true
-		b.cancel(g, fmt.Errorf("sampled token %d: %w", len(g.result.Tokens), policy.ErrNotANumber))
-		return
-	}
 	b.totals.sampled++
 	var text []byte
 	if len(g.names) > 0 {

@@ -69,6 +69,7 @@ type fakeNetwork struct {
 	weights uint64
 	freed   bool
 	fail    func(pass *policy.Pass) error // called before each pass when not nil
+	spoils  int32                         // a token whose row is not a number, nor is any of the same sequence and pass; 0 is none
 	logits  []float64
 	order   []int32
 }
@@ -130,6 +131,12 @@ func (n *fakeNetwork) compute(pages device.Pages, pass *policy.Pass) {
 			all = mix(all + cells[pass.At.Tables[i][position/pageTokens]][position%pageTokens])
 		}
 		pass.Chosen[i] = n.sample(all, pass.How[i])
+		if n.spoils > 0 && slices.Contains(pass.Tokens[pass.At.Offsets[i]:pass.At.Offsets[i+1]], n.spoils) {
+			for position := int(pass.At.Cached[i]); position < rows; position++ {
+				cells[pass.At.Tables[i][position/pageTokens]][position%pageTokens]++
+			}
+			pass.Chosen[i] = device.Sampled{Token: -1}
+		}
 	}
 }
 

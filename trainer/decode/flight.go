@@ -1,6 +1,8 @@
 package decode
 
 import (
+	"fmt"
+
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
 )
@@ -114,7 +116,8 @@ func (b *batch) count(p *policy.Pass) {
 	}
 }
 
-// settle waits for the choices of a pass and gives them to its sequences.
+// settle waits for the choices of a pass and gives them to its sequences. Where one has led to what is not a number, its request ends, and
+// all that is computed is forgotten before anybody is told what it has led to.
 func (b *batch) settle(f *flight) {
 	if f.queued {
 		if err := b.ahead.Finish(&f.pass); err != nil {
@@ -123,10 +126,19 @@ func (b *batch) settle(f *flight) {
 		}
 	}
 	b.count(&f.pass)
+	spoiled := false
 	for i, q := range f.planned {
-		if f.samples[i] {
-			b.take(q, f.pass.Chosen[i])
+		switch chosen := f.pass.Chosen[i]; {
+		case q == nil:
+		case chosen.Token < 0 || chosen.LogProb != chosen.LogProb: // behind a part of a prompt too
+			spoiled = true
+			b.cancel(q.generation, fmt.Errorf("sampled token %d: %w", len(q.generation.result.Tokens), policy.ErrNotANumber))
+		case f.samples[i]:
+			b.take(q, chosen)
 		}
+	}
+	if spoiled { // keys and values of rows before may be no numbers either, and others may have begun with them
+		b.schedule.invalidate()
 	}
 }
 

@@ -200,3 +200,53 @@ func TestDivergedWeightsAreAnError(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsNotANumberSpoilsItsRequestAlone has a request of two parts fail by a token of the first one, while others that begin alike
+// are under way, come at once, and come later.
+func TestWhatIsNotANumberSpoilsItsRequestAlone(t *testing.T) {
+	const spoils = 10 // beyond the vocabulary, so that nobody samples it
+	for _, ahead := range []bool{false, true} {
+		n := newFake(new(fakeDevice), 1, 300, 10)
+		n.spoils = spoils
+		var network Network = n
+		if ahead {
+			network = newLate(n)
+		}
+		pages, _ := n.device.NewPages(n.PageShape(32))
+		b := &batch{schedule: newSchedule(32, 4, 40), pages: pages}
+		b.use(network, 4)
+		request := func(tokens []int32) sampler.Request {
+			return sampler.Request{Tokens: tokens, MaxTokens: 9, Temperature: 1}
+		}
+		add := func(r sampler.Request) *generation {
+			g := newGeneration(r, r.MaxTokens)
+			b.add(g)
+			return g
+		}
+		prompt := counting(70, 10)
+		bad := request(slices.Clone(prompt))
+		bad.Sequence, bad.Tokens[35] = "bad", spoils // it would be kept for its next turn
+		healthy := []sampler.Request{request(counting(20, 9)), request(prompt), request(prompt[:33])}
+		var all []*generation
+		for i, r := range healthy {
+			all = append(all, add(r))
+			if i == 0 {
+				b.step()
+				all = append(all, add(bad))
+			}
+			b.step()
+			checkSchedule(t, b.schedule)
+		}
+		for b.step() {
+			checkSchedule(t, b.schedule)
+		}
+		if g := all[1]; !errors.Is(g.err, policy.ErrNotANumber) {
+			t.Errorf("ahead %t: error %v", ahead, g.err)
+		}
+		for i, g := range slices.Delete(all, 1, 2) {
+			if diff := cmp.Diff(alone(healthy[i], by(n), nil), g.result); g.err != nil || diff != "" {
+				t.Errorf("ahead %t, request %d: %v\n%s", ahead, i, g.err, diff)
+			}
+		}
+	}
+}
