@@ -88,6 +88,17 @@ class All(unittest.TestCase):
         status, last, called = self.run_all("check", "products", minutes=8)
         self.assertEqual((status, last, called), (1, "failed: check", []))
 
+    def test_libraries_are_looked_for_beside_the_interpreter(self):
+        python = os.path.join(self.folder, "environment", "bin", "python3")
+        os.makedirs(os.path.dirname(python))
+        os.symlink(os.path.join(self.folder, "python"), python)
+        self.tell(kernels='command -v python3 >>"$CALLS"')
+        self.assertEqual(self.run_all("kernels", PYTHON=python)[2], ["kernels", python])
+
+    def test_binaries_that_came_without_their_mode(self):
+        os.chmod(os.path.join(self.folder, "gpucheck.test"), 0o600)
+        self.assertEqual(self.run_all("check")[::2], (0, ["gpucheck.test"]))
+
     def test_only_the_binaries_that_are_needed_are_made(self):
         go = os.path.join(self.folder, "go")
         with open(go, "w") as file:
