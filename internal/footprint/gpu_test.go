@@ -10,6 +10,7 @@ import (
 
 	"github.com/turnwise-rl/turnwise/internal/footprint"
 	"github.com/turnwise-rl/turnwise/internal/gpu"
+	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cuda"
 	"github.com/turnwise-rl/turnwise/kernels/device/cuda/emulator"
 )
@@ -118,4 +119,23 @@ func TestSamplerOnAGPU(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDrawingOnAGPU compares what a GPU holds to draw a pass's tokens, of a vocabulary as large ones have it, with what is estimated.
+func TestDrawingOnAGPU(t *testing.T) {
+	run, shape := load(t, brief, ways[2])
+	shape.VocabSize = 151_936
+	dev := emulatedGPU(t, run.Device.Exact)
+	before := dev.Usage().Bytes
+	var draws device.Draws
+	defer dev.FreeDraws(&draws)
+	how := make([]device.Sampling, run.Sampling.Slots)
+	for i := range how {
+		how[i].TopP = 1
+	}
+	if err := dev.PlaceSampling(&draws, how, shape.VocabSize); err != nil {
+		t.Fatal(err)
+	}
+	logits := int64(device.F32.Size()) * int64(len(how)) * int64(shape.VocabSize)
+	within(t, "logits", lineOf(footprint.Of(run, shape).Rollout, footprint.Logits, gpu.GPU), logits+dev.Usage().Bytes-before, most)
 }

@@ -94,15 +94,17 @@ func (p *plan) splits() int64 {
 	return product(number, int64(p.run.Sampling.Slots), int64((longest+splitTokens-1)/splitTokens), int64(p.shape.Heads), int64(p.shape.HeadDim+2))
 }
 
-// samplingBytes is what a GPU is told of how a row's token is chosen, and answers.
-const samplingBytes = 64
+// samplingBytes is what a GPU is told of how a row's token is chosen, and answers; binsBytes is what tokens that are cut weigh, of each
+// part of partLogits. There is room for a multiple of so many rows.
+const samplingBytes, binsBytes, drawnRows = 64, 384, 4
 
 // choosing is the logits that tokens are drawn from, and the work of drawing.
 func (p *plan) choosing() int64 {
 	vocabulary := p.shape.VocabSize
 	rows := min(p.run.Sampling.Slots, p.partRows(), policy.LogitRows(p.machine.PassRows, vocabulary))
 	if p.onGPU() {
-		return int64(rows) * (number*int64(vocabulary) + samplingBytes + 2*partBytes*int64((vocabulary+partLogits-1)/partLogits))
+		parts, room := (vocabulary+partLogits-1)/partLogits, (rows+drawnRows-1)/drawnRows*drawnRows
+		return product(number, int64(rows), int64(vocabulary)) + product(int64(room), samplingBytes+(2*partBytes+binsBytes)*int64(parts))
 	}
 	return number * int64(p.machine.Cores) * (int64(rows)*int64(vocabulary) + 2*spare(vocabulary))
 }
