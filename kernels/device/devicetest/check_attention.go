@@ -46,7 +46,37 @@ func (c *check) attentions() []attention {
 		c.fillAttention(&a, 1)
 		cases = append(cases, a)
 	}
+	if c.even && c.dtype == device.BF16 {
+		cases = append(cases, c.borders()...)
+	}
 	return cases
+}
+
+// borders are packs for devices that have code of their own for operands that lie evenly, which takes queries and positions by
+// tiles: sequences that end at a multiple of 64 or 128 rows, or of 128 queries, one before it and one behind it, with several
+// query heads a key head, and heads of widths between those that tiles have. Shares are nearly equal, so that a position too
+// many or too few shows.
+func (c *check) borders() []attention {
+	cases := []attention{{heads: 16, kvHeads: 1, dim: 8, offsets: packed(7, 0, 8, 1, 9, 63, 64, 65)}}
+	if !c.options.Quick {
+		cases = append(cases, attention{heads: 2, kvHeads: 2, dim: 24, offsets: packed(127, 128, 129, 192, 15)},
+			attention{heads: 3, kvHeads: 1, dim: 72, offsets: packed(42, 43, 1, 86, 65), fused: true},
+			attention{heads: 10, kvHeads: 2, dim: 120, offsets: packed(25, 26, 51, 52, 97), fused: true})
+	}
+	for i := range cases {
+		cases[i].scale = float32(1 / math.Sqrt(float64(cases[i].dim)))
+		c.fillAttention(&cases[i], 0.1)
+	}
+	return cases
+}
+
+// packed are the offsets of sequences of so many rows.
+func packed(lengths ...int32) []int32 {
+	offsets := []int32{0}
+	for i, n := range lengths {
+		offsets = append(offsets, offsets[i]+n)
+	}
+	return offsets
 }
 
 func (c *check) fillAttention(a *attention, size float64) {

@@ -20,13 +20,13 @@ type decoding struct {
 	out [][]float32
 }
 
-// layered draws operands of several layers for the same sequences.
-func (c *check) layered(shape [3]int, offsets []int32) []attention {
+// layered draws operands of several layers for the same sequences, with queries and keys of a size.
+func (c *check) layered(shape [3]int, offsets []int32, size float64) []attention {
 	const layers = 2
 	var all []attention
 	for range layers {
 		a := attention{heads: shape[0], kvHeads: shape[1], dim: shape[2], scale: 0.3, offsets: offsets}
-		c.fillAttention(&a, 1.5)
+		c.fillAttention(&a, size)
 		all = append(all, a)
 	}
 	return all
@@ -125,6 +125,39 @@ func (d *decoding) finish() {
 func pagesFor(rows int32) int { return int(rows+device.PageTokens-1) / device.PageTokens }
 
 func checkAttendPages(c *check) {
+	c.evenly(func() {
+		if !c.even {
+			c.attendPages()
+		} else if c.dtype == device.BF16 {
+			c.attendBorders()
+		}
+	})
+}
+
+// attendBorders is for devices that have code of their own for operands that lie evenly, which takes rows and pages by tiles and
+// parts: sequences decode across the ends of pages and of parts, behind many rows at once, and go on by as many rows as tiles have,
+// one fewer and one more. Shares are nearly equal, so that a position too many or too few shows.
+func (c *check) attendBorders() {
+	for i, shape := range [][3]int{{3, 1, 72}, {4, 2, 24}, {7, 1, 120}} {
+		if c.options.Quick && i > 0 {
+			return
+		}
+		for _, chunk := range []func(left int) int{
+			func(left int) int { return max(min(left, 1), left-4) },
+			func(left int) int { return min(left, 31) },
+			func(left int) int { return min(left, []int{32, 33, 63, 64, 65, 127, 128, 129}[c.random.IntN(8)]) },
+		} {
+			offsets := packed(258, 34, 0, 66, 18, 130)
+			layers := c.layered(shape, offsets, 0.1)
+			tables, pages := c.tables(offsets)
+			d := c.newDecoding(layers, tables, pages)
+			c.feed(d, chunk)
+			d.finish()
+		}
+	}
+}
+
+func (c *check) attendPages() {
 	for i, shape := range c.headShapes() {
 		for how, chunk := range []func(left int) int{
 			func(left int) int { return left },
@@ -135,7 +168,7 @@ func checkAttendPages(c *check) {
 			if how == 2 {
 				offsets = c.sequences(3, 40) // token by token takes many passes
 			}
-			layers := c.layered(shape, offsets)
+			layers := c.layered(shape, offsets, 1.5)
 			tables, pages := c.tables(offsets)
 			d := c.newDecoding(layers, tables, pages)
 			if c.options.Exact && c.options.Threads != nil {
@@ -199,7 +232,7 @@ func checkCopyPage(c *check) {
 			}
 			const rest = 37
 			n := history + rest
-			layers := c.layered(shape, []int32{0, n, 2 * n})
+			layers := c.layered(shape, []int32{0, n, 2 * n}, 1.5)
 			for layer := range layers {
 				a := &layers[layer]
 				copy(part(a.k, int(n), int(n+history), a.kvHeads*a.dim), part(a.k, 0, int(history), a.kvHeads*a.dim))
