@@ -144,7 +144,7 @@ func optimizerBytes(w Weights) float64 {
 }
 
 // TrainingParts are what a training step of packed sequences takes at least, in bf16: all activations are kept but what is
-// cheaper to compute again, which is the results of norms and gates, attention's weights and logits.
+// cheaper to compute again, which is the results of norms, rotations and gates, attention's weights and logits.
 func TrainingParts(c policy.Config, lengths []int, w Weights) []Part {
 	c = c.Complete()
 	tokens, pairs := float64(Tokens(lengths)), Pairs(lengths)
@@ -216,11 +216,11 @@ func betweenBytes(c policy.Config, rows float64) float64 {
 }
 
 // betweenBackBytes are those of the backward pass. A norm reads its input, the gradient of its result and what it adds to, and
-// writes the sum and its result again; a rotation reads input and gradient and writes one; a gate reads two halves and a
-// gradient, and writes two gradients and its result again.
+// writes the sum and its result again; a rotation is made again, which reads its input and writes its result, and then reads
+// input and gradient and writes one; a gate reads two halves and a gradient, and writes two gradients and its result again.
 func betweenBackBytes(c policy.Config, rows float64) float64 {
 	q, kv := widths(c)
-	norm, rotation, gate := 5*float64(c.Hidden), 3*float64(q+kv), 6*float64(c.FFN)
+	norm, rotation, gate := 5*float64(c.Hidden), (2+3)*float64(q+kv), 6*float64(c.FFN)
 	return narrow * rows * (float64(c.Layers)*(2*norm+rotation+gate) + 4*float64(c.Hidden))
 }
 

@@ -57,7 +57,7 @@ func TestCountsOfATinyNetwork(t *testing.T) {
 		{"products, gradients of inputs", 2 * (84 + 3*37), 2 * 3 * 84},
 		{"products, gradients of weights", 2*3*37 + 8*84, 2 * 3 * 84},
 		{"attention, backward", 2*3*(3*4+2*2+4+2*2) + 4*3*2, 5 * 2 * 4 * 4},
-		{"norms, rotations, gates, backward", 2 * 3 * (2*20 + 3*6 + 18 + 16), 0},
+		{"norms, rotations, gates, backward", 2 * 3 * (2*20 + 5*6 + 18 + 16), 0},
 		{"optimizer", 38 * 120, 0},
 	}
 	compareParts(t, TrainingParts(c, []int{2, 1}, Masters), want)
@@ -133,7 +133,7 @@ func TestKernelsAddUpToParts(t *testing.T) {
 			"attention, forward":                times(layers, k["attend"]),
 			"attention, backward":               times(layers, k["attend back"]),
 			"norms, rotations, gates, forward":  sum(times(2*layers+1, k["norm"]), times(layers, sum(k["rotate queries"], k["rotate keys"], k["gate"]))),
-			"norms, rotations, gates, backward": sum(times(2*layers, k["norm back"]), Part{Bytes: 4 * 2 * tokens * h}, times(layers, sum(k["rotate queries back"], k["rotate keys back"], k["gate back"]))),
+			"norms, rotations, gates, backward": sum(times(2*layers, k["norm back"]), Part{Bytes: 4 * 2 * tokens * h}, times(layers, sum(k["rotate queries"], k["rotate keys"], k["rotate queries back"], k["rotate keys back"], k["gate back"]))),
 			"head and its loss":                 sum(k["score"], k["score back"]),
 			// Forms of two bytes are written besides, and gradients of four are cleared.
 			"optimizer": sum(k["update"], Part{Bytes: 6 * float64(Parameters(c))}),

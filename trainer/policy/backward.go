@@ -279,8 +279,10 @@ func (m *Model) backwardLayer(l int, ch *chunk, s *scratch, into *lane) {
 	span, in, a := m.batch.span(ch), m.stream(l, ch, s), m.activations(l, ch, s)
 	if m.batch.keep == keepInputs {
 		net.project(l, span, in, a, s)
-		s.packed.attend(l, a)
+		s.packed.attend(l, a, s)
 		net.widen(l, n, in, a, s)
+	} else {
+		net.rotate(l, span, a, s)
 	}
 	w, g, linears := &net.weights.layers[l], &into.layers[l], &net.layers[l]
 	dx := device.Dense(s.dx, c.Hidden)
@@ -298,7 +300,7 @@ func (m *Model) backwardLayer(l int, ch *chunk, s *scratch, into *lane) {
 	linears[outputStack].backInputs(m.dev, dAtt, dx, n, s.dLows)
 	linears[outputStack].backWeights(m.dev, dx, att, n, s.low, s.dLows, &g.stacks[outputStack])
 	dqkv, dq, dk := device.Dense(s.dqkv, c.qkvDim()), device.Dense(s.dq, c.qDim()), device.Dense(s.dk, c.kvDim())
-	m.dev.AttendBack(dq, dk, dqkv.Columns(c.qDim()+c.kvDim()), dAtt, att, s.packed.attended(a))
+	m.dev.AttendBack(dq, dk, dqkv.Columns(c.qDim()+c.kvDim()), dAtt, att, s.packed.attended(a, s))
 	m.dev.RotateBack(dqkv, g.qNorm, dq, net.queries(l, span, a))
 	m.dev.RotateBack(dqkv.Columns(c.qDim()), g.kNorm, dk, net.keys(l, span, a))
 	linears[qkvStack].backInputs(m.dev, dh, dqkv, n, s.dLows)

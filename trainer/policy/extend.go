@@ -120,14 +120,14 @@ type cachedAttention struct {
 	lastX                   device.Rows
 }
 
-func (c *cachedAttention) attend(layer int, a *activations) {
-	c.write(layer, a)
-	c.over(layer, a, a.q, &c.at)
+func (c *cachedAttention) attend(layer int, a *activations, s *scratch) {
+	c.write(layer, a, s)
+	c.over(layer, a, s.q, &c.at)
 }
 
 // write stores the keys and values of all rows.
-func (c *cachedAttention) write(layer int, a *activations) {
-	c.net.dev.WritePages(c.pages, layer, device.Dense(a.k, c.net.form.config.kvDim()), c.net.values(a), &c.at)
+func (c *cachedAttention) write(layer int, a *activations, s *scratch) {
+	c.net.dev.WritePages(c.pages, layer, device.Dense(s.k, c.net.form.config.kvDim()), c.net.values(a), &c.at)
 }
 
 // over fills a.att with the attention of the placed rows, whose queries are q.
@@ -226,8 +226,8 @@ func (n *Network) lastLayer(s *scratch, span rowSpan, x device.Rows) device.Rows
 		return x
 	}
 	n.net.project(l, span, x, &s.view, s)
-	attention.write(l, &s.view)
-	dev.Gather(device.Dense(attention.lastQ, c.qDim()), device.Dense(s.view.q, c.qDim()), attention.last, sequences, c.qDim())
+	attention.write(l, &s.view, s)
+	dev.Gather(device.Dense(attention.lastQ, c.qDim()), device.Dense(s.q, c.qDim()), attention.last, sequences, c.qDim())
 	dev.Gather(attention.lastX, x, attention.last, sequences, c.Hidden)
 	attention.over(l, &s.view, attention.lastQ, &attention.lastAt)
 	s.view.middle = attention.lastX.Data

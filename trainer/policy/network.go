@@ -27,9 +27,9 @@ type rowSpan struct {
 	positions, tokens device.Buffer
 }
 
-// attender fills a.att from a.q, a.k and the values in a.qkv.
+// attender fills a.att from s.q, s.k and the values in a.qkv.
 type attender interface {
-	attend(layer int, a *activations)
+	attend(layer int, a *activations, s *scratch)
 }
 
 // embed writes the embeddings of the rows' tokens to x.
@@ -41,7 +41,7 @@ func (n *network) embed(x device.Rows, r rowSpan) {
 // forwardLayer runs block l and writes the residual stream after it to out, which may be in.
 func (n *network) forwardLayer(l int, r rowSpan, in, out device.Rows, a *activations, s *scratch, by attender) {
 	n.project(l, r, in, a, s)
-	by.attend(l, a)
+	by.attend(l, a, s)
 	n.finish(l, r.rows, in, out, a, s)
 }
 
@@ -51,7 +51,13 @@ func (n *network) project(l int, r rowSpan, in device.Rows, a *activations, s *s
 	h := device.Dense(s.h, c.Hidden)
 	n.dev.RMSNorm(h, in, w.attnNorm, a.inRoots, r.rows, n.eps)
 	n.layers[l][qkvStack].apply(n.dev, device.Dense(a.qkv, c.qkvDim()), h, r.rows, s.low)
-	n.dev.RotateBoth(device.Dense(a.q, c.qDim()), device.Dense(a.k, c.kvDim()), n.queries(l, r, a), n.keys(l, r, a))
+	n.rotate(l, r, a, s)
+}
+
+// rotate computes the queries and keys that attention reads.
+func (n *network) rotate(l int, r rowSpan, a *activations, s *scratch) {
+	c := n.form.config
+	n.dev.RotateBoth(device.Dense(s.q, c.qDim()), device.Dense(s.k, c.kvDim()), n.queries(l, r, a), n.keys(l, r, a))
 }
 
 // finish runs block l from its attention's output on.
@@ -102,8 +108,8 @@ type packedAttention struct {
 	offsets device.Offsets
 }
 
-func (p *packedAttention) attend(_ int, a *activations) {
-	p.net.dev.Attend(device.Dense(a.att, p.net.form.config.qDim()), p.attended(a))
+func (p *packedAttention) attend(_ int, a *activations, s *scratch) {
+	p.net.dev.Attend(device.Dense(a.att, p.net.form.config.qDim()), p.attended(a, s))
 }
 
 // kept is where the rows' numbers of the backward pass are; a scratch may have room for more rows than the chunk has.
@@ -114,10 +120,10 @@ func (p *packedAttention) kept(a *activations) device.Buffer {
 	return a.kept.Slice(0, p.offsets.Rows()*p.net.form.kept)
 }
 
-func (p *packedAttention) attended(a *activations) device.Attended {
+func (p *packedAttention) attended(a *activations, s *scratch) device.Attended {
 	c := p.net.form.config
 	return device.Attended{
-		Q: device.Dense(a.q, c.qDim()), K: device.Dense(a.k, c.kvDim()), V: p.net.values(a),
+		Q: device.Dense(s.q, c.qDim()), K: device.Dense(s.k, c.kvDim()), V: p.net.values(a),
 		Offsets: p.offsets, Heads: c.Heads, KVHeads: c.KVHeads, Dim: c.HeadDim, Scale: p.net.scale, Kept: p.kept(a),
 	}
 }

@@ -98,12 +98,10 @@ func carveRows(memory device.Buffer, rows int, fields []field, statistics bool) 
 }
 
 // activations are what one block computes for some rows besides the residual stream before it, kept
-// for the backward pass. What is cheap to compute again (norms' outputs and the gated activation) is
-// not among them. Each buffer holds rows × width numbers.
+// for the backward pass. What is cheap to compute again (norms' outputs, rotated queries and keys, the gated
+// activation) is not among them. Each buffer holds rows × width numbers.
 type activations struct {
 	qkv            device.Buffer // qkvDim: projections before the per-head norm
-	q              device.Buffer // qDim: queries, normalised and rotated
-	k              device.Buffer // kvDim: keys, normalised and rotated
 	att            device.Buffer // qDim: attention output
 	middle         device.Buffer // hidden: the residual stream between the two parts
 	gateUp         device.Buffer // 2·ffn
@@ -117,8 +115,8 @@ type activations struct {
 func (a *activations) fields(f form, needs need) []field {
 	c := f.config
 	all := []field{
-		computed(&a.qkv, c.qkvDim()), computed(&a.q, c.qDim()), computed(&a.k, c.kvDim()), computed(&a.att, c.qDim()),
-		computed(&a.middle, c.Hidden), computed(&a.gateUp, 2*c.FFN), statistics(&a.inRoots, 1), statistics(&a.middleRoots, 1),
+		computed(&a.qkv, c.qkvDim()), computed(&a.att, c.qDim()), computed(&a.middle, c.Hidden), computed(&a.gateUp, 2*c.FFN),
+		statistics(&a.inRoots, 1), statistics(&a.middleRoots, 1),
 	}
 	if c.headNorms() {
 		all = append(all, statistics(&a.qRoots, c.Heads), statistics(&a.kRoots, c.KVHeads))
@@ -139,7 +137,7 @@ func (a *activations) rows(f form, from, to int) activations {
 		return b.Slice(from*width, to*width)
 	}
 	return activations{
-		qkv: cut(a.qkv, c.qkvDim()), q: cut(a.q, c.qDim()), k: cut(a.k, c.kvDim()), att: cut(a.att, c.qDim()),
+		qkv: cut(a.qkv, c.qkvDim()), att: cut(a.att, c.qDim()),
 		middle: cut(a.middle, c.Hidden), gateUp: cut(a.gateUp, 2*c.FFN), qRoots: cut(a.qRoots, c.Heads), kRoots: cut(a.kRoots, c.KVHeads),
 		inRoots: cut(a.inRoots, 1), middleRoots: cut(a.middleRoots, 1), kept: cut(a.kept, f.kept),
 	}
@@ -153,6 +151,7 @@ type scratch struct {
 
 	h     device.Buffer // hidden: output of a norm; on the way back first its derivative
 	roots device.Buffer // 1: the last norm's reciprocal roots
+	q, k  device.Buffer // qDim, kvDim: queries and keys of a block, normalised and rotated
 	low   device.Buffer // rank: between an adapter's matrices
 	dLows device.Buffer // rank for each adapter of a layer: derivatives of that
 	x     device.Buffer // hidden: the residual stream, when it is not kept
@@ -185,7 +184,7 @@ const (
 // fields are the buffers that lie beside each other, groups those that take turns, all of the compute type.
 func (s *scratch) fields(f form, needs need) (fields []field, groups [][]field) {
 	c := f.config
-	fields = []field{computed(&s.h, c.Hidden), statistics(&s.roots, 1), computed(&s.low, inEights(f.lora.Rank))}
+	fields = []field{computed(&s.h, c.Hidden), statistics(&s.roots, 1), computed(&s.q, c.qDim()), computed(&s.k, c.kvDim()), computed(&s.low, inEights(f.lora.Rank))}
 	if needs&needStream > 0 {
 		fields = append(fields, computed(&s.x, c.Hidden))
 	}
