@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/turnwise-rl/turnwise/configs"
@@ -14,9 +13,7 @@ import (
 	"github.com/turnwise-rl/turnwise/internal/gpu"
 	"github.com/turnwise-rl/turnwise/kernels/device"
 	"github.com/turnwise-rl/turnwise/kernels/device/cpu"
-	"github.com/turnwise-rl/turnwise/rollout/sampler"
 	"github.com/turnwise-rl/turnwise/trainer"
-	"github.com/turnwise-rl/turnwise/trainer/decode"
 	"github.com/turnwise-rl/turnwise/trainer/digests"
 	"github.com/turnwise-rl/turnwise/trainer/optim"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
@@ -322,49 +319,6 @@ func published(t *testing.T, run configs.Run, shape policy.Config) []byte {
 		t.Fatal(err)
 	}
 	return bytes.Clone(out.Bytes())
-}
-
-// play fills an engine's slots, and exchanges its weights while it is at work.
-func play(t *testing.T, dev device.Device, run configs.Run, shape policy.Config, file []byte, swaps bool) *decode.Engine {
-	t.Helper()
-	s := run.Sampling
-	engine, err := decode.New(decode.Config{Slots: s.Slots, MaxTokens: s.MaxTokens, CacheBytes: s.CacheBytes})
-	if err != nil {
-		t.Fatal(err)
-	}
-	use := func(version int) {
-		network, err := policy.DecodeNetwork(dev, shape, policy.Options{LoRA: run.Policy.LoRA, Compute: computed(run), Stored: stored(run)}, file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := engine.Load(network, 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	episodes := func(round, tokens int) {
-		var all sync.WaitGroup
-		for i := range s.Slots {
-			all.Go(func() {
-				prompt := make([]int32, s.MaxTokens-8)
-				for j := range prompt {
-					prompt[j] = int32((j*31 + i*17 + round) % shape.VocabSize)
-				}
-				name := fmt.Sprint(round, "/", i)
-				defer engine.Release(name)
-				if _, err := engine.Generate(context.Background(), sampler.Request{Sequence: name, Tokens: prompt, MaxTokens: tokens, Temperature: 1, Seed: 1}); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		all.Wait()
-	}
-	use(1)
-	episodes(1, 8)
-	if swaps {
-		use(2)
-		episodes(2, 1)
-	}
-	return engine
 }
 
 func TestEveryLineSaysWhereItComesFrom(t *testing.T) {
