@@ -9,7 +9,6 @@ import (
 
 	"github.com/turnwise-rl/turnwise/configs"
 	"github.com/turnwise-rl/turnwise/kernels/device"
-	"github.com/turnwise-rl/turnwise/rollout"
 	"github.com/turnwise-rl/turnwise/rollout/sampler"
 	"github.com/turnwise-rl/turnwise/trainer/decode"
 	"github.com/turnwise-rl/turnwise/trainer/policy"
@@ -71,19 +70,19 @@ func play(t *testing.T, dev device.Device, run configs.Run, shape policy.Config,
 		t.Fatal(err)
 	}
 	p := &played{Engine: engine, run: run, shape: shape}
-	use := func(version rollout.Version) {
+	use := func() {
 		network, err := policy.DecodeNetwork(dev, shape, policy.Options{LoRA: run.Policy.LoRA, Compute: computed(run), Stored: stored(run)}, file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := engine.Load(heldNetwork{network, p}, version); err != nil {
+		if err := engine.Load(heldNetwork{network, p}, 1); err != nil {
 			t.Fatal(err)
 		}
 	}
-	use(1)
+	use()
 	p.episodes(t, 1, 8)
 	if swaps {
-		use(2)
+		use()
 		p.episodes(t, 2, 1)
 	}
 	return engine
