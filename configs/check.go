@@ -81,9 +81,9 @@ var checks = []check{
 		}
 		return nil
 	}},
-	{[]string{"sampling.temperature"}, func(r *Run) error { return temperature("sampling.temperature", r.Sampling.Temperature, "") }},
+	{[]string{"sampling.temperature"}, func(r *Run) error { return checkTemperature("sampling.temperature", r.Sampling.Temperature, "") }},
 	{[]string{"evaluation.temperature"}, func(r *Run) error {
-		return temperature("evaluation.temperature", r.Evaluation.Temperature, ", or set it to 0 for the likeliest token")
+		return checkTemperature("evaluation.temperature", r.Evaluation.Temperature, ", or set it to 0 for the likeliest token")
 	}},
 	{[]string{"tokenizer", "policy"}, func(r *Run) error {
 		if err := r.Policy.Validate(); err != nil {
@@ -102,15 +102,15 @@ var checks = []check{
 	{[]string{"policy", deviceKey}, checkStored},
 }
 
-// Temperatures other than 0 are within these. Logits are divided by them in single precision: below, what
+// Temperatures other than 0 are within these. Logits are divided by them in single precision: far below, what
 // differs by less than a nat is no longer told apart and quotients end as infinities; above, all tokens are alike.
 const (
 	coldest = 0.001
 	hottest = 1000
 )
 
-// temperature reports one that is not 0 and out of range.
-func temperature(path string, t float64, otherwise string) error {
+// checkTemperature reports one that is not 0 and out of range.
+func checkTemperature(path string, t float64, otherwise string) error {
 	switch {
 	case t > 0 && t < coldest:
 		return at(path, "%g is below %g, where the likeliest token is all but certain: raise it%s", t, coldest, otherwise)

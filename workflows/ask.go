@@ -19,8 +19,9 @@ type Updater interface {
 
 // Ask sends an update to a run or to the device pool and waits for the answer. Workflows move to new
 // histories, and an update that comes just then is refused or dropped by no fault of who sent it: Ask sends it
-// again, under the same id, so that it is done at most once, for as long as ctx lasts. What a workflow answers is the
-// error's text; see [Dropped] for what is left when ctx ends before there is an answer.
+// again for as long as ctx lasts, under the same id, by which one history does it at most once. One that is late, and was done
+// before its workflow moved, is done twice: an update leaves the same behind however often it is sent. What a workflow
+// refuses is the error's text; see [Dropped] for what is left when ctx ends before there is an answer.
 func Ask(ctx context.Context, c Updater, update client.UpdateWorkflowOptions, reply any) error {
 	update.WaitForStage = client.WorkflowUpdateStageCompleted
 	if update.UpdateID == "" {

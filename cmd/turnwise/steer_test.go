@@ -321,6 +321,19 @@ func TestNoAnswerBeforeTheDeadline(t *testing.T) {
 	}
 }
 
+// TestTasksThatFailAreToldAsSuch: a control worker that answers, but cannot make the workflow's tasks, is not told as one that is away.
+func TestTasksThatFailAreToldAsSuch(t *testing.T) {
+	dropped := serviceerror.NewWorkflowNotReady("Workflow Task in failed state.")
+	waiting, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := explainUpdate(t.Context(), waiting, nil, "demo", workflows.PauseUpdate, dropped)
+	for _, part := range []string{"run demo could not be asked to pause", "its log says why", "Workflow Task in failed state"} {
+		if !strings.Contains(err.Error(), part) || exitCode(err) != exitFailed {
+			t.Errorf("got %v, want %q", err, part)
+		}
+	}
+}
+
 func TestConnectionLostHasItsExitCode(t *testing.T) {
 	for _, err := range []error{serviceerror.NewUnavailable("x"), serviceerror.NewDeadlineExceeded("x"), connect.ErrNoServer} {
 		if code := exitCode(unreachable(err)); code != exitUnreachable {
